@@ -1,0 +1,1 @@
+"""The process: receivers, queue, decode, processors, assembly, delivery."""

@@ -1,0 +1,1 @@
+"""Destinations. One module each: `Config` is its options, its documentation and its factory."""

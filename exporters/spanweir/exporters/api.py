@@ -1,0 +1,102 @@
+"""What an exporter is. Queueing, batching, retries, bisection and dead letters are the collector's, not yours.
+
+Exporters are synchronous context managers, each called from one thread of its own: SQL drivers and delta-rs block,
+and an event loop around them would only add hops (DESIGN proposed async; measured on this load it bought nothing).
+"""
+
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+import msgspec
+
+from spanweir.schemas.raw import RawLog
+from spanweir.schemas.trace import MappedSpan, TraceRow
+
+
+class Permanent(Exception):  # noqa: N818 - named as the collector's error taxonomy names it
+    """Sending this batch again cannot succeed. The delivery bisects it and sets aside what is at fault."""
+
+
+class Retry(Exception):  # noqa: N818
+    """Try again, no earlier than `after_s` seconds from now. Any other exception is treated the same."""
+
+    def __init__(self, reason: str, *, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One OTLP request exactly as it was received, for exporters that forward or archive it."""
+
+    signal: str
+    """`traces`, `logs` or `metrics`."""
+    body: bytes
+    """Serialized protobuf `Export*ServiceRequest`."""
+    headers: dict[str, str] = {}
+    tenant: str = ""
+    received_ns: int = 0
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """What came out of the queue between two positions, mapped and assembled.
+
+    `first` and `last` are the sequence numbers of the queue records that the batch is made of (inclusive). Batches of
+    one exporter come in order and never overlap, except that after a crash some may come again: same `first`, or a
+    `first` at or below a `last` that was already written. An exporter must then leave the same rows.
+    `spans` may repeat a span that went out before (amended by a late log record, a lifted root): upsert by
+    (trace_id, span_id). `traces` holds one row per touched trace, absolute values.
+    """
+
+    first: int
+    last: int
+    spans: list[MappedSpan] = []
+    traces: list[TraceRow] = []
+    logs: list[RawLog] = []
+    requests: list[Request] = []
+    """Filled only for exporters whose `wants` names the raw requests (and always for metrics)."""
+
+
+class Exporter(Protocol):
+    """Entered once, then `export` is called by one thread at a time, then exited once.
+
+    Returning from `export` means that the destination has the whole batch durably.
+    """
+
+    def __enter__(self) -> Self: ...
+    def export(self, batch: Batch) -> None:
+        """Write the batch. Raises `Permanent` or `Retry`; whatever else is raised counts as `Retry`."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+@runtime_checkable
+class Flushing(Protocol):
+    """An exporter that holds data back (sized commits) or has work to do while nothing arrives.
+
+    `export` of such an exporter may return before the data is durable; `durable` is the last sequence number that is.
+    The delivery moves its cursor to `durable`, and calls `idle` about once a second.
+    """
+
+    @property
+    def durable(self) -> int: ...
+    def idle(self) -> None: ...
+
+
+class Context(msgspec.Struct, kw_only=True):
+    """What an exporter is given besides its config when it is built."""
+
+    name: str
+    """Its id in the configuration, `type/name`."""
+    state_directory: str
+    """A directory of its own that survives restarts (created by the collector)."""
+    instance: str = "0"
+    """Stable identity of this queue, for idempotent writers (Delta transaction app ids)."""
+
+
+class ExporterConfig(Protocol):
+    """The frozen `Config` struct of an exporter module."""
+
+    def build(self, context: Context, /) -> Exporter: ...
