@@ -10,7 +10,7 @@ import msgspec
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One accepted OTLP request, as it was received (decompressed; JSON is converted to protobuf before it is queued)."""
+    """One accepted OTLP request as it was received: decompressed, and always protobuf (JSON is converted first)."""
 
     sequence: int = 0
     signal: str
