@@ -4,13 +4,14 @@ Exporters are synchronous context managers, each called from one thread of its o
 and an event loop around them would only add hops (DESIGN proposed async; measured on this load it bought nothing).
 """
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 import msgspec
 
 from spanweir.schemas.raw import RawLog
-from spanweir.schemas.trace import MappedSpan, TraceRow
+from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage, TraceRow
 
 
 class Permanent(Exception):  # noqa: N818 - named as the collector's error taxonomy names it
@@ -44,7 +45,11 @@ class Batch(msgspec.Struct, kw_only=True):
     one exporter come in order and never overlap, except that after a crash some may come again: same `first`, or a
     `first` at or below a `last` that was already written. An exporter must then leave the same rows.
     `spans` may repeat a span that went out before (amended by a late log record, a lifted root): upsert by
-    (trace_id, span_id). `traces` holds one row per touched trace, absolute values.
+    (trace_id, span_id). Within one batch a span and a trace occur once. `traces` holds one row per touched trace,
+    absolute values.
+
+    A batch that the clock made (traces finalised after their idle time) covers no record: its `first` is `last + 1`.
+    It carries news all the same, so never skip it because `last` was written before.
     """
 
     first: int
@@ -83,6 +88,44 @@ class Flushing(Protocol):
     @property
     def durable(self) -> int: ...
     def idle(self) -> None: ...
+
+
+class KnownSpan(msgspec.Struct, kw_only=True):
+    """A stored span, without what assembly does not need."""
+
+    span_id: str
+    parent_id: str | None
+    name: str
+    type: str
+    status: str
+    start_ns: int
+    end_ns: int | None
+    usage: TokenUsage | None = None
+    """The span's own `mlflow.chat.tokenUsage`."""
+    cost: Cost | None = None
+
+
+class KnownTrace(msgspec.Struct, kw_only=True):
+    """What a destination has stored of a trace. `spans` may be left empty above `KNOWN_SPANS_MAX` spans."""
+
+    row: TraceRow
+    spans: list[KnownSpan] = []
+
+
+KNOWN_SPANS_MAX = 20_000
+
+
+@runtime_checkable
+class Hydrating(Protocol):
+    """An exporter that can tell what it has stored.
+
+    Asked, from the delivery's own thread (not the exporter's), when a span arrives for a trace that assembly does not
+    know and that did not begin just now: its state was evicted, or lost with a disk. Unknown ids are left out.
+    """
+
+    def known(self, trace_ids: Sequence[str], /) -> dict[str, KnownTrace]:
+        """Stored traces by trace id (32 hex digits). Raises whatever the destination raises; then nothing is known."""
+        ...
 
 
 class Context(msgspec.Struct, kw_only=True):
