@@ -1,0 +1,135 @@
+"""YAML files and `--set` -> one tree of plain values that remembers the file and line of each key.
+
+Maps are merged in the order of the files, lists are replaced, and a key with an empty value wipes what an earlier
+file had under it (OpenTelemetry Collector, confmap/README.md).
+"""
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spanweir.collector.config.errors import ConfigError
+from spanweir.collector.config.expand import expand
+
+Keys = tuple[str, ...]
+_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Tree:
+    """The merged values, and where each path came from."""
+
+    def __init__(self) -> None:
+        self.root: dict[str, Any] = {}
+        self._origins: dict[Keys, str] = {}
+
+    def at(self, path: Keys) -> str:
+        """`file:line` of the nearest key at or above `path`."""
+        while path and path not in self._origins:
+            path = path[:-1]
+        return self._origins.get(path, "")
+
+    def add_file(self, name: str) -> None:
+        try:
+            text = Path(name).read_text()
+        except OSError as error:
+            raise ConfigError(f"{name}: cannot be read: {error.strerror}; is the path after --config right?") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{name}: is not UTF-8 text: {error}") from error
+        self.add_text(text, name)
+
+    def add_text(self, text: str, name: str) -> None:
+        """Merge one YAML document. `name` is what messages call it."""
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            value = None if node is None else self._value(loader, node, (), name)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            where = f"{name}:{mark.line + 1}" if mark else name
+            raise ConfigError(f"{where}: is not valid YAML: {error.problem}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{name}: is not valid YAML: {error}") from error
+        finally:
+            loader.dispose()
+        if value is not None and not isinstance(value, dict):
+            raise ConfigError(f"{name}: must hold a mapping with receivers, exporters and service, not {_kind(value)}")
+        self.root = _merge(self.root, value or {})
+
+    def set(self, assignment: str) -> None:
+        """`a.b.c=value`, the value read as YAML."""
+        key, equals, text = assignment.partition("=")
+        path = tuple(key.strip().split("."))
+        if not equals or not all(path):
+            raise ConfigError(f"--set {assignment}: write it as path.to.option=value")
+        origin = f"--set {key}"
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            value = None if node is None else self._value(loader, node, path, origin)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key}: the value is not valid YAML") from error
+        finally:
+            loader.dispose()
+        addition: dict[str, Any] = {path[-1]: value}
+        for part in reversed(path[:-1]):
+            addition = {part: addition}
+        for length in range(1, len(path) + 1):
+            self._origins[path[:length]] = origin
+        self.root = _merge(self.root, addition)
+
+    def _value(self, loader: Any, node: yaml.Node, path: Keys, name: str) -> Any:
+        where = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
+        self._origins[path] = where
+        if isinstance(node, yaml.MappingNode):
+            loader.flatten_mapping(node)
+            return self._mapping(loader, node, path, name)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(loader, item, (*path, str(i)), name) for i, item in enumerate(node.value)]
+        value = loader.construct_object(node, deep=True)
+        if not isinstance(value, str):
+            return value
+        try:
+            return expand(value)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {'.'.join(path)}: {error}") from error
+
+    def _mapping(self, loader: Any, node: yaml.MappingNode, path: Keys, name: str) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key: Hashable = loader.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise ConfigError(f"{name}:{line}: {'.'.join(path)}: the key {key!r} must be text; put it in quotes")
+            if key in result:
+                raise ConfigError(f"{name}:{line}: {'.'.join((*path, key))}: stands twice; keep one of the two")
+            below = (*path, key)
+            result[key] = self._value(loader, value_node, below, name)
+            if not name.startswith("--set"):
+                self._origins[below] = f"{name}:{line}"
+        return result
+
+
+def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    result = dict(old)
+    for key, value in new.items():
+        before = result.get(key)
+        result[key] = _merge(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}.get(
+        type(value), "that"
+    )
+
+
+def read(files: Sequence[str], assignments: Sequence[str] = ()) -> Tree:
+    """Read and merge `files`, then apply the `--set` assignments. Raises ConfigError."""
+    tree = Tree()
+    for name in files:
+        tree.add_file(name)
+    for assignment in assignments:
+        tree.set(assignment)
+    return tree
