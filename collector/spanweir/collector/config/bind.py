@@ -182,5 +182,5 @@ def _name(option: Any) -> str:
     container = _container(option)
     if container:
         return "a mapping" if container is dict else "a list"
-    name: str = _NAMES.get(option) or getattr(option, "__name__", str(option))
+    name = _NAMES.get(option) or str(getattr(option, "__name__", option))
     return name
