@@ -4,7 +4,7 @@ Exporters are synchronous context managers, each called from one thread of its o
 and an event loop around them would only add hops (DESIGN proposed async; measured on this load it bought nothing).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -15,7 +15,16 @@ from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage, TraceRow
 
 
 class Permanent(Exception):  # noqa: N818 - named as the collector's error taxonomy names it
-    """Sending this batch again cannot succeed. The delivery bisects it and sets aside what is at fault."""
+    """Sending this batch again cannot succeed. The delivery bisects it and sets aside what is at fault.
+
+    An exporter that knows what is at fault says so in `rejected`, trace id (32 hex digits) to reason: then everything
+    else of the batch *has been written durably*, and the delivery sets aside exactly these traces without bisecting.
+    Raised while an exporter is entered, it means that the destination can never be written as it is configured.
+    """
+
+    def __init__(self, reason: str, *, rejected: Mapping[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.rejected: Mapping[str, str] = rejected or {}
 
 
 class Retry(Exception):  # noqa: N818
