@@ -82,6 +82,9 @@ class RawSpan(msgspec.Struct, kw_only=True):
     dropped_links_count: int = 0
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
+    issues: tuple[str, ...] = ()
+    """What decoding had to repair or could not accept: `invalid_trace_id`, `invalid_span_id`, `invalid_parent_id`,
+    `duplicate_keys`, and of any span in the same request `invalid_utf8`, `too_deep`."""
 
 
 class RawLog(msgspec.Struct, kw_only=True):
@@ -100,3 +103,5 @@ class RawLog(msgspec.Struct, kw_only=True):
     dropped_attributes_count: int = 0
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
+    issues: tuple[str, ...] = ()
+    """As of `RawSpan`."""

@@ -1,0 +1,235 @@
+"""OTLP protobuf requests as `RawSpan` and `RawLog` values.
+
+`decode_traces` and `decode_logs` take the body of an ExportTraceServiceRequest or ExportLogsServiceRequest. What can be
+understood is never lost to what cannot: invalid UTF-8 and nesting beyond what protobuf accepts are repaired in place
+(`repair`) and only a body that is no protobuf at all is refused.
+
+Not here: the meaning of attributes (`spanweir.schemas.mapping`), OTLP/JSON (receivers turn it into protobuf).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from spanweir.collector.decode.repair import repair
+from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, Attributes, Event, Link, RawLog, RawSpan, Resource, Scope, Value
+
+
+class Undecodable(ValueError):  # noqa: N818 - an adjective, as the exporters' Permanent
+    """The body is not an OTLP protobuf request."""
+
+
+def decode_traces(body: bytes) -> list[RawSpan]:
+    """All spans of an ExportTraceServiceRequest, in order.
+
+    Raises `Undecodable`. Spans with invalid ids are kept, with `invalid_trace_id` or `invalid_span_id` in `issues`.
+    """
+    request, issues = _parse(ExportTraceServiceRequest, body)
+    spans: list[RawSpan] = []
+    append = spans.append
+    for resource_spans in request.resource_spans:
+        resource = _resource(resource_spans)
+        for scope_spans in resource_spans.scope_spans:
+            scope = _scope(scope_spans)
+            for span in scope_spans.spans:
+                append(_span(span, resource, scope, issues))
+    return spans
+
+
+def decode_logs(body: bytes) -> list[RawLog]:
+    """All log records of an ExportLogsServiceRequest, in order. Raises `Undecodable`."""
+    request, issues = _parse(ExportLogsServiceRequest, body)
+    logs: list[RawLog] = []
+    for resource_logs in request.resource_logs:
+        resource = _resource(resource_logs)
+        for scope_logs in resource_logs.scope_logs:
+            scope = _scope(scope_logs)
+            logs.extend(_log(record, resource, scope, issues) for record in scope_logs.log_records)
+    return logs
+
+
+def _parse(message: Any, body: bytes) -> tuple[Any, tuple[str, ...]]:
+    try:
+        return message.FromString(body), ()
+    except DecodeError:
+        repaired, issues = repair(message.DESCRIPTOR, body)
+        if not issues:
+            raise Undecodable(f"{len(body)} bytes are not an {message.DESCRIPTOR.name}") from None
+        try:
+            return message.FromString(repaired), issues
+        except DecodeError as error:
+            raise Undecodable(f"{len(body)} bytes are not an {message.DESCRIPTOR.name}: {error}") from None
+
+
+def _span(span: Any, resource: Resource, scope: Scope, issues: tuple[str, ...]) -> RawSpan:
+    trace_id, span_id, parent_id = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
+    status = span.status
+    raw = RawSpan(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_id=parent_id,
+        name=span.name,
+        kind=span.kind,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        attributes=_attributes(span.attributes),
+        status_code=status.code,
+        status_message=status.message,
+        trace_state=span.trace_state,
+        flags=span.flags,
+        dropped_attributes_count=span.dropped_attributes_count,
+        dropped_events_count=span.dropped_events_count,
+        dropped_links_count=span.dropped_links_count,
+        resource=resource,
+        scope=scope,
+    )
+    if span.events:
+        raw.events = [_event(event) for event in span.events]
+    if span.links:
+        raw.links = [_link(link) for link in span.links]
+    if (
+        issues
+        or len(trace_id) != 32
+        or len(span_id) != 16
+        or len(parent_id) not in _PARENT_LENGTHS
+        or trace_id == _ZERO_TRACE
+        or span_id == _ZERO_SPAN
+        or parent_id == _ZERO_SPAN
+        or len(raw.attributes) != len(span.attributes)
+    ):
+        _flag(raw, span, issues)
+    return raw
+
+
+_PARENT_LENGTHS = (0, 16)
+_ZERO_TRACE, _ZERO_SPAN = "0" * 32, "0" * 16
+
+
+def _flag(raw: RawSpan, span: Any, issues: tuple[str, ...]) -> None:
+    """Say what is wrong with a span, and make an all-zero parent what it means: none."""
+    found = list(issues)
+    if len(raw.trace_id) != 32 or raw.trace_id == _ZERO_TRACE:
+        found.append("invalid_trace_id")
+    if len(raw.span_id) != 16 or raw.span_id == _ZERO_SPAN:
+        found.append("invalid_span_id")
+    if raw.parent_id == _ZERO_SPAN:
+        raw.parent_id = ""
+    elif len(raw.parent_id) not in _PARENT_LENGTHS:
+        found.append("invalid_parent_id")
+        raw.parent_id = ""
+    if len(raw.attributes) != len(span.attributes):
+        found.append("duplicate_keys")
+    raw.issues = tuple(found)
+
+
+def _event(event: Any) -> Event:
+    return Event(
+        name=event.name,
+        time_ns=event.time_unix_nano,
+        attributes=_attributes(event.attributes),
+        dropped_attributes_count=event.dropped_attributes_count,
+    )
+
+
+def _link(link: Any) -> Link:
+    return Link(
+        trace_id=link.trace_id.hex(),
+        span_id=link.span_id.hex(),
+        trace_state=link.trace_state,
+        attributes=_attributes(link.attributes),
+        dropped_attributes_count=link.dropped_attributes_count,
+        flags=link.flags,
+    )
+
+
+def _log(record: Any, resource: Resource, scope: Scope, issues: tuple[str, ...]) -> RawLog:
+    attributes = _attributes(record.attributes)
+    if len(attributes) != len(record.attributes):
+        issues = (*issues, "duplicate_keys")
+    return RawLog(
+        trace_id=_id(record.trace_id, _ZERO_TRACE),
+        span_id=_id(record.span_id, _ZERO_SPAN),
+        event_name=record.event_name,
+        time_ns=record.time_unix_nano,
+        observed_ns=record.observed_time_unix_nano,
+        severity_number=record.severity_number,
+        severity_text=record.severity_text,
+        body=_value(record.body) if record.HasField("body") else None,
+        attributes=attributes,
+        flags=record.flags,
+        dropped_attributes_count=record.dropped_attributes_count,
+        resource=resource,
+        scope=scope,
+        issues=issues,
+    )
+
+
+def _id(value: bytes, zero: str) -> str:
+    text = value.hex()
+    return text if len(text) == len(zero) and text != zero else ""
+
+
+def _resource(message: Any) -> Resource:
+    if not message.HasField("resource") and not message.schema_url:
+        return NO_RESOURCE
+    resource = message.resource
+    return Resource(
+        attributes=_attributes(resource.attributes),
+        dropped_attributes_count=resource.dropped_attributes_count,
+        schema_url=message.schema_url,
+    )
+
+
+def _scope(message: Any) -> Scope:
+    if not message.HasField("scope") and not message.schema_url:
+        return NO_SCOPE
+    scope = message.scope
+    return Scope(
+        name=scope.name,
+        version=scope.version,
+        attributes=_attributes(scope.attributes),
+        dropped_attributes_count=scope.dropped_attributes_count,
+        schema_url=message.schema_url,
+    )
+
+
+def _attributes(pairs: Iterable[Any]) -> Attributes:
+    attributes: Attributes = {}
+    for pair in pairs:
+        value = pair.value
+        which = value.WhichOneof("value")
+        if which == "string_value":
+            attributes[pair.key] = value.string_value
+        elif which is None:
+            attributes[pair.key] = None
+        else:
+            attributes[pair.key] = _READ[which](value)
+    return attributes
+
+
+def _value(value: Any) -> Value:
+    which = value.WhichOneof("value")
+    return None if which is None else _READ[which](value)
+
+
+def _array(value: Any) -> Value:
+    return [_value(item) for item in value.array_value.values]
+
+
+def _kvlist(value: Any) -> Value:
+    return {pair.key: _value(pair.value) for pair in value.kvlist_value.values}
+
+
+_READ: dict[str, Callable[[Any], Value]] = {
+    "string_value": lambda value: value.string_value,
+    "bool_value": lambda value: value.bool_value,
+    "int_value": lambda value: value.int_value,
+    "double_value": lambda value: value.double_value,
+    "bytes_value": lambda value: value.bytes_value,
+    "array_value": _array,
+    "kvlist_value": _kvlist,
+    "string_value_strindex": lambda value: None,
+}

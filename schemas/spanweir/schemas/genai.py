@@ -1,0 +1,490 @@
+"""The canonical GenAI span: what a span means, whichever convention its sender spoke.
+
+Everything here is derived from a `RawSpan` (and log records that belong to it) by `mapping.Mapper` and can be derived
+again; nothing is authoritative. Every field has a neutral default, `None`, `""` or empty, that means *not sent*.
+`Message` and its parts have the JSON form of OpenTelemetry's GenAI messages (semantic-conventions-genai
+`docs/gen-ai/non-normative/models.py`), so that such messages are decoded straight into them.
+
+Not here: how a sender's attributes become these fields (`mapping`, `conventions`), and MLflow's form (`mlflow`).
+"""
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from spanweir.schemas.raw import Value
+
+Json: TypeAlias = "Raw | Value"
+"""A JSON value: `Raw` holds JSON text that was never decoded; a `str` is text, never JSON to be parsed.
+`msgspec.json.encode` writes both. `values.plain` turns it into plain Python."""
+
+# ------------------------------------------------------------------------------------------------ messages
+
+
+class Text(msgspec.Struct, tag_field="type", tag="text", omit_defaults=True, forbid_unknown_fields=True):
+    content: str
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class Reasoning(msgspec.Struct, tag_field="type", tag="reasoning", omit_defaults=True, forbid_unknown_fields=True):
+    """What the model thought. `signature` and `redacted` (opaque, encrypted) are what a provider wants sent back."""
+
+    content: str = ""
+    id: str | None = None
+    signature: str | None = None
+    redacted: str | None = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class ToolCall(msgspec.Struct, tag_field="type", tag="tool_call", omit_defaults=True, forbid_unknown_fields=True):
+    """`arguments` is `Raw` JSON or a decoded value; a `str` is what did not parse as JSON."""
+
+    name: str
+    id: str | None = None
+    arguments: Json = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class ToolResult(
+    msgspec.Struct, tag_field="type", tag="tool_call_response", omit_defaults=True, forbid_unknown_fields=True
+):
+    response: Json = None
+    id: str | None = None
+    name: str | None = None
+    is_error: bool | None = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class ServerToolCall(
+    msgspec.Struct, tag_field="type", tag="server_tool_call", omit_defaults=True, forbid_unknown_fields=True
+):
+    """A tool that the provider runs itself (web search, code interpreter)."""
+
+    name: str
+    id: str | None = None
+    server_tool_call: Json = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class ServerToolResult(
+    msgspec.Struct, tag_field="type", tag="server_tool_call_response", omit_defaults=True, forbid_unknown_fields=True
+):
+    id: str | None = None
+    server_tool_call_response: Json = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class Blob(msgspec.Struct, tag_field="type", tag="blob", omit_defaults=True, forbid_unknown_fields=True):
+    """Inline media; `content` is base64. `mime_type` is to be trusted more than `modality`."""
+
+    content: str
+    mime_type: str | None = None
+    modality: str | None = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class Uri(msgspec.Struct, tag_field="type", tag="uri", omit_defaults=True, forbid_unknown_fields=True):
+    uri: str
+    mime_type: str | None = None
+    modality: str | None = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class File(msgspec.Struct, tag_field="type", tag="file", omit_defaults=True, forbid_unknown_fields=True):
+    file_id: str
+    mime_type: str | None = None
+    modality: str | None = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class Refusal(msgspec.Struct, tag_field="type", tag="refusal", omit_defaults=True, forbid_unknown_fields=True):
+    content: str
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class Compaction(msgspec.Struct, tag_field="type", tag="compaction", omit_defaults=True, forbid_unknown_fields=True):
+    id: str | None = None
+    content: str | None = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class Other(msgspec.Struct, tag_field="type", tag="spanweir.other", omit_defaults=True):
+    """A part of a type without a class of its own (citation, approval, document, …), whole in `value`."""
+
+    kind: str = ""
+    value: Json = None
+
+
+Part: TypeAlias = (
+    Text
+    | Reasoning
+    | ToolCall
+    | ToolResult
+    | ServerToolCall
+    | ServerToolResult
+    | Blob
+    | Uri
+    | File
+    | Refusal
+    | Compaction
+    | Other
+)
+
+
+class Message(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """One message. In `GenAISpan.output` one message is one choice.
+
+    `role` is `system`, `developer`, `user`, `assistant` or `tool` where the sender's role has such a meaning (`model`
+    and `ai` are `assistant`), else as sent. A `ToolResult` may stand in any role. `extra` keeps what has no field.
+    """
+
+    role: str
+    parts: list[Part] = []
+    name: str | None = None
+    finish_reason: str | None = None
+    id: str | None = None
+    index: int | None = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class ToolDef(msgspec.Struct, omit_defaults=True):
+    """A tool the model may call. `parameters` is a JSON schema."""
+
+    name: str
+    type: str = "function"
+    description: str | None = None
+    parameters: Json = None
+    strict: bool | None = None
+    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
+
+
+class Doc(msgspec.Struct, omit_defaults=True):
+    """A retrieved, reranked or cited document."""
+
+    content: str | None = None
+    id: str | None = None
+    title: str | None = None
+    uri: str | None = None
+    score: float | None = None
+    metadata: Json = None
+    """An object, or whatever the sender put there."""
+    index: int | None = None
+    """Position in the list it was chosen from (rerankers)."""
+
+
+class Embedding(msgspec.Struct, omit_defaults=True):
+    text: str | None = None
+    vector: Json = None
+    """A list of numbers."""
+    dimensions: int | None = None
+
+
+class Evaluation(msgspec.Struct, omit_defaults=True):
+    """A judgement on the span (or on `response_id`), as the sender gave it."""
+
+    name: str
+    score: float | None = None
+    label: str | None = None
+    explanation: str | None = None
+    response_id: str | None = None
+    evaluator: str | None = None
+    """`HUMAN`, `LLM` or `CODE`, or the evaluator's name."""
+    error: str | None = None
+    scope: str = "span"
+    """`span`, `trace` or `session`."""
+    metadata: Json = None
+    time_ns: int = 0
+
+
+# ------------------------------------------------------------------------------------------------ groups of fields
+
+
+class Model(msgspec.Struct, omit_defaults=True):
+    request: str | None = None
+    response: str | None = None
+    api_base: str | None = None
+    server_address: str | None = None
+    server_port: int | None = None
+
+
+class Params(msgspec.Struct, omit_defaults=True):
+    """How the model was asked. `extra` holds a provider's own parameters by their own names."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    n: int | None = None
+    stop: list[str] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    stream: bool | None = None
+    reasoning_level: str | None = None
+    response_format: Json = None
+    output_type: str | None = None
+    dimensions: int | None = None
+    encoding_formats: list[str] | None = None
+    service_tier: str | None = None
+    tool_choice: Json = None
+    extra: dict[str, Json] | None = None
+
+
+class Response(msgspec.Struct, omit_defaults=True):
+    id: str | None = None
+    status: str | None = None
+    finish_reasons: list[str] | None = None
+    """As sent, one for each choice. `values.finish_reason` gives the common form."""
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    previous_response_id: str | None = None
+
+
+class Tool(msgspec.Struct, omit_defaults=True):
+    """What a tool span executed. `arguments` and `result` are `Raw` JSON, decoded values, or text (`str`)."""
+
+    name: str | None = None
+    id: str | None = None
+    type: str | None = None
+    description: str | None = None
+    arguments: Json = None
+    result: Json = None
+    is_error: bool | None = None
+    status: str | None = None
+
+
+class Mcp(msgspec.Struct, omit_defaults=True):
+    method: str | None = None
+    server: str | None = None
+    session_id: str | None = None
+    protocol_version: str | None = None
+    resource_uri: str | None = None
+    request_id: str | None = None
+
+
+class Retrieval(msgspec.Struct, omit_defaults=True):
+    query: str | None = None
+    top_k: int | None = None
+    data_source_id: str | None = None
+    filter: Json = None
+
+
+class Rerank(msgspec.Struct, omit_defaults=True):
+    """The documents that came out are `GenAISpan.documents`."""
+
+    query: str | None = None
+    model: str | None = None
+    top_n: int | None = None
+    input: list[Doc] = []
+
+
+class Memory(msgspec.Struct, omit_defaults=True):
+    store_id: str | None = None
+    record_id: str | None = None
+    query: str | None = None
+    records: Json = None
+    count: int | None = None
+    scope: str | None = None
+    type: str | None = None
+    update_strategy: str | None = None
+
+
+class Usage(msgspec.Struct, omit_defaults=True):
+    """Tokens. `input` includes cache reads and writes, `output` includes reasoning: `usage.settle` made them so.
+
+    The other counts are parts of `input` or `output`, never to be added to them.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    total: int | None = None
+    """As reported; `usage.total_of` computes one where it was not."""
+    cache_read: int | None = None
+    cache_write: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    reasoning: int | None = None
+    input_text: int | None = None
+    input_audio: int | None = None
+    input_image: int | None = None
+    input_video: int | None = None
+    output_text: int | None = None
+    output_audio: int | None = None
+    output_image: int | None = None
+    accepted_prediction: int | None = None
+    rejected_prediction: int | None = None
+    tool_use_prompt: int | None = None
+    other: dict[str, float] | None = None
+    """Seconds, characters, images, search units, a provider's own counters."""
+    scope: str = "own"
+    """`own`: this call's tokens. `rollup`: a sum over spans below. `server_duplicate`: the server's view of a call
+    that a client span counts. `estimated`: not from the provider. Only `own` may be added up."""
+    inclusive: str = "unknown"
+    """How it was decided that the sender's input count includes the cache: `total`, `arithmetic`, `emitter`,
+    `sanity`, `none` (no cache counts) or `unknown` (assumed)."""
+
+
+class Costs(msgspec.Struct, omit_defaults=True):
+    """US dollars as the sender reported them."""
+
+    input: float | None = None
+    output: float | None = None
+    cache_read: float | None = None
+    cache_write: float | None = None
+    total: float | None = None
+    other: dict[str, float] | None = None
+    """Amounts that are not dollars (premium requests), by their own names."""
+
+
+class Timing(msgspec.Struct, omit_defaults=True):
+    """Durations in nanoseconds."""
+
+    ttft_ns: int | None = None
+    """From the request to the first token or chunk."""
+    tpot_ns: int | None = None
+    queue_ns: int | None = None
+    prefill_ns: int | None = None
+    decode_ns: int | None = None
+    server_ns: int | None = None
+    completion_start_ns: int | None = None
+    """An instant, Unix time."""
+    tokens_per_s: float | None = None
+
+
+class Agent(msgspec.Struct, omit_defaults=True):
+    name: str | None = None
+    id: str | None = None
+    description: str | None = None
+    version: str | None = None
+
+
+class Graph(msgspec.Struct, omit_defaults=True):
+    """Where in a workflow, graph or list of tasks the span stands."""
+
+    workflow: str | None = None
+    workflow_id: str | None = None
+    path: str | None = None
+    node_id: str | None = None
+    node: str | None = None
+    parent_node_id: str | None = None
+    step: int | None = None
+    task: str | None = None
+    task_id: str | None = None
+
+
+class Prompt(msgspec.Struct, omit_defaults=True):
+    """The managed prompt or template that was used."""
+
+    name: str | None = None
+    version: str | None = None
+    id: str | None = None
+    template: Json = None
+    variables: Json = None
+    label: str | None = None
+
+
+class TraceIO(msgspec.Struct, omit_defaults=True):
+    """What the span took and gave as a whole, where the sender says it in a form of its own; and what a sender said
+    about the trace."""
+
+    input: Json = None
+    output: Json = None
+    trace_input: Json = None
+    trace_output: Json = None
+    trace_name: str | None = None
+
+
+class Error(msgspec.Struct, omit_defaults=True):
+    type: str | None = None
+    message: str | None = None
+    stack: str | None = None
+
+
+class Source(msgspec.Struct, omit_defaults=True):
+    """Where a field came from."""
+
+    convention: str
+    keys: list[str] = []
+    location: str = "span"
+    """`span`, `event`, `log` or `resource`."""
+
+
+class Conflict(msgspec.Struct, omit_defaults=True):
+    """A value that lost against another one for the same field. It stays in the raw attributes."""
+
+    field: str
+    convention: str
+    keys: list[str] = []
+    location: str = "span"
+    reason: str = ""
+
+
+# ------------------------------------------------------------------------------------------------ the span
+
+KINDS = (
+    "llm", "embedding", "retrieval", "rerank", "tool", "agent", "workflow", "chain", "task", "step", "memory",
+    "guardrail", "evaluation", "prompt", "parser", "image", "audio", "moderation", "mcp", "router", "hook", "other",
+)  # fmt: skip
+"""What `GenAISpan.kind` can be. `other` is a span that says something about a session, user or error only."""
+
+
+class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What one span means. Identity, times, status, links, scope and resource are the `RawSpan`'s."""
+
+    kind: str = "other"
+    op: str | None = None
+    """`gen_ai.operation.name` as sent, else what it would be."""
+    provider: str | None = None
+    """In the spelling of `gen_ai.provider.name`."""
+    provider_raw: str | None = None
+    """As sent, where `provider` is a translation."""
+    framework: str | None = None
+    """Agent framework or gateway that stands where a provider is expected."""
+    model: Model | None = None
+    params: Params | None = None
+    response: Response | None = None
+    system: list[Part] = []
+    """System instructions that were sent apart from the messages. System messages in `input` stay there."""
+    input: list[Message] = []
+    output: list[Message] = []
+    tools: list[ToolDef] = []
+    tool: Tool | None = None
+    mcp: Mcp | None = None
+    documents: list[Doc] = []
+    retrieval: Retrieval | None = None
+    rerank: Rerank | None = None
+    embeddings: list[Embedding] = []
+    memory: Memory | None = None
+    evaluations: list[Evaluation] = []
+    usage: Usage | None = None
+    cost: Costs | None = None
+    timing: Timing | None = None
+    session_id: str | None = None
+    conversation_id: str | None = None
+    user_id: str | None = None
+    tags: list[str] = []
+    metadata: dict[str, Json] | None = None
+    agent: Agent | None = None
+    graph: Graph | None = None
+    prompt: Prompt | None = None
+    io: TraceIO | None = None
+    error: Error | None = None
+    content_state: dict[str, str] | None = None
+    """Of content fields that are not whole: `partial`, `redacted`, `truncated`, `elided` or `external`."""
+    refs: dict[str, str] | None = None
+    """Of content fields that were uploaded elsewhere: their URIs."""
+    base: "DeltaBase | None" = None
+    flags: list[str] = []
+    """What was odd, `reason:attribute key`, for counters and `spanweir explain`."""
+    conventions: tuple[str, ...] = ()
+    """The conventions that gave fields, strongest first."""
+    consumed: tuple[str, ...] = ()
+    """Keys of span attributes whose content stands whole in the fields above and need not be stored again."""
+
+
+class DeltaBase(msgspec.Struct, omit_defaults=True):
+    """`input` continues the input of another span: that one's messages less the last `dropped`, then these."""
+
+    span_id: str
+    dropped: int = 0
