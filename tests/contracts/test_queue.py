@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spanweir.collector.queue import disk, memory
-from spanweir.collector.queue.api import QueueConfig, QueueFull, QueueInUse, QueueUnavailable, Record
+from spanweir.collector.queue.api import QueueConfig, QueueFull, QueueInUse, QueueUnavailable, Record, Writer
 from spanweir.schemas.options import KIB, MIB, Size
 
 Make = Callable[..., QueueConfig]
@@ -34,6 +34,16 @@ def record(number: int, *, size: int = 100, tenant: str = "", headers: dict[str,
     return Record(
         signal="traces", tenant=tenant, headers=headers or {}, received_ns=number, body=body + b"x" * (size - len(body))
     )
+
+
+def fill(writer: Writer) -> int:
+    """Append records of 10 KB until the queue is full; returns how many it took."""
+    for count in range(1000):
+        try:
+            writer.append(record(count, size=10_000))
+        except QueueFull:
+            return count
+    raise AssertionError("never full")
 
 
 def test_records_come_back_as_they_were_given(make: Make) -> None:
@@ -117,14 +127,10 @@ def test_cursors_stay_and_never_move_back(make: Make) -> None:
 
 def test_room_is_freed_when_every_cursor_has_passed(make: Make) -> None:
     writer, reader = make(MIB).open_writer(), make(MIB).open_reader(["a", "b"])
-    count = 0
-    with pytest.raises(QueueFull, match="1MiB"):
-        while True:
-            writer.append(record(count, size=10_000))
-            count += 1
+    count = fill(writer)
     assert 50 < count < 110
     reader.advance("a", count)
-    with pytest.raises(QueueFull):
+    with pytest.raises(QueueFull, match="1MiB"):
         writer.append(record(count, size=10_000))
     reader.advance("b", count)
     time.sleep(0.06)
