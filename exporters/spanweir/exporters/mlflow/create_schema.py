@@ -1,0 +1,24 @@
+"""A program of its own: MLflow creates its schema and its Default experiment in an empty database.
+
+Takes `{"uri": ..., "artifact_root": ...}` on standard input, so that no password stands in a list of processes.
+"""
+
+import json
+import sys
+
+from mlflow.store.db import utils
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    engine = utils.create_sqlalchemy_engine_with_retry(given["uri"])
+    if hasattr(utils, "_safe_initialize_tables"):
+        # Two processes may find the same empty database.
+        utils._safe_initialize_tables(engine)
+    engine.dispose()
+    SqlAlchemyStore(given["uri"], given["artifact_root"])
+
+
+if __name__ == "__main__":
+    main()
