@@ -8,6 +8,7 @@ points and prints their trace ids, one a line.
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from spanweir import instrumentation as spanweir
@@ -98,7 +99,7 @@ def convert_currency(**amount: Any) -> str:
 
 @spanweir.agent("travel_agent", description="Plans short trips", model=model.NAME, provider="openai")
 def plan_trip(request: str) -> str:
-    tools = {"get_weather": get_weather, "convert_currency": convert_currency}
+    tools: dict[str, Callable[..., str]] = {"get_weather": get_weather, "convert_currency": convert_currency}
     messages: list[dict[str, Any]] = [{"role": "user", "content": request}]
     while True:
         message = complete(messages, TOOLS)["choices"][0]["message"]
@@ -149,7 +150,7 @@ def run() -> list[str]:
         with spanweir.workflow("failing_request", input="Is the service overloaded?") as root:
             ids.append(root.trace_id)
             answer("Is the service overloaded?")
-    except model.Overloaded:
+    except model.OverloadedError:
         pass
     return ids
 

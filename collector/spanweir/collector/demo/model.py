@@ -12,7 +12,7 @@ NAME = "gpt-4o-mini"
 Message = dict[str, Any]
 
 
-class Overloaded(Exception):
+class OverloadedError(Exception):
     """What the real service answers with status 529."""
 
 
@@ -20,12 +20,12 @@ def complete(messages: list[Message], tools: list[dict[str, Any]] | None = None)
     """One chat completion.
 
     Raises:
-        Overloaded: the last message asks for it.
+        OverloadedError: the last message asks for it.
     """
     last = messages[-1]
     text = str(last.get("content") or "")
     if "overloaded" in text:
-        raise Overloaded("the model is overloaded, try again later")
+        raise OverloadedError("the model is overloaded, try again later")
     if tools and last["role"] == "user":
         message = _tool_calls(text)
     elif last["role"] == "tool":
