@@ -6,6 +6,7 @@ Sources of the shapes: MLflow 3.17 `entities/span.py`, `entities/trace_info.py`,
 
 import msgspec
 
+from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.raw import RawSpan
 
 
@@ -73,6 +74,8 @@ class MappedSpan(msgspec.Struct, kw_only=True):
     content: bytes = b""
     raw: RawSpan
     """Where it came from: events, links, resource and scope for sinks that store them."""
+    canonical: GenAISpan | None = None
+    """What it means, for exporters that write it in another convention; `None` for a span that is not about AI."""
 
 
 class TraceRow(msgspec.Struct, kw_only=True):
