@@ -4,10 +4,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.support.mlflow_spans import make_batch, make_feedback, make_trace
 
 from spanweir.exporters.api import Context, Permanent
 from spanweir.exporters.mlflow import Config
+from tests.support.mlflow_spans import make_batch, make_feedback, make_trace
 
 
 @pytest.fixture(scope="session")
