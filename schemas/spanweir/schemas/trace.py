@@ -92,7 +92,8 @@ class TraceRow(msgspec.Struct, kw_only=True):
     name: str | None = None
     root_span_id: str | None = None
     request: bytes | None = None
-    """JSON text of the root's inputs, lifted from below where the root itself has none."""
+    """JSON text of the root's inputs, lifted from below where the root itself has none. None with a preview beside it:
+    not at hand any more (large content of a trace that was amended); what was written before stands."""
     response: bytes | None = None
     request_preview: str | None = None
     response_preview: str | None = None
