@@ -75,7 +75,7 @@ def type_name(kind: Any) -> str:
     if origin is typing.Annotated:
         return type_name(args[0])
     if origin is Literal:
-        return " | ".join(f"`{arg}`" for arg in args)
+        return ", ".join(f"`{arg}`" for arg in args)
     if origin in (Union, types.UnionType):
         return " or ".join(type_name(arg) for arg in args)
     if origin is dict:

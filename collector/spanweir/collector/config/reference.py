@@ -53,11 +53,8 @@ def table(config: type[msgspec.Struct]) -> list[str]:
 
 def _row(option: Option) -> str:
     default = "" if option.struct is not None and option.default is not None else f"`{_shown(option.default)}`"
-    return (
-        f"| `{'.'.join(option.path)}` | {option.type} | {default} | {option.doc.replace('|', chr(92) + '|')} |".replace(
-            "|  |", "| |"
-        )
-    )
+    doc = option.doc.replace("|", "\\|")
+    return f"| `{'.'.join(option.path)}` | {option.type} | {default} | {doc} |"
 
 
 def _shown(default: Any) -> str:
