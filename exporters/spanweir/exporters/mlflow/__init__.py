@@ -9,7 +9,7 @@ Where to look: `rows` (what is written), `revisions` (which tables), `sql` (the 
 import os
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -18,16 +18,20 @@ from spanweir.exporters.mlflow import schema
 from spanweir.exporters.mlflow.database import Database
 from spanweir.exporters.mlflow.sql import Options, SqlStore
 from spanweir.exporters.mlflow.sqlite import Sqlite, path_of
+from spanweir.schemas.options import Secret
 
-SCHEMES = ("sqlite",)
+SCHEMES = ("sqlite", "postgresql", "mysql")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Write traces to an MLflow experiment store."""
 
     tracking_uri: str = "sqlite:///mlflow.db"
-    """Where MLflow keeps its experiments: `sqlite:///relative.db` or `sqlite:////absolute.db`. A database is written
+    """Where MLflow keeps its experiments: `sqlite:///relative.db`, `sqlite:////absolute.db`,
+    `postgresql://user:password@host/database` or `mysql://user:password@host/database`. A database is written
     directly, without a server."""
+    password: Secret = Secret("")
+    """Password for the database, so that it need not stand in `tracking_uri`."""
     experiment: str = "Default"
     """Name or id of the experiment of traces that no routing rule sent elsewhere."""
     create_experiments: bool = True
@@ -50,7 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if scheme not in SCHEMES:
             raise ValueError(
                 f"tracking_uri {self.tracking_uri.partition(':')[0]!r} is not supported; "
-                "use sqlite:///relative.db or sqlite:////absolute.db"
+                "use sqlite:///mlflow.db, sqlite:////absolute/mlflow.db, postgresql://... or mysql://..."
             )
         if scheme == "sqlite":
             path_of(self.tracking_uri)
@@ -61,12 +65,30 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return SqlStore(self._options(), self._database, self._create)
 
     def _database(self) -> Database:
+        """A driver is imported only where it is used: both are extras."""
+        scheme = _scheme(self.tracking_uri)
+        if scheme == "postgresql":
+            from spanweir.exporters.mlflow.postgresql import Postgresql
+
+            return Postgresql(self.tracking_uri, password=self.password.reveal())
+        if scheme == "mysql":
+            from spanweir.exporters.mlflow.mysql import Mysql
+
+            return Mysql(self.tracking_uri, password=self.password.reveal())
         return Sqlite(path_of(self.tracking_uri), synchronous=self.synchronous.upper())
 
     def _create(self) -> None:
         if not self.create_schema:
             raise schema.SchemaError("the database is empty and create_schema is off; run: mlflow db upgrade <uri>")
-        schema.create(self.tracking_uri, self._artifact_root())
+        schema.create(self._uri_with_password(), self._artifact_root())
+
+    def _uri_with_password(self) -> str:
+        parts = urlsplit(self.tracking_uri)
+        if not self.password or not parts.hostname:
+            return self.tracking_uri
+        user = parts.netloc.rpartition("@")[0].partition(":")[0]
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{user}:{quote(self.password.reveal(), safe='')}@{host}"))
 
     def _options(self) -> Options:
         return Options(

@@ -10,14 +10,23 @@ from mlflow.store.db import utils
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 
+def with_driver(uri: str) -> str:
+    """The URI with the driver that spanweir needs anyway, where it names none."""
+    for scheme, driver in (("postgresql", "psycopg"), ("mysql", "pymysql")):
+        if uri.startswith(f"{scheme}://"):
+            return f"{scheme}+{driver}{uri[len(scheme) :]}"
+    return uri
+
+
 def main() -> None:
     given = json.load(sys.stdin)
-    engine = utils.create_sqlalchemy_engine_with_retry(given["uri"])
+    uri = with_driver(given["uri"])
+    engine = utils.create_sqlalchemy_engine_with_retry(uri)
     if hasattr(utils, "_safe_initialize_tables"):
         # Two processes may find the same empty database.
         utils._safe_initialize_tables(engine)
     engine.dispose()
-    SqlAlchemyStore(given["uri"], given["artifact_root"])
+    SqlAlchemyStore(uri, given["artifact_root"])
 
 
 if __name__ == "__main__":

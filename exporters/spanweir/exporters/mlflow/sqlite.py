@@ -19,7 +19,7 @@ DIALECT: Final = Dialect(mark="?", quote='"')
 
 PAGE_BYTES: Final = 16384
 """Of a file that is created here: contents of 4 to 16 KB fit in a page instead of a chain of four."""
-CACHE_KIB: Final = 16 * 1024
+CACHE_KIB: Final = 32 * 1024
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
 """The write-ahead log is copied back at this size. SQLite's own 4 MB wrote hot index pages back over and over."""
 BUSY_S: Final = 20.0

@@ -10,25 +10,10 @@ from spanweir.exporters.mlflow import Config
 from tests.support.mlflow_spans import make_batch, make_feedback, make_trace
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The file as it is made when there is none, for copying: MLflow's migrations take seconds."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    with Config(tracking_uri=f"sqlite:///{path}").build(Context(name="mlflow", state_directory="")):
-        pass
-    return path.read_bytes()
-
-
-@pytest.fixture
-def uri(tmp_path: Path, empty_database: bytes) -> str:
-    path = tmp_path / "mlflow.db"
-    path.write_bytes(empty_database)
-    return f"sqlite:///{path}"
-
-
-def test_a_trace_comes_back_through_mlflow(uri: str) -> None:
+def test_a_trace_comes_back_through_mlflow(sqlite_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
+    uri = f"sqlite:///{sqlite_path}"
     row, spans = make_trace(1, experiment="rag")
     row.assessments = [make_feedback(row.trace_id)]
     with Config(tracking_uri=uri).build(Context(name="mlflow", state_directory="")) as exporter:
