@@ -12,7 +12,8 @@ Not here: what an agent's records mean (one module for each), and what a turn's 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -57,6 +58,9 @@ class Limits(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     """Hand on the agents' internal spans too."""
 
 
+Key: TypeAlias = tuple[str, str, Hashable]
+"""Agent, session or trace id, origin."""
+
 _BY_SCOPE: tuple[tuple[str, str], ...] = (
     ("com.anthropic.claude_code", "claude-code"),
     ("codex", "codex"),
@@ -84,6 +88,8 @@ class Agents:
     """Regroups coding agents' records. Not thread-safe. Never raises for what a record holds.
 
     Times: `now_ns` is the clock of the caller (when the record was received); record times are the senders'.
+    `origin` is whatever tells senders apart that must not be mixed (tenant, route): it is compared, never looked into,
+    and `origin` gives it back for a trace that was just handed on.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -95,14 +101,15 @@ class Agents:
             rules.name: rules for rules in (ClaudeCode(), Codex(), GeminiCli(), QwenCode(), Copilot(), OpenCode())
         }
         self._scopes: dict[tuple[str, str], str] = {}
-        self._groups: dict[str, Group] = {}
-        self._by_trace: dict[tuple[str, str], str] = {}
+        self._groups: dict[Key, Group] = {}
+        self._by_trace: dict[Key, Key] = {}
+        self._origins: dict[str, Hashable] = {}
         self._retracted: list[tuple[str, str]] = []
         self._bytes = 0
 
     # -------------------------------------------------------------------------------------------- in
 
-    def spans(self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0) -> list[RawSpan]:
+    def spans(self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0, origin: Hashable = None) -> list[RawSpan]:
         """Take spans; return those that go on now: all that are no agent's, untouched and in order."""
         out: list[RawSpan] = []
         scope: Scope | None = None
@@ -113,12 +120,12 @@ class Agents:
                 scope, resource = span.scope, span.resource
                 agent = self._agent(scope, resource)
             if agent:
-                self._take_span(self._rules[agent], span, now_ns, sequence)
+                self._take_span(self._rules[agent], span, now_ns, sequence, origin)
             else:
                 out.append(span)
         return out
 
-    def logs(self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0) -> list[RawLog]:
+    def logs(self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0, origin: Hashable = None) -> list[RawLog]:
         """Take log records; return those that are no agent's."""
         out: list[RawLog] = []
         scope: Scope | None = None
@@ -129,7 +136,7 @@ class Agents:
                 scope, resource = log.scope, log.resource
                 agent = self._agent(scope, resource)
             if agent:
-                self._take_log(self._rules[agent], log, now_ns, sequence)
+                self._take_log(self._rules[agent], log, now_ns, sequence, origin)
             else:
                 out.append(log)
         return out
@@ -144,8 +151,8 @@ class Agents:
                 self._scopes[(scope.name, service)] = known
         return known
 
-    def _take_span(self, rules: Rules, span: RawSpan, now_ns: int, sequence: int) -> None:
-        group = self._group(rules, span.trace_id, span.attributes, now_ns)
+    def _take_span(self, rules: Rules, span: RawSpan, now_ns: int, sequence: int, origin: Hashable) -> None:
+        group = self._group(rules, span.trace_id, span.attributes, now_ns, origin)
         known = len(group.links)
         wanted = rules.span(span, group)
         if len(group.links) != known:
@@ -158,12 +165,12 @@ class Agents:
         key = f"{span.trace_id}/{span.span_id}"
         self._put(group, Item(key, span.start_ns, span.end_ns, span=span), now_ns, sequence)
 
-    def _take_log(self, rules: Rules, log: RawLog, now_ns: int, sequence: int) -> None:
+    def _take_log(self, rules: Rules, log: RawLog, now_ns: int, sequence: int, origin: Hashable) -> None:
         event = rules.event(log)
         if not event or not any(rules.keys(log.trace_id, log.attributes)):
             self.counters[f"internal.{rules.name}"] += 1
             return
-        group = self._group(rules, log.trace_id, log.attributes, now_ns)
+        group = self._group(rules, log.trace_id, log.attributes, now_ns, origin)
         at = log_time(log)
         self._put(group, Item(_log_key(log, event, at), at, at, log=log, event=event), now_ns, sequence)
 
@@ -183,24 +190,24 @@ class Agents:
 
     # -------------------------------------------------------------------------------------------- groups
 
-    def _group(self, rules: Rules, trace_id: str, attributes: Attributes, now_ns: int) -> Group:
+    def _group(self, rules: Rules, trace_id: str, attributes: Attributes, now_ns: int, origin: Hashable) -> Group:
         """The group of a record: by session, else by trace; two that turn out to be one are joined."""
         trace, session = rules.keys(trace_id, attributes)
-        by_trace = self._by_trace.get((rules.name, trace)) if trace else None
-        key = f"{rules.name}/{session}" if session else by_trace or f"{rules.name}/{trace}"
+        by_trace = self._by_trace.get((rules.name, trace, origin)) if trace else None
+        key = (rules.name, session, origin) if session else by_trace or (rules.name, trace, origin)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key)
+            group = self._groups[key] = Group(rules.name, origin)
             group.touched_ns, group.release_ns = now_ns, now_ns + self.limits.idle_ns
         if session:
             group.session = session
         if by_trace and by_trace != key:
             self._join(group, self._groups.pop(by_trace))
             for known in group.traces:
-                self._by_trace[(rules.name, known)] = key
+                self._by_trace[(rules.name, known, origin)] = key
         if trace and trace not in group.traces:
             group.traces.add(trace)
-            self._by_trace[(rules.name, trace)] = key
+            self._by_trace[(rules.name, trace, origin)] = key
         return group
 
     @staticmethod
@@ -223,6 +230,7 @@ class Agents:
         """Spans of turns that settled, grew for long, or came to an end. To be called about once a second."""
         out: list[RawSpan] = []
         limits = self.limits
+        self._origins.clear()
         for key in list(self._groups):
             group = self._groups[key]
             silent = now_ns - group.touched_ns
@@ -242,7 +250,12 @@ class Agents:
 
     def drain(self) -> list[RawSpan]:
         """Everything that is held, as final: at the end of a stream that is known to be whole."""
+        self._origins.clear()
         return [span for group in list(self._groups.values()) for span in self._flush(group, True)]
+
+    def origin(self, trace_id: str) -> Hashable:
+        """The origin of a trace that the last `tick` or `drain` handed on or retracted from; `None` for any other."""
+        return self._origins.get(trace_id)
 
     def retractions(self) -> list[tuple[str, str]]:
         """Trace and span ids that were handed out and no longer stand; each is named once. Whoever has stored them
@@ -262,7 +275,7 @@ class Agents:
     def _flush(self, group: Group, final: bool) -> list[RawSpan]:
         group.dirty_ns = 0
         group.finished = group.finished or final
-        rules = self._rules[group.key.partition("/")[0]]
+        rules = self._rules[group.agent]
         try:
             spans, gone = emit.changed(rules, group, final, self.limits.keep_internal)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
@@ -270,13 +283,15 @@ class Agents:
             self.counters[f"failed.{rules.name}"] += 1
             return [item.span for item in group.items.values() if item.span is not None]
         self._retracted += gone
+        for trace_id in {span.trace_id for span in spans} | {trace_id for trace_id, _ in gone}:
+            self._origins[trace_id] = group.origin
         return spans
 
     # -------------------------------------------------------------------------------------------- bounds
 
     def _release(self, group: Group, before_ns: int) -> None:
         """Let go of the records of turns that nothing has arrived for since `before_ns`."""
-        rules = self._rules[group.key.partition("/")[0]]
+        rules = self._rules[group.agent]
         emit.close(rules, group, before_ns)
         if not group.items:
             group.links.clear()
@@ -307,12 +322,11 @@ class Agents:
                     self._forget(key)
         return out
 
-    def _forget(self, key: str) -> None:
+    def _forget(self, key: Key) -> None:
         group = self._groups.pop(key)
         self._bytes -= group.size_bytes
-        agent = key.partition("/")[0]
         for trace in group.traces:
-            self._by_trace.pop((agent, trace), None)
+            self._by_trace.pop((group.agent, trace, group.origin), None)
 
 
 def _log_key(log: RawLog, event: str, at: int) -> str:

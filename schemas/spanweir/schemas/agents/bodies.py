@@ -53,6 +53,19 @@ def anthropic_response(call: Call, body: str) -> None:
     call.response_model = str(response.get("model") or call.response_model)
 
 
+def tool_result(body: str, call_id: str) -> str:
+    """The result of tool call `call_id` in a request body; empty where it is not."""
+    if call_id not in body:
+        return ""
+    for message in _load(body).get("messages") or ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for block in content if isinstance(content, list) else ():
+            if isinstance(block, dict) and block.get("tool_use_id") == call_id:
+                response = _part(block)["response"]
+                return response if isinstance(response, str) else orjson.dumps(response).decode()
+    return ""
+
+
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content

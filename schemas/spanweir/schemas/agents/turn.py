@@ -3,7 +3,7 @@
 Not here: which record belongs to which turn and what it means (one module per agent), nor when spans go out (`Agents`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from hashlib import blake2b
 from typing import Protocol
 
@@ -79,8 +79,9 @@ class Turn(msgspec.Struct):
 class Group:
     """All open records of one session or trace of an agent, and what was made of them."""
 
-    def __init__(self, key: str) -> None:
-        self.key = key
+    def __init__(self, agent: str, origin: Hashable = None) -> None:
+        self.agent = agent
+        self.origin = origin
         self.session = ""
         self.traces: set[str] = set()
         self.items: dict[str, Item] = {}
