@@ -24,6 +24,10 @@ LAZY = {"mlflow", "pandas", "sqlalchemy", "pydantic", "pyarrow", "deltalake", "r
 LAZY_EXCEPT: dict[str, str] = {
     "exporters/spanweir/exporters/mlflow/create_schema.py": "runs in a process of its own",
     "exporters/spanweir/exporters/tree.py": "is itself imported only to print",
+    **{
+        f"exporters/spanweir/exporters/delta/{name}.py": "is imported when a Delta exporter is built, and needs it then"
+        for name in ("files", "stored", "table")
+    },
 }
 
 

@@ -20,7 +20,7 @@ from spanweir.exporters.delta.overflow import Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
 from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, LogRows, SpanRows, metadata_id
 from spanweir.exporters.delta.spool import Spool
-from spanweir.exporters.delta.stored import stored_contents
+from spanweir.exporters.delta.stored import stored_rows
 from spanweir.exporters.delta.table import Target
 from spanweir.exporters.delta.window import Pending
 from spanweir.schemas import inference_table
@@ -208,14 +208,14 @@ class DeltaExporter:
             for trace, _, _ in described
             if (known or trace.trace_id in written) and TRACE_PREFIX + trace.trace_id not in pending
         }
-        stored = stored_contents(target, self._overflow, stored_days) if stored_days else {}
+        stored = stored_rows(target, self._overflow, stored_days) if stored_days else {}
         groups: tuple[list[payload.Payload], list[payload.Payload]] = ([], [])
         for trace, metadata, tags in described:
+            before = stored.get(trace.trace_id) or self._waiting(trace.trace_id)
             contents = {
-                **stored.get(trace.trace_id, {}), **spooled.get(trace.trace_id, {}),
-                **self._waiting_contents(trace.trace_id), **self._contents.get(trace.trace_id, {}),
+                **before.contents, **spooled.get(trace.trace_id, {}), **self._contents.get(trace.trace_id, {}),
             }  # fmt: skip
-            made = payload.payload(trace, metadata, tags, contents, limit=self._config.max_payload_bytes)
+            made = payload.payload(trace, metadata, tags, contents, before, limit=self._config.max_payload_bytes)
             self._overflow.add(made)
             groups[pending.merging(made.request_id, trace.trace_id in stored_days)].append(made)
         for group, rows in zip(groups, (pending.appends, pending.merges), strict=True):
@@ -224,17 +224,14 @@ class DeltaExporter:
                 rows.add(payload.batch(target.layout, group), keys, {made.day for made in group})
         pending.merges.stale_days.update(day for days in stored_days.values() for day in days)
 
-    def _waiting_contents(self, trace_id: str) -> Contents:
+    def _waiting(self, trace_id: str) -> payload.Stored:
         """Of a payload row that waits for the next commit."""
         request_id = TRACE_PREFIX + trace_id
         row = self._pending["payload"].get(request_id)
         if row is None:
-            return {}
-        response = row["response"][0].as_py()
-        if response is None:
-            day = row["request_date"].cast(DataType.int32())[0].as_py()
-            response = self._overflow.read(day, f"{request_id}.response.json")
-        return payload.contents_of(response)
+            return payload.Stored()
+        day = row["request_date"].cast(DataType.int32())[0].as_py()
+        return self._overflow.stored(request_id, day, row["request"][0].as_py(), row["response"][0].as_py())
 
     def _add_logs(self, logs: Sequence[RawLog], known: bool) -> None:
         if self._log_rows is None:

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from spanweir.exporters.api import Retry
+from spanweir.exporters.delta.payload import Payload, Stored, stored
 
 if TYPE_CHECKING:
     from spanweir.exporters.delta import Config
-    from spanweir.exporters.delta.payload import Payload
 
 _FOLDER = "payload_overflow"
 
@@ -24,7 +24,7 @@ class Overflow:
         self._waiting: dict[str, bytes] = {}
         self._handler: Any = None
 
-    def add(self, row: "Payload") -> None:
+    def add(self, row: Payload) -> None:
         """Keep the row's overflow for `write`."""
         for name, content in row.overflow.items():
             self._waiting[f"{row.day}/{name}"] = content
@@ -51,6 +51,15 @@ class Overflow:
             return bytes(stream.read(size))
         except FileNotFoundError:
             return None
+
+    def stored(self, request_id: str, day: int, request: str | None, response: str | None) -> Stored:
+        """The parts of a row, with what stands in files. Raises ValueError if there is no trace in it."""
+        whole: str | bytes | None = response
+        if whole is None:
+            whole = self.read(day, f"{request_id}.response.json")
+        if whole is None:
+            raise ValueError("there is neither a response nor a file that holds it")
+        return stored(request if request is not None else self.read(day, f"{request_id}.request.json"), whole)
 
     def _files(self) -> Any:
         if self._handler is None:

@@ -43,6 +43,16 @@ class Content(msgspec.Struct):
 Contents = dict[str, Content]
 """Span id -> content."""
 
+
+class Stored(msgspec.Struct):
+    """What a row that was written before holds."""
+
+    contents: Contents = {}
+    request: bytes | None = None
+    response: bytes | None = None
+    """Without `databricks_output`."""
+
+
 _NO_FACTS: Final = Facts()
 
 
@@ -176,13 +186,18 @@ def response_json(response: bytes | None, request_id: str, trace: bytes) -> byte
 
 
 def payload(
-    trace: TraceRow, metadata: dict[str, str], tags: dict[str, str], contents: Contents, *, limit: int
+    trace: TraceRow, metadata: dict[str, str], tags: dict[str, str], contents: Contents, before: Stored, *, limit: int
 ) -> Payload:
-    """The row of a complete trace. `limit` is the most bytes of `request` and of `response` each; 0 is no limit."""
+    """The row of a complete trace.
+
+    `before` is the row as it stands: of an amended trace the request and response may not be at hand any more.
+    `limit` is the most bytes of `request` and of `response` each; 0 is no limit.
+    """
     request_id = TRACE_PREFIX + trace.trace_id
     facts = next((c.facts for c in contents.values() if c.facts), _NO_FACTS)
-    response = response_json(trace.response, request_id, trace_json(info(trace, metadata, tags), contents))
-    request = trace.request
+    body = before.response if trace.response is None and trace.response_preview else trace.response
+    response = response_json(body, request_id, trace_json(info(trace, metadata, tags), contents))
+    request = before.request if trace.request is None and trace.request_preview else trace.request
     codes: list[str] = []
     overflow: dict[str, bytes] = {}
     if limit and request is not None and len(request) > limit:
@@ -227,27 +242,38 @@ class _Output(msgspec.Struct):
     trace: _Trace
 
 
-class _Response(msgspec.Struct):
-    databricks_output: _Output
-
-
 class _SpanKey(msgspec.Struct):
     span_id: str
     start_time_unix_nano: int = 0
 
 
-_decode_response = msgspec.json.Decoder(_Response).decode
+_OUTPUT: Final = "databricks_output"
+_decode_response = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_output = msgspec.json.Decoder(_Output).decode
 _decode_span_key = msgspec.json.Decoder(_SpanKey).decode
 
 
-def contents_of(response: bytes | str) -> Contents:
-    """The spans of a row that was written before, as the bytes that stand in it, by span id (16 hex digits)."""
-    result: Contents = {}
-    for raw in _decode_response(response).databricks_output.trace.data.spans:
+def stored(request: bytes | str | None, response: bytes | str) -> Stored:
+    """The parts of a row, as the bytes that stand in it. Raises ValueError if the response holds no trace."""
+    parts = _decode_response(response)
+    output = parts.pop(_OUTPUT, None)
+    if output is None:
+        raise ValueError(f"no {_OUTPUT} in the response")
+    contents: Contents = {}
+    for raw in _decode_output(output).trace.data.spans:
         content = bytes(raw)
         key = _decode_span_key(content)
-        result[span_hex(key.span_id)] = Content(key.start_time_unix_nano, content)
-    return result
+        contents[span_hex(key.span_id)] = Content(key.start_time_unix_nano, content)
+    body = None
+    if parts:
+        predictions = parts.get("predictions")
+        whole = msgspec.json.encode(parts)
+        body = bytes(predictions) if predictions is not None and len(parts) == 1 and _no_object(predictions) else whole
+    return Stored(contents, request.encode() if isinstance(request, str) else request, body)
+
+
+def _no_object(raw: msgspec.Raw) -> bool:
+    return bytes(raw)[:1] != b"{"
 
 
 def span_hex(span_id: str) -> str:
