@@ -33,10 +33,10 @@ def options(config: type[msgspec.Struct], prefix: tuple[str, ...] = ()) -> Itera
     docs = field_docs(config)
     for field in msgspec.structs.fields(config):
         path = (*prefix, field.encode_name)
-        struct = _struct_of(field.type)
+        struct, wrapper = inner_struct(field.type)
         yield Option(path, type_name(field.type), _default(field), docs.get(field.name, ""), struct)
         if struct is not None:
-            yield from options(struct, path)
+            yield from options(struct, (*path, wrapper.rstrip(":")) if wrapper else path)
 
 
 @cache
@@ -67,7 +67,7 @@ def type_name(kind: Any) -> str:
     """How a reader of the reference calls a type."""
     names: dict[Any, str] = {
         int: "integer", float: "number", bool: "boolean", str: "text", Size: "size", Duration: "duration",
-        Secret: "secret", types.NoneType: "null", Any: "anything",
+        Secret: "secret", types.NoneType: "null", Any: "anything", msgspec.UnsetType: "absent",
     }  # fmt: skip
     if kind in names:
         return names[kind]
@@ -93,7 +93,8 @@ def plain_default(value: Any) -> Any:
         return value.reveal()
     if isinstance(value, msgspec.Struct):
         fields = msgspec.structs.fields(type(value))
-        return {field.encode_name: plain_default(getattr(value, field.name)) for field in fields}
+        items = ((field.encode_name, getattr(value, field.name)) for field in fields)
+        return {name: plain_default(item) for name, item in items if item is not msgspec.UNSET}
     if isinstance(value, dict):
         return {key: plain_default(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -107,8 +108,16 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     return field.default_factory() if field.default_factory is not msgspec.NODEFAULT else msgspec.NODEFAULT
 
 
-def _struct_of(kind: Any) -> type[msgspec.Struct] | None:
-    for option in (kind, *typing.get_args(kind)):
+def inner_struct(kind: Any) -> "tuple[type[msgspec.Struct] | None, str]":
+    """The struct in `Struct | None`, `dict[str, Struct]` or `list[Struct]`, and the key that stands around it."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict:
+        return inner_struct(args[1])[0], "<name>:"
+    if origin in (list, tuple):
+        return (inner_struct(args[0])[0] if args else None), "-"
+    for option in args if origin in (Union, types.UnionType) else (kind,):
         if isinstance(option, type) and issubclass(option, msgspec.Struct):
-            return option if typing.get_origin(kind) not in (dict, list, tuple) else None
-    return None
+            return option, ""
+        if typing.get_origin(option) in (dict, list, tuple):
+            return inner_struct(option)
+    return None, ""

@@ -58,5 +58,7 @@ def _row(option: Option) -> str:
 
 
 def _shown(default: Any) -> str:
-    value = plain_default(default)
+    if default is msgspec.NODEFAULT:
+        return "required"
+    value = plain_default(None if default is msgspec.UNSET else default)
     return value if isinstance(value, str) and value else json.dumps(value)

@@ -50,7 +50,8 @@ def _plain(value: Any, redacted: bool) -> Any:
         return MASK if redacted and value else value.reveal()
     if isinstance(value, msgspec.Struct):
         fields = msgspec.structs.fields(type(value))
-        return {field.encode_name: _plain(getattr(value, field.name), redacted) for field in fields}
+        items = ((field.encode_name, getattr(value, field.name)) for field in fields)
+        return {name: _plain(item, redacted) for name, item in items if item is not msgspec.UNSET}
     if isinstance(value, dict):
         return {key: _plain(item, redacted) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
