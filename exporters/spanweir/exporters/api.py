@@ -68,6 +68,9 @@ class Batch(msgspec.Struct, kw_only=True):
     logs: list[RawLog] = []
     requests: list[Request] = []
     """Filled only for exporters whose `wants` names `REQUESTS` (and always for metrics)."""
+    retracted: list[tuple[str, str]] = []
+    """Trace and span ids that earlier batches held and that no longer stand: delete them if they are there (a coding
+    agent's span that later records showed to be part of another). A trace without spans goes with its last one."""
 
 
 class Exporter(Protocol):

@@ -9,6 +9,5 @@ Not here: what a span means (`spanweir.schemas`), where rows go (exporters), whe
 from spanweir.collector.assembly.assembler import Assembler, Emission
 from spanweir.collector.assembly.join import Joiner
 from spanweir.collector.assembly.options import Options
-from spanweir.collector.assembly.work import Item
 
-__all__ = ["Assembler", "Emission", "Item", "Joiner", "Options"]
+__all__ = ["Assembler", "Emission", "Joiner", "Options"]

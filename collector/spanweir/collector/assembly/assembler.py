@@ -11,20 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from spanweir.collector.assembly import rows, state, totals
-from spanweir.collector.assembly.fold import rewait
+from spanweir.collector.assembly.fold import rewait, unfold
 from spanweir.collector.assembly.hydrate import trace_of
 from spanweir.collector.assembly.options import Options
 from spanweir.collector.assembly.state import Trace
-from spanweir.collector.assembly.work import Item, Work
+from spanweir.collector.assembly.work import Work
+from spanweir.collector.processors.api import Item
 from spanweir.exporters.api import KnownTrace
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
-_INPUTS, _OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
-_RUNNING_MAX = 16
-_KEPT_OVERHEAD = 512
 _HYDRATE_AGE_NS = 5_000_000_000
 _replace = msgspec.structs.replace
 
@@ -68,8 +66,10 @@ class Assembler:
         *,
         dropped: Iterable[RawSpan] = (),
         assessments: Iterable[tuple[str, Assessment]] = (),
+        retracted: Iterable[tuple[str, str]] = (),
     ) -> Emission:
         """Take in spans; `dropped` are spans that a processor took out: their children move up to their parents.
+        `retracted` are (trace, span) ids that were taken in before and no longer stand.
 
         `now_s` is monotonic and times traces out, `now_ns` is Unix time and tells old spans from new ones.
         """
@@ -87,13 +87,17 @@ class Assembler:
         judged: dict[str, list[Assessment]] = {}
         for trace_id, assessment in assessments:
             judged.setdefault(trace_id, []).append(assessment)
+        gone: dict[str, list[str]] = {}
+        for trace_id, span_id in retracted:
+            gone.setdefault(trace_id, []).append(span_id)
         known = self._ask(groups, judged, now_ns) if self._hydrate else {}
         emission = Emission()
-        for trace_id in dict.fromkeys((*groups, *removed, *judged)):
+        for trace_id in dict.fromkeys((*groups, *removed, *judged, *gone)):
             group = groups.get(trace_id, {})
             trace = self._take(trace_id, known.get(trace_id), now_s)
             moved = self._remove(trace, removed.get(trace_id, ()), group)
             changed = self._judge(trace, judged.get(trace_id, ())) or bool(moved)
+            changed = unfold(trace, [i for i in gone.get(trace_id, ()) if i not in group]) or changed
             self._assemble(trace, group, changed, now_s, emission, moved)
         self._bound(now_s, emission)
         return emission

@@ -1,6 +1,7 @@
 """One span into the state of its trace."""
 
 import re
+from collections.abc import Iterable
 
 from spanweir.collector.assembly import totals
 from spanweir.collector.assembly.assessments import assessment_of
@@ -86,6 +87,25 @@ def _replace(trace: Trace, span_id: str, old: Node, node: Node) -> bool:
     if (old.start_ns, old.end_ns) != (node.start_ns, node.end_ns):
         trace.start_ns = min(n.start_ns for n in trace.nodes.values())
         trace.end_ns = max(n.end_ns for n in trace.nodes.values())
+    return True
+
+
+def unfold(trace: Trace, span_ids: Iterable[str]) -> bool:
+    """Take spans out that no longer stand. True if any was there."""
+    gone = [i for i in span_ids if i in trace.nodes]
+    if not gone:
+        return False
+    for span_id in gone:
+        trace.size_bytes -= trace.nodes.pop(span_id).size_bytes
+        trace.kept.pop(span_id, None)
+        if span_id in trace.running:
+            trace.running.remove(span_id)
+    if trace.root in gone:
+        trace.root, trace.root_ended = "", False
+    rewait(trace)
+    totals.rebuild(trace)
+    trace.start_ns = min((n.start_ns for n in trace.nodes.values()), default=0)
+    trace.end_ns = max((n.end_ns for n in trace.nodes.values()), default=0)
     return True
 
 

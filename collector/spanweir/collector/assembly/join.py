@@ -9,7 +9,7 @@ records become spans of their own (`spanweir.schemas.agents`).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -93,7 +93,9 @@ class Joiner:
                 self._count("spanweir_join_amended_spans", 1)
         return joined
 
-    def note(self, raw: RawSpan, span: GenAISpan | None, logs: list[RawLog], now_s: float, sequence: int = 0) -> None:
+    def note(
+        self, raw: RawSpan, span: GenAISpan | None, logs: Sequence[RawLog], now_s: float, sequence: int = 0
+    ) -> None:
         """Tell the joiner how a span was mapped, so that it holds what may still get content."""
         if span is None:
             return
@@ -103,7 +105,7 @@ class Joiner:
                 self._responses.popitem(last=False)
         if logs or (span.kind in CONTENT_KINDS and not (span.input and span.output) and not _has_own(span)):
             size = _OVERHEAD + sum(map(_log_size, logs)) + _attributes_size(raw.attributes)
-            self._hold(self._spans, raw.trace_id + raw.span_id, _Held(logs, size, now_s, sequence, raw))
+            self._hold(self._spans, raw.trace_id + raw.span_id, _Held(list(logs), size, now_s, sequence, raw))
 
     def settled(self) -> Iterator[tuple[str, Assessment]]:
         """Assessments of responses whose spans have come since."""
@@ -127,6 +129,11 @@ class Joiner:
         if self._evaluations:
             firsts.append(next(iter(self._evaluations.values()))[0].sequence)
         return min(firsts, default=0)
+
+    @property
+    def busy(self) -> bool:
+        """Something is held that a span may belong to."""
+        return bool(self._logs or self._spans)
 
     @property
     def size_bytes(self) -> int:

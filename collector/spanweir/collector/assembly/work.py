@@ -8,6 +8,7 @@ from spanweir.collector.assembly import lifting, rows, state
 from spanweir.collector.assembly.fold import fold
 from spanweir.collector.assembly.options import Options
 from spanweir.collector.assembly.state import Content, First, Trace
+from spanweir.collector.processors.api import Item
 from spanweir.schemas.genai import GenAISpan, TraceIO
 from spanweir.schemas.mlflow import Renderer, request_preview, response_preview, summarise
 from spanweir.schemas.raw import RawSpan
@@ -17,15 +18,6 @@ _INPUTS, _OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
 _RUNNING_MAX = 16
 _KEPT_OVERHEAD = 512
 _replace = msgspec.structs.replace
-
-
-class Item(msgspec.Struct):
-    """A span on its way: raw, canonical, and where its request was routed."""
-
-    raw: RawSpan
-    span: GenAISpan | None = None
-    experiment: str = ""
-    run_id: str | None = None
 
 
 class Work:
