@@ -7,7 +7,6 @@ retries, bisection and cursor; `deadletters` keeps what a destination refuses; `
 Not here: which components there are (`spanweir.collector.pipeline`), processes (`spanweir.collector.service`).
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -41,4 +40,5 @@ class Count(Protocol):
     def __call__(self, name: str, n: float = 1, **labels: str) -> None: ...
 
 
-Clock = Callable[[], float]
+class Gauge(Protocol):
+    def __call__(self, name: str, value: float, **labels: str) -> None: ...

@@ -39,13 +39,13 @@ class Lane:
         self._reader = reader
         self._options = options
 
-    def step(self, wait_s: float) -> int:
-        """Take in some records and hand them to the exporters; how many. 0 when there are none, or no room."""
-        if not self.has_room():
+    def step(self, wait_s: float, until: int | None = None) -> int:
+        """Take in some records, up to `until`, and hand them to the exporters; how many. 0: none, or no room."""
+        if not self.has_room() or (until is not None and self.position >= until):
             return 0
         options = self._options
         limit = options.read_max_records
-        boundary = self._boundary()
+        boundary = min((b for b in (self._boundary(), until) if b is not None), default=None)
         if boundary is not None:
             limit = min(limit, boundary - self.position)
         records = self._reader.read(self.position, limit, options.read_max_bytes, wait_s)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from spanweir.collector.delivery import Count, Options
+from spanweir.collector.delivery import Count, Gauge, Options
 from spanweir.collector.delivery.lane import Lane, Outlet
 from spanweir.collector.delivery.snapshot import Snapshot, SnapshotFile
 from spanweir.collector.delivery.stages import Stages
@@ -38,7 +38,7 @@ class Group(msgspec.Struct):
 class Runner:
     """Built in the thread that calls `run`. `stop` may be called from a signal handler."""
 
-    def __init__(self, groups: Sequence[Group], reader: Reader, options: Options, count: Count, gauge: Count) -> None:
+    def __init__(self, groups: Sequence[Group], reader: Reader, options: Options, count: Count, gauge: Gauge) -> None:
         self._reader = reader
         self._options = options
         self._count = count
@@ -163,16 +163,16 @@ class _Track:
         return lane
 
     def step(self, wait_s: float) -> int:
-        moved = 0
-        for lane in self.lanes:
-            moved += lane.step(wait_s if lane is self.shared else 0.0)
+        moved = self.shared.step(wait_s)
+        for lane in list(self.lanes[1:]):
+            moved += lane.step(0.0, until=self.shared.position)
+            self._attach(lane)
         return moved
 
     def tick(self, now: float) -> None:
         for lane in self.lanes:
             lane.tick()
         self._detach(now)
-        self._attach()
         self._write_pending()
         if now - self._saved_at >= self._options.snapshot_interval:
             self._saved_at = now
@@ -196,15 +196,14 @@ class _Track:
         since = worker.failing_since
         return since is not None and now - since >= self._options.detach_after and not worker.has_room()
 
-    def _attach(self) -> None:
-        """Take exporters back that have caught up."""
-        for lane in self.lanes[1:]:
-            if lane.position != self.shared.position or lane.outlets[0].worker.failing_since is not None:
-                continue
-            lane.finalise(self.shared.stages.assembler.is_open)
-            self.lanes.remove(lane)
-            self.shared.outlets += lane.outlets
-            _log.info("%s has caught up", ", ".join(lane.names()))
+    def _attach(self, lane: Lane) -> None:
+        """Take an exporter back that has caught up."""
+        if lane.position != self.shared.position or any(o.worker.failing_since is not None for o in lane.outlets):
+            return
+        lane.finalise(self.shared.stages.assembler.is_open)
+        self.lanes.remove(lane)
+        self.shared.outlets += lane.outlets
+        _log.info("%s has caught up", ", ".join(lane.names()))
 
     # ---------------------------------------------------------------------------------------- snapshots
 
