@@ -12,7 +12,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from spanweir.instrumentation.freeze import ELIDED, MAX_DEPTH
@@ -101,17 +101,67 @@ def _walk(value: Any) -> Iterator[bytes]:
         yield b'"'
     elif isinstance(value, dict) and value:
         before = b"{"
-        for key, item in value.items():
-            yield before + dumps(key if isinstance(key, str) else str(describe(key))) + b":"
-            yield from _walk(item)
+        for group in _groups(list(value.items()), _pair_size):
+            if len(group) == 1:
+                key, item = group[0]
+                yield before + dumps(key if isinstance(key, str) else str(describe(key))) + b":"
+                yield from _walk(item)
+            else:
+                yield before + dumps(dict(group))[1:-1]
             before = b","
         yield b"}"
     elif isinstance(value, list) and value:
         before = b"["
-        for item in value:
+        for group in _groups(value, _size):
             yield before
-            yield from _walk(item)
+            if len(group) == 1:
+                yield from _walk(group[0])
+            else:
+                yield dumps(group)[1:-1]
             before = b","
         yield b"]"
     else:
         yield dumps(value)
+
+
+def _groups(items: list[Any], size_of: Callable[[Any], int]) -> Iterator[list[Any]]:
+    """The items in runs of about `PIECE_BYTES`; one that is larger comes alone."""
+    group: list[Any] = []
+    total = 0
+    for item in items:
+        size = size_of(item)
+        if group and total + size > PIECE_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += size
+    if group:
+        yield group
+
+
+def _pair_size(pair: tuple[Any, Any]) -> int:
+    return 16 + _size(pair[1])
+
+
+def _size(value: Any) -> int:
+    """About how long the text of a value is; exact enough to cut pieces by, and not counted on beyond one piece."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return 16
+    total = 16
+    for item in value:
+        total += len(item) + 8 if isinstance(item, str) else _size(item)
+        if total > PIECE_BYTES:
+            break
+    return total
+
+
+def breathing(items: list[Any]) -> Iterator[Any]:
+    """The items, with a yield of the interpreter lock now and then."""
+    for index, item in enumerate(items):
+        if index & 63 == 63:
+            time.sleep(0)
+        yield item

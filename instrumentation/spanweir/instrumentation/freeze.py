@@ -6,17 +6,21 @@ called here: no `__repr__`, no `__iter__` of an unknown type, no property.
 """
 
 import dataclasses
+import time
 from typing import Any
 
 ATOMS = frozenset({str, int, float, bool, type(None), bytes, complex})
 MAX_DEPTH = 32
 MAX_ITEMS = 10_000
 """Of one container; the rest is counted, not recorded."""
-MAX_CONTAINERS = 50_000
-"""Of one value. Bounds the time that a gigantic or self-referencing structure can cost the calling thread."""
+MAX_COPIED = 500
+"""Containers that the calling thread copies in depth, beginning with the last messages of a list, which are the ones
+that applications change. Of what is left only the top level is copied: to touch each string of a 10 MB conversation
+costs ten times what copying its messages does. That part shows a change made deeper down before the export."""
+MAX_CONTAINERS = 100_000
+"""Of one value, all told. Bounds what a self-referencing structure can grow to."""
 ELIDED = "…"
 
-_NUMBERS = frozenset({int, float, bool, type(None)})
 _STRINGS = frozenset({str})
 _UNSAFE_TO_COPY = (type, type(lambda: None))
 
@@ -24,24 +28,35 @@ _UNSAFE_TO_COPY = (type, type(lambda: None))
 class Frozen:
     """A value and about how many bytes its text will have."""
 
-    __slots__ = ("form", "size", "value")
+    __slots__ = ("form", "partial", "size", "value")
 
     def __init__(self, value: Any, form: str = "json") -> None:
         self.form = form
-        freezer = _Freezer()
+        self._take(value, _Freezer(MAX_COPIED, keep=True))
+
+    def complete(self) -> None:
+        """Copy the rest, on the worker's thread, before anything walks through the value."""
+        if self.partial:
+            self._take(self.value, _Freezer(MAX_CONTAINERS, keep=False))
+
+    def _take(self, value: Any, freezer: "_Freezer") -> None:
         try:
             self.value = freezer.freeze(value, 0)
         except Exception as error:  # a container of the application's that misbehaves when it is copied
             self.value = f"<{type(value).__name__}: not recorded, {type(error).__name__}>"
         self.size = freezer.size
+        self.partial = freezer.keep and freezer.left <= 0
 
 
 class _Freezer:
-    __slots__ = ("containers", "size")
+    """`left` containers are copied; after that a value is kept by reference (`keep`) or left out."""
 
-    def __init__(self) -> None:
+    __slots__ = ("keep", "left", "size")
+
+    def __init__(self, left: int, *, keep: bool) -> None:
+        self.left = left
+        self.keep = keep
         self.size = 0
-        self.containers = MAX_CONTAINERS
 
     def freeze(self, value: Any, depth: int) -> Any:
         kind = type(value)
@@ -51,8 +66,12 @@ class _Freezer:
         if kind in ATOMS:
             self.size += len(value) if kind is bytes else 8
             return value
-        self.containers -= 1
-        if depth > MAX_DEPTH or self.containers < 0:
+        self.left -= 1
+        if self.left < 0:
+            return value if self.keep else ELIDED
+        if not self.keep and self.left % 256 == 0:
+            time.sleep(0)  # in the worker: let the application's threads run
+        if depth > MAX_DEPTH:
             return ELIDED
         if kind is dict:
             return self._dict(value, depth)
@@ -79,18 +98,32 @@ class _Freezer:
         return copy
 
     def _list(self, value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
-        copy = list(value[:MAX_ITEMS])
-        kinds = set(map(type, copy))
-        if kinds == _STRINGS:
-            self.size += sum(map(len, copy)) + 3 * len(copy)
-        elif kinds <= _NUMBERS:
-            self.size += 12 * len(copy)
+        copy: list[Any] = list(value[:MAX_ITEMS])
+        if not copy:
+            return copy
+        if type(copy[0]) in ATOMS and (kinds := set(map(type, copy))) <= ATOMS:
+            self.size += sum(map(len, copy)) + 3 * len(copy) if kinds == _STRINGS else 12 * len(copy)
         else:
-            for index, item in enumerate(copy):
-                copy[index] = self.freeze(item, depth + 1)
+            before, index = self.size, len(copy)
+            while index and self.left > 0:
+                index -= 1
+                copy[index] = self.freeze(copy[index], depth + 1)
+            if index:
+                self._rest(copy, index, (self.size - before) // (len(copy) - index))
         if len(value) > MAX_ITEMS:
             copy.append(f"{ELIDED} {len(value) - MAX_ITEMS} more items")
         return copy
+
+    def _rest(self, copy: list[Any], count: int, average: int) -> None:
+        """The first `count` items, for which the budget did not suffice; they count as large as the others."""
+        rest = copy[:count]
+        if not self.keep:
+            copy[:count] = [f"{ELIDED} {count} more items"]
+            return
+        if set(map(type, rest)) == {dict}:
+            copy[:count] = map(dict.copy, rest)
+        self.left = 0
+        self.size += count * average
 
     def _other(self, value: Any, depth: int) -> Any:
         """Subclasses of the built-in containers, and objects that say which fields they consist of."""

@@ -5,6 +5,7 @@ is turned into a `LazyAttributes` shortly before the span ends. spanweir's worke
 any other exporter that reads the mapping finds the finished text (and pays for it on its own thread).
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,15 @@ from spanweir.instrumentation.freeze import Frozen
 from spanweir.instrumentation.policy import Policy
 
 _lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    """Another thread of the parent may have held the lock at the moment of the fork."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
 
 
 class LazyAttributes(BoundedAttributes):

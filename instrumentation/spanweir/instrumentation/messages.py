@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from spanweir.instrumentation.encode import dumps
+from spanweir.instrumentation.encode import breathing, dumps
 
 Json = dict[str, Any]
 
@@ -31,7 +31,7 @@ def to_messages(value: Any, role: str) -> list[Json]:
     if isinstance(value, list) and value and all(isinstance(item, dict) and "choices" in item for item in value):
         return _merged(value)
     if isinstance(value, list) and value and all(_is_message(item) for item in value):
-        return [_message(item, role) for item in value]
+        return [_message(item, role) for item in breathing(value)]
     return [{"role": role, "parts": [_text(value)]}]
 
 
@@ -60,7 +60,7 @@ def to_tools(value: Any) -> list[Json]:
 def to_documents(value: Any) -> list[Json]:
     """Documents `[{id, score, content, metadata, ...}]` from strings, dicts, LangChain and LlamaIndex documents."""
     documents = value if isinstance(value, list) else [value]
-    return [_document(item, index) for index, item in enumerate(documents)]
+    return [_document(item, index) for index, item in enumerate(breathing(documents))]
 
 
 def _document(value: Any, index: int) -> Json:

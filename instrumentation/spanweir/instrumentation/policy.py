@@ -52,6 +52,7 @@ class Policy:
             return [dumps(f"<not recorded: {type(error).__name__}>")]
 
     def _render(self, key: str, frozen: Frozen) -> list[bytes]:
+        frozen.complete()
         value, size = frozen.value, frozen.size
         if size > self.max_content_bytes:
             value = shorten(value, self.max_content_bytes)

@@ -66,6 +66,7 @@ def init(
         content = policy.from_environment(capture=capture_content, redact=redact, max_content_bytes=max_content_bytes)
         settings = transport.settings(endpoint, protocol, headers)
         state.set_policy(content)
+        state.set_provider(tracer_provider)
         provider = tracer_provider or _provider(service_name, resource)
         if os.environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() == "none":
             return
@@ -101,6 +102,7 @@ def reset() -> None:
             atexit.unregister(_worker.shutdown)
         _worker = None
         state.set_policy(None)
+        state.set_provider(None)
 
 
 def _provider(service_name: str | None, extra: Mapping[str, AttributeValue] | None) -> TracerProvider:

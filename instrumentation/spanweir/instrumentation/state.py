@@ -1,7 +1,6 @@
 """What the process has set up (policy, tracer) and what the spans of one trace share (session, user, metadata)."""
 
 import json
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,8 +17,8 @@ SCOPE = "spanweir.instrumentation"
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
 TRACE_KEY = otel_context.create_key("spanweir-trace")
 
-_lock = threading.Lock()
 _policy: Policy | None = None
+_provider: trace.TracerProvider | None = None
 _tracers: dict[int, tuple[trace.TracerProvider, trace.Tracer]] = {}
 
 
@@ -37,15 +36,20 @@ def set_policy(new: Policy | None) -> None:
     _policy = new
 
 
+def set_provider(new: trace.TracerProvider | None) -> None:
+    """None: the global one."""
+    global _provider
+    _provider = new
+
+
 def tracer() -> trace.Tracer:
-    """The tracer of the current global provider, which tests and applications may set late or replace."""
-    provider = trace.get_tracer_provider()
+    """The tracer of the provider that `init` was given, else of the global one, which may be set late or replaced."""
+    provider = _provider or trace.get_tracer_provider()
     known = _tracers.get(id(provider))
     if known is None or known[0] is not provider:
         known = (provider, provider.get_tracer(SCOPE, schema_url=SCHEMA_URL))
-        with _lock:
-            _tracers.clear()
-            _tracers[id(provider)] = known
+        _tracers.clear()
+        _tracers[id(provider)] = known
     return known[1]
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import os
 import random
+import sys
 import threading
 import time
 import weakref
@@ -152,6 +153,10 @@ class Worker(SpanProcessor):
         except RuntimeError:  # the interpreter is shutting down
             return
         self._thread = thread
+        # A child of multiprocessing leaves without the handlers of atexit.
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None and sys.modules["multiprocessing.process"].parent_process() is not None:
+            util.Finalize(None, self.shutdown, exitpriority=100)
 
     def _run(self) -> None:
         token = otel_context.attach(otel_context.set_value("suppress_instrumentation", True))
