@@ -15,6 +15,7 @@ from spanweir.instrumentation.operations import (
 from spanweir.instrumentation.setup import flush, init
 from spanweir.instrumentation.span import Span
 from spanweir.instrumentation.state import update_current_trace
+from spanweir.instrumentation.threads import carry
 from spanweir.instrumentation.version import __version__
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Span",
     "__version__",
     "agent",
+    "carry",
     "chat",
     "embeddings",
     "evaluation",

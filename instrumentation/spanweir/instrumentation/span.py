@@ -21,6 +21,9 @@ Parent = "Span | SpanContext | otel_context.Context | Mapping[str, str] | None"
 """A handle, a span context, an OpenTelemetry context, or carrier headers that `Span.inject` has filled elsewhere."""
 
 
+_VERDICT = {names.EVALUATION_SCORE, names.EVALUATION_LABEL, names.EVALUATION_EXPLANATION}
+
+
 class Span:
     """One span that has started. Every method may be called from any thread until `end`, and none of them raises."""
 
@@ -153,6 +156,8 @@ class Span:
             return
         if self._attributes:
             self._otel.set_attributes(self._attributes)
+        if self._attributes.keys() & _VERDICT:
+            self._verdict()
         if self._frozen and self._policy.on_spans:
             lazy.attach(self._otel, self._frozen, self._policy)
         if self._frozen and self._policy.on_events:
@@ -174,6 +179,14 @@ class Span:
             for key, value in attributes.items():
                 if value is not None:
                     self._attributes[key] = value
+
+    def _verdict(self) -> None:
+        """An evaluation is an event in the conventions; the span carries the same attributes."""
+        attributes = getattr(self._otel, "attributes", None) or {}
+        name = attributes.get(names.EVALUATION_NAME)
+        if name is not None:
+            result = {key: value for key, value in self._attributes.items() if key in _VERDICT}
+            self._otel.add_event(names.EVALUATION_EVENT, {names.EVALUATION_NAME: name, **result})
 
     def _exception(self, error: BaseException) -> None:
         kind = type(error)

@@ -19,6 +19,7 @@ TRACE_KEY = otel_context.create_key("spanweir-trace")
 
 _policy: Policy | None = None
 _provider: trace.TracerProvider | None = None
+_loggers: Any = None
 _tracers: dict[int, tuple[trace.TracerProvider, trace.Tracer]] = {}
 
 
@@ -34,6 +35,12 @@ def set_policy(new: Policy | None) -> None:
     """None: read the environment again when it is next needed."""
     global _policy
     _policy = new
+
+
+def set_logger_provider(new: Any) -> None:
+    """Where details records go; None: to the global logger provider."""
+    global _loggers
+    _loggers = new
 
 
 def set_provider(new: trace.TracerProvider | None) -> None:
@@ -117,11 +124,11 @@ def emit_details(
         if text:
             content[key] = json.loads(text) if item.form != "text" else text
     context = trace.set_span_in_context(span, otel_context.Context())
-    get_logger(SCOPE, schema_url=SCHEMA_URL).emit(
+    get_logger(SCOPE, schema_url=SCHEMA_URL, logger_provider=_loggers).emit(
         LogRecord(
             context=context,
             event_name=names.CLIENT_DETAILS_EVENT,
             severity_number=SeverityNumber.INFO,
-            attributes={**attributes, **content},
+            attributes={**(getattr(span, "attributes", None) or {}), **attributes, **content},
         )
     )

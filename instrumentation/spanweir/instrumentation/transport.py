@@ -31,11 +31,12 @@ _RETRYABLE_HTTP = {429, 502, 503, 504}
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What became of a request. `retry_after_s` is None when sending it again cannot help."""
+    """What became of a request. `retry_after_s` is None when sending it again, as it is, cannot help."""
 
     accepted: bool
     reason: str = ""
     retry_after_s: float | None = None
+    too_large: bool = False
 
 
 ACCEPTED = Answer(True)
@@ -177,7 +178,7 @@ class Grpc:
         delay = _retry_delay(error)
         if name in _RETRYABLE_GRPC or (name == "RESOURCE_EXHAUSTED" and delay is not None):
             return Answer(False, reason, delay or 0.0)
-        return Answer(False, reason)
+        return Answer(False, reason, too_large=name == "RESOURCE_EXHAUSTED")
 
     def close(self) -> None:
         if self._channel is not None:
@@ -255,7 +256,7 @@ class Http:
         if response.status in _RETRYABLE_HTTP:
             after = response.headers.get("retry-after", "")
             return Answer(False, reason, float(after) if after.replace(".", "", 1).isdigit() else 0.0)
-        return Answer(False, reason)
+        return Answer(False, reason, too_large=response.status == 413)
 
     def close(self) -> None:
         if self._connection is not None:

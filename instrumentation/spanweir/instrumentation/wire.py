@@ -38,15 +38,16 @@ def attribute(key: str, value: Pieces) -> Pieces:
     return field(9, field(1, [name]) + field(2, field(1, value)))
 
 
-def requests(spans: Sequence[ReadableSpan], limit_bytes: int) -> Iterator[tuple[bytes, int]]:
-    """Serialized ExportTraceServiceRequests and the number of spans in each.
+def requests(spans: Sequence[ReadableSpan], limit_bytes: int) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Serialized ExportTraceServiceRequests and the ids of the spans in each.
 
     None is larger than `limit_bytes` unless a single span is.
     """
     content: dict[bytes, Pieces] = {}
     message: Any = encode_spans([_split(span, content) for span in spans])
     held: Pieces = []
-    held_bytes = count = 0
+    held_bytes = 0
+    ids: list[bytes] = []
     for resource_spans in message.resource_spans:
         resource = field(1, [resource_spans.resource.SerializeToString()])
         for scope_spans in resource_spans.scope_spans:
@@ -57,17 +58,17 @@ def requests(spans: Sequence[ReadableSpan], limit_bytes: int) -> Iterator[tuple[
             for span in scope_spans.spans:
                 body = field(2, [span.SerializeToString(), *content.get(span.span_id, ())])
                 size = sum(map(len, body))
-                if count and held_bytes + group_bytes + size + overhead > limit_bytes:
-                    yield b"".join(held + (_resource_spans(resource, scope, group) if group else [])), count
-                    held, held_bytes, group, group_bytes, count = [], 0, [], 0, 0
+                if ids and held_bytes + group_bytes + size + overhead > limit_bytes:
+                    yield b"".join(held + (_resource_spans(resource, scope, group) if group else [])), ids
+                    held, held_bytes, group, group_bytes, ids = [], 0, [], 0, []
                 group += body
                 group_bytes += size
-                count += 1
+                ids.append(span.span_id)
             if group:
                 held += _resource_spans(resource, scope, group)
                 held_bytes += group_bytes + overhead
-    if count:
-        yield b"".join(held), count
+    if ids:
+        yield b"".join(held), ids
 
 
 def _resource_spans(resource: Pieces, scope: Pieces, spans: Pieces) -> Pieces:

@@ -90,6 +90,7 @@ class Worker(SpanProcessor):
         self._thread: threading.Thread | None = None
         self._warned = 0.0
         self._transport: Transport | None = None
+        self._request_bytes = self.limits.max_request_bytes
 
     # application threads
 
@@ -189,7 +190,9 @@ class Worker(SpanProcessor):
         spans: list[ReadableSpan] = []
         total = 0
         with self._lock:
-            while self._queue and len(spans) < 512 and (not spans or total < self.limits.max_request_bytes):
+            while self._queue and len(spans) < 512:
+                if spans and total + self._sizes[0] > self.limits.max_request_bytes:
+                    break
                 spans.append(self._queue.popleft())
                 total += self._sizes.popleft()
         return spans, total
@@ -197,15 +200,28 @@ class Worker(SpanProcessor):
     def _send_spans(self, spans: list[ReadableSpan]) -> None:
         if self._policy.redact is not None:
             spans = [wire.redacted(span, self._policy) for span in spans]
-        left = len(spans)
-        try:
-            for body, count in wire.requests(spans, self.limits.max_request_bytes):
-                left -= count
-                self._send(body, count)
-        except Exception as error:
-            self._dropped(left, f"{type(error).__name__}: {error}")
+        waiting = [(spans, self._request_bytes)]
+        while waiting:
+            batch, limit = waiting.pop()
+            left = len(batch)
+            try:
+                for body, ids in wire.requests(batch, limit):
+                    left -= len(ids)
+                    if self._send(body, len(ids)):
+                        continue
+                    # Larger than the receiver accepts: in halves, and never again so large.
+                    self._request_bytes = limit = max(len(body) // 2, 1 << 16)
+                    known = {span.context.span_id.to_bytes(8, "big"): span for span in batch if span.context}
+                    waiting.append(([known[i] for i in ids], limit))
+            except Exception as error:
+                if left == len(batch) > 1:  # one of them cannot be encoded: find it
+                    middle = left // 2
+                    waiting += [(batch[:middle], limit), (batch[middle:], limit)]
+                else:
+                    self._dropped(left, f"{type(error).__name__}: {error}")
 
-    def _send(self, body: bytes, count: int) -> None:
+    def _send(self, body: bytes, count: int) -> bool:
+        """Send, again and again if need be, until it is accepted or given up. False: it should be split."""
         started, attempt = time.monotonic(), 0
         while True:
             if self._transport is None:
@@ -217,12 +233,15 @@ class Worker(SpanProcessor):
                 self.counters.sent += count
                 if answer.reason:
                     self._warn(answer.reason)
-                return
+                return True
             self.counters.last_error = answer.reason
             delay = self._delay(answer, attempt, started)
             if delay is None:
+                if answer.too_large and count > 1:
+                    self._warn(f"{answer.reason}; sending smaller requests")
+                    return False
                 self._dropped(count, answer.reason)
-                return
+                return True
             self._warn(f"{answer.reason}; trying again")
             attempt += 1
             self._pause(delay)
