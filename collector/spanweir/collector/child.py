@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spanweir.collector import telemetry
-from spanweir.collector.config import Configuration
+from spanweir.collector.config import ConfigError, Configuration
 from spanweir.collector.pipeline import Delivery, cursors, state_directory
 
 CANNOT_GO_ON = 78
@@ -45,7 +45,11 @@ def deliver(configuration: Configuration, report: BinaryIO) -> int:
     counters = telemetry.Counters()
     reader = configuration.service.queue.config.open_reader(cursors(configuration))
     try:
-        runner = Delivery(configuration, reader, counters).runner
+        try:
+            runner = Delivery(configuration, reader, counters).runner
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            return CANNOT_GO_ON
         timeout = float(configuration.service.settings.shutdown_timeout)
         signal.signal(signal.SIGTERM, lambda *_: runner.stop(time.monotonic() + timeout))
         threading.Thread(

@@ -10,11 +10,11 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from spanweir.collector.assembly import Options as AssemblyOptions
 from spanweir.collector.config import Component, ConfigError, Configuration, signal_of
-from spanweir.collector.delivery import Options as DeliveryOptions
+from spanweir.collector.config.components import MissingExtra, extra_of
 from spanweir.collector.delivery.lane import Outlet
 from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
@@ -117,8 +117,7 @@ class Delivery:
         self._state = state_directory(configuration)
         self._state.mkdir(parents=True, exist_ok=True)
         settings = configuration.service.settings
-        self._assembly: AssemblyOptions = getattr(settings, "assembly", None) or AssemblyOptions()
-        self._options: DeliveryOptions = getattr(settings, "delivery", None) or DeliveryOptions()
+        self._assembly, self._options = settings.assembly, settings.delivery
         signals = {name: taken for name, (_, taken) in feeds(configuration).items()}
         groups = [self._group(feed, names, signals) for feed, names in groups_of(configuration).items()]
         self.runner = Runner(groups, reader, self._options, counters.add, counters.set)
@@ -136,9 +135,7 @@ class Delivery:
     def _outlet(self, component: Component, signals: frozenset[str]) -> Outlet:
         directory = self._state / _file_name(component.id)
         directory.mkdir(exist_ok=True)
-        exporter: Exporter = component.config.build(
-            Context(name=component.id, state_directory=str(directory), instance=_instance(self._state))
-        )
+        exporter = build_exporter(component, str(directory), _instance(self._state))
         cursor = cursor_name(component.id)
         worker = Worker(
             component.id,
@@ -238,9 +235,37 @@ def _instance(state: Path) -> str:
 
 def build_check(configuration: Configuration) -> None:
     """Raises ConfigError for graphs that cannot be built, without opening anything."""
-    feeds(configuration)
+    problems: list[str] = []
+    try:
+        feeds(configuration)
+    except ConfigError as error:
+        problems += error.problems
     for name, component in configuration.used("processors").items():
-        _build_processor(name, component)
+        try:
+            _build_processor(name, component)
+        except ConfigError as error:
+            problems += error.problems
+    with TemporaryDirectory(prefix="spanweir-validate-") as directory:
+        for component in configuration.used("exporters").values():
+            try:
+                build_exporter(component, directory, "0")
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+
+
+def build_exporter(component: Component, state_directory: str, instance: str) -> Exporter:
+    """Raises ConfigError if it cannot be built as it is configured."""
+    context = Context(name=component.id, state_directory=state_directory, instance=instance)
+    try:
+        exporter: Exporter = component.config.build(context)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        raise ConfigError(f"{component.path}: {MissingExtra(extra_of(module), module)}") from error
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{component.path}: {error}") from error
+    return exporter
 
 
 def _build_processor(name: str, component: Component) -> Any:
