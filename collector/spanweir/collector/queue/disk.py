@@ -179,7 +179,11 @@ class DiskWriter:
                 return
             result = self._commit(group)
             for number, entry in enumerate(group):
-                entry.done(result if isinstance(result, Exception) else result + number)
+                try:
+                    entry.done(result if isinstance(result, Exception) else result + number)
+                except Exception:
+                    # The record is durable, and the next senders' answers depend on this thread.
+                    _log.exception("a submitter failed to take its answer")
             # Waiting for the next group must not keep the bodies of this one in memory.
             del group, entry
 
