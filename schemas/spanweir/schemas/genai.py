@@ -8,23 +8,20 @@ again; nothing is authoritative. Every field has a neutral default, `None`, `""`
 Not here: how a sender's attributes become these fields (`mapping`, `conventions`), and MLflow's form (`mlflow`).
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Raw
 
-from spanweir.schemas.raw import Value
-
-Json: TypeAlias = "Raw | Value"
-"""A JSON value: `Raw` holds JSON text that was never decoded; a `str` is text, never JSON to be parsed.
-`msgspec.json.encode` writes both. `values.plain` turns it into plain Python."""
+Json: TypeAlias = Any
+"""A JSON value as plain Python; a `str` is text, never JSON to be parsed. Fields that hold a whole value (arguments and
+result of `Tool`, everything in `TraceIO`) may hold `msgspec.Raw` instead, JSON text that was never decoded;
+`values.plain` decodes it."""
 
 # ------------------------------------------------------------------------------------------------ messages
 
 
 class Text(msgspec.Struct, tag_field="type", tag="text", omit_defaults=True, forbid_unknown_fields=True):
     content: str
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class Reasoning(msgspec.Struct, tag_field="type", tag="reasoning", omit_defaults=True, forbid_unknown_fields=True):
@@ -34,16 +31,14 @@ class Reasoning(msgspec.Struct, tag_field="type", tag="reasoning", omit_defaults
     id: str | None = None
     signature: str | None = None
     redacted: str | None = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class ToolCall(msgspec.Struct, tag_field="type", tag="tool_call", omit_defaults=True, forbid_unknown_fields=True):
-    """`arguments` is `Raw` JSON or a decoded value; a `str` is what did not parse as JSON."""
+    """A `str` in `arguments` is what did not parse as JSON."""
 
     name: str
     id: str | None = None
     arguments: Json = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class ToolResult(
@@ -53,7 +48,6 @@ class ToolResult(
     id: str | None = None
     name: str | None = None
     is_error: bool | None = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class ServerToolCall(
@@ -64,7 +58,6 @@ class ServerToolCall(
     name: str
     id: str | None = None
     server_tool_call: Json = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class ServerToolResult(
@@ -72,7 +65,6 @@ class ServerToolResult(
 ):
     id: str | None = None
     server_tool_call_response: Json = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class Blob(msgspec.Struct, tag_field="type", tag="blob", omit_defaults=True, forbid_unknown_fields=True):
@@ -81,32 +73,27 @@ class Blob(msgspec.Struct, tag_field="type", tag="blob", omit_defaults=True, for
     content: str
     mime_type: str | None = None
     modality: str | None = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class Uri(msgspec.Struct, tag_field="type", tag="uri", omit_defaults=True, forbid_unknown_fields=True):
     uri: str
     mime_type: str | None = None
     modality: str | None = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class File(msgspec.Struct, tag_field="type", tag="file", omit_defaults=True, forbid_unknown_fields=True):
     file_id: str
     mime_type: str | None = None
     modality: str | None = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class Refusal(msgspec.Struct, tag_field="type", tag="refusal", omit_defaults=True, forbid_unknown_fields=True):
     content: str
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class Compaction(msgspec.Struct, tag_field="type", tag="compaction", omit_defaults=True, forbid_unknown_fields=True):
     id: str | None = None
     content: str | None = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
 class Other(msgspec.Struct, tag_field="type", tag="spanweir.other", omit_defaults=True):
@@ -136,7 +123,7 @@ class Message(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """One message. In `GenAISpan.output` one message is one choice.
 
     `role` is `system`, `developer`, `user`, `assistant` or `tool` where the sender's role has such a meaning (`model`
-    and `ai` are `assistant`), else as sent. A `ToolResult` may stand in any role. `extra` keeps what has no field.
+    and `ai` are `assistant`), else as sent. A `ToolResult` may stand in any role.
     """
 
     role: str
@@ -145,21 +132,20 @@ class Message(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     finish_reason: str | None = None
     id: str | None = None
     index: int | None = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
-class ToolDef(msgspec.Struct, omit_defaults=True):
-    """A tool the model may call. `parameters` is a JSON schema."""
+class ToolDef(msgspec.Struct, omit_defaults=True, frozen=True):
+    """A tool the model may call. `parameters` is a JSON schema. Spans with the same tools share these objects: replace
+    them, never change what is in them."""
 
     name: str
     type: str = "function"
     description: str | None = None
     parameters: Json = None
     strict: bool | None = None
-    extra: dict[str, Json] | None = msgspec.field(default=None, name="spanweir.extra")
 
 
-class Doc(msgspec.Struct, omit_defaults=True):
+class Doc(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """A retrieved, reranked or cited document."""
 
     content: str | None = None
@@ -326,7 +312,7 @@ class Usage(msgspec.Struct, omit_defaults=True):
 
 
 class Costs(msgspec.Struct, omit_defaults=True):
-    """US dollars as the sender reported them, or as the `cost` processor computed them."""
+    """US dollars, as the sender reported them or as computed from a price table."""
 
     input: float | None = None
     output: float | None = None
@@ -335,8 +321,7 @@ class Costs(msgspec.Struct, omit_defaults=True):
     total: float | None = None
     other: dict[str, float] | None = None
     """Amounts that are not dollars (premium requests), by their own names."""
-    computed: bool = False
-    """From a price table; a reported cost is never overwritten."""
+    reported: bool = True
 
 
 class Timing(msgspec.Struct, omit_defaults=True):
@@ -395,6 +380,8 @@ class TraceIO(msgspec.Struct, omit_defaults=True):
     trace_input: Json = None
     trace_output: Json = None
     trace_name: str | None = None
+    verbatim: bool = False
+    """`input` and `output` are what the user's own SDK wants to be shown, whatever was understood of them."""
 
 
 class Error(msgspec.Struct, omit_defaults=True):
@@ -435,6 +422,8 @@ class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What one span means. Identity, times, status, links, scope and resource are the `RawSpan`'s."""
 
     kind: str = "other"
+    mlflow_type: str | None = None
+    """MLflow's span type, where the sender is MLflow's SDK; any string."""
     op: str | None = None
     """`gen_ai.operation.name` as sent, else what it would be."""
     provider: str | None = None
@@ -466,6 +455,8 @@ class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True):
     conversation_id: str | None = None
     user_id: str | None = None
     tags: list[str] = []
+    trace_tags: dict[str, str] | None = None
+    """Tags that the sender put on the whole trace, by name."""
     metadata: dict[str, Json] | None = None
     agent: Agent | None = None
     graph: Graph | None = None
@@ -481,8 +472,9 @@ class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What was odd, `reason:attribute key`, for counters and `spanweir explain`."""
     conventions: tuple[str, ...] = ()
     """The conventions that gave fields, strongest first."""
-    consumed: tuple[str, ...] = ()
-    """Keys of span attributes whose content stands whole in the fields above and need not be stored again."""
+    consumed: dict[str, tuple[str, ...]] | None = None
+    """Of content fields, the keys of the span attributes that say nothing which the field does not say: they need not
+    be stored beside it."""
 
 
 class DeltaBase(msgspec.Struct, omit_defaults=True):

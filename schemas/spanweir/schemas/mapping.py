@@ -1,18 +1,344 @@
-"""The engine that turns a raw span into a canonical one by the tables in `conventions`."""
+"""The engine that turns a raw span into a canonical one, by the tables in `conventions`.
+
+What has to be done for a span depends on its scope and its attribute keys only, so it is worked out once for each such
+shape (`plan`) and then done for each span of it. Per field the strongest source wins: rank first, then the place in
+`conventions.ORDER`; a value that is cut short loses against a whole one, fewer messages against more. Token counts
+come from one convention as a set. Nothing raises, and nothing is lost: what was not understood stays in the raw span.
+
+How a convention is written: `convention`. What came from where: `explain`.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
-from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.raw import RawLog, RawSpan
+from spanweir.schemas.convention import EVENT, LOG, Convention, Occurrence
+from spanweir.schemas.genai import Error, GenAISpan, Usage
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.paths import get_field, is_empty, join_field, set_field
+from spanweir.schemas.plan import JOINED, Candidate, Plan, Planner, UsageSet
+from spanweir.schemas.raw import NO_RESOURCE, Attributes, RawLog, RawSpan, Resource
+from spanweir.schemas.settle import settle
+from spanweir.schemas.values import content_state, count, provider, text
+
+_SENTINEL_CHARS = 64
 
 
 class Mapper:
     """Maps spans. Not thread-safe: one for each thread that maps (it holds the plan caches)."""
 
-    def __init__(self, order: Sequence[str] = ()) -> None:
-        self.order = tuple(order)
+    def __init__(self, conventions: Sequence[Convention] | None = None, *, disable: Sequence[str] = ()) -> None:
+        """`conventions`: strongest first, by default all in `conventions.ORDER`; `disable`: names to leave out."""
+        if conventions is None:
+            from spanweir.schemas.conventions import load
+
+            conventions = load()
+        self.conventions = tuple(c for c in conventions if c.name not in disable)
+        self.planner = Planner(self.conventions)
+        self._resource: Resource = NO_RESOURCE
+        self._context: dict[str, str] = {}
 
     def map(self, raw: RawSpan, logs: Sequence[RawLog] = ()) -> GenAISpan | None:
         """The canonical span, from the span and the log records that carry its ids; `None` for a span that says
         nothing about generative AI, a session, a user or an evaluation (HTTP, databases). Never raises."""
+        try:
+            return self._map(raw, logs)
+        except Exception as error:
+            return GenAISpan(flags=[f"mapping_failed:{type(error).__name__}: {error}"[:500]])
+
+    def _map(self, raw: RawSpan, logs: Sequence[RawLog]) -> GenAISpan | None:
+        attributes = raw.attributes
+        plan = self.planner.plan(raw.scope.name, attributes)
+        if raw.resource is not self._resource:
+            self._resource, self._context = raw.resource, _context(raw.resource)
+        occurrences = self._occurrences(raw, logs) if raw.events or logs else None
+        if plan.idle and not occurrences and not self._context:
+            return None
+        notes = Notes()
+        span = GenAISpan(conventions=plan.shape.names)
+        run(plan, attributes, span, notes)
+        if occurrences:
+            self._read(occurrences, plan, span, notes)
+        if raw.events:
+            _exception(raw, span)
+        settle(raw, span, plan.shape, notes)
+        if not span.conventions and not _says_something(span):
+            return None
+        context = self._context
+        if context:
+            span.session_id = span.session_id or context.get("session")
+            span.user_id = span.user_id or context.get("user")
+        if notes.taken:
+            span.consumed = notes.taken
+        if notes.flags:
+            span.flags = notes.flags
+        return span
+
+    # -------------------------------------------------------------------------------------------- events and logs
+
+    def _occurrences(self, raw: RawSpan, logs: Sequence[RawLog]) -> list[tuple[Convention, list[Occurrence]]]:
+        """The events and log records that some convention reads, by convention, strongest first, in order of time."""
+        names, claimants = self.planner.event_names, self.planner.claimants
+        found: dict[str, list[Occurrence]] = {}
+        for event in raw.events:
+            for name in names.get(event.name, ()):
+                one = Occurrence(event.name, event.attributes, None, event.time_ns, "event", raw.scope.name)
+                found.setdefault(name, []).append(one)
+        for log in logs:
+            one = _occurrence(log)
+            readers = names.get(one.name, ())
+            for name in readers:
+                found.setdefault(name, []).append(one)
+            if not readers:
+                for convention in claimants:
+                    if convention.claims is not None and convention.claims(one):
+                        found.setdefault(convention.name, []).append(one)
+                        break
+        return [(c, found[c.name]) for c in self.conventions if c.name in found] if found else []
+
+    def _read(
+        self, groups: list[tuple[Convention, list[Occurrence]]], plan: Plan, span: GenAISpan, notes: Notes
+    ) -> None:
+        ranks = dict(plan.shape.ranks)
+        for convention, group in groups:
+            if convention.name not in span.conventions:
+                span.conventions = (*span.conventions, convention.name)
+            for location, rank in (("event", EVENT), ("log", LOG)):
+                here = [one for one in group if one.location == location]
+                like = [one for one in here if one.name in convention.like_span]
+                rest = [one for one in here if one.name not in convention.like_span]
+                for one in like:
+                    self._like_span(one, rank, span, ranks, notes)
+                if rest and convention.read_events is not None:
+                    rest.sort(key=lambda one: one.time_ns)
+                    for field, value in convention.read_events(rest, notes).items():
+                        merge(span, field, value, rank, ranks)
+
+    def _like_span(self, one: Occurrence, rank: int, span: GenAISpan, ranks: dict[str, int], notes: Notes) -> None:
+        inner = GenAISpan()
+        plan = self.planner.plan(one.scope, one.attributes)
+        run(plan, one.attributes, inner, notes)
+        for field in plan.shape.fields:
+            value = get_field(inner, field)
+            if not is_empty(value):
+                merge(span, field, value, rank, ranks)
+
+
+def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
+    """Do what the plan says: scalars, then content, then tokens."""
+    shape = plan.shape
+    for name, factory, items in shape.groups:
+        target: Any = span if factory is None else None
+        for field, key, read, others in items:
+            value = read(attributes[key])
+            if value is None:
+                given = attributes[key]
+                if given is not None and given != "":
+                    notes.flags.append(f"unread:{key}")
+                for other, reader in others:
+                    value = reader(attributes[other])
+                    if value is not None:
+                        break
+                else:
+                    continue
+            if target is None:
+                assert factory is not None
+                target = factory()
+                setattr(span, name, target)
+            setattr(target, field, value)
+    if shape.content:
+        _content(plan, attributes, span, notes)
+    if shape.usages:
+        _usage(shape.usages, attributes, span, notes)
+    for key in shape.providers:
+        if _provider(span, attributes[key]):
+            break
+
+
+def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
+    ranks: dict[str, int] | None = None
+    for field, candidates in plan.shape.content:
+        best: Any = None
+        best_state: str | None = None
+        taken: tuple[str, ...] = ()
+        for candidate in candidates:
+            keys = (candidate.key,) if candidate.key else plan.keys[candidate.many]
+            notes.lossy = False
+            value = _value(candidate, attributes, keys, span, field, notes)
+            if value is None:
+                continue
+            state = notes.states.pop("content", None)
+            if field == "*":
+                ranks = ranks if ranks is not None else dict(plan.shape.ranks)
+                for path, part in value.items():
+                    merge(span, path, part, candidate.rank, ranks)
+                continue
+            if field in JOINED:
+                join_field(span, field, value)
+                continue
+            if best is None or _fuller(value, state, best, best_state):
+                best, best_state, taken = value, state, ()
+            elif value != best:
+                continue
+            if candidate.content and not notes.lossy:
+                taken += keys
+        if best is not None:
+            set_field(span, field, best)
+            if best_state:
+                _state(span, field, best_state)
+            if taken:
+                notes.taken[field] = taken
+
+
+def _value(
+    candidate: Candidate, attributes: Attributes, keys: Sequence[str], span: GenAISpan, field: str, notes: Notes
+) -> Any:
+    """What a candidate for a content field says; None for nothing, a sentinel, or what cannot be read."""
+    if candidate.key:
+        given = attributes[candidate.key]
+        if given is None or given == "":
+            return None
+        if given.__class__ is str and len(given) < _SENTINEL_CHARS and (state := content_state(given)):
+            _state(span, field, state)
+            return None
+        value = candidate.read(given, notes) if candidate.content else candidate.read(given)
+    else:
+        value = candidate.read(attributes, keys, notes)
+    if value is None or value == [] or value == {} or value == "":
         return None
+    return value
+
+
+def _fuller(value: Any, state: str | None, best: Any, best_state: str | None) -> bool:
+    """Whether a weaker source's value is to be preferred: a whole one to one that was cut short."""
+    if best_state == "truncated":
+        return state != "truncated" or (isinstance(value, list) and len(value) > len(best))
+    return False
+
+
+def _state(span: GenAISpan, field: str, state: str) -> None:
+    if span.content_state is None:
+        span.content_state = {}
+    span.content_state.setdefault(field, state)
+
+
+def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, int]) -> bool:
+    """Put a value that was found while running into a field, unless something stronger is there.
+
+    Returns whether the field now says what `value` says.
+    """
+    if is_empty(value):
+        return True
+    if field == "provider":
+        _provider(span, value)
+        return True
+    if field in JOINED:
+        join_field(span, field, value)
+        return True
+    current = get_field(span, field)
+    if is_empty(current):
+        set_field(span, field, value)
+        ranks[field] = rank
+        return True
+    if current == value:
+        return True
+    truncated = span.content_state is not None and span.content_state.get(field) == "truncated"
+    if rank < ranks.get(field, 9) or truncated:
+        set_field(span, field, value)
+        ranks[field] = rank
+        if truncated and span.content_state is not None:
+            del span.content_state[field]
+        return True
+    return False
+
+
+def _usage(sets: tuple[UsageSet, ...], attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
+    """Token counts of the strongest convention that has input or output; details it lacks from the others."""
+    chosen: Usage | None = span.usage
+    for one in sets:
+        usage = Usage()
+        found = False
+        for field, key in one.items:
+            given = attributes[key]
+            amount = given if given.__class__ is int and given >= 0 else count(given)
+            if amount is None:
+                if given is not None and given != "":
+                    notes.flags.append(f"unread:{key}")
+            elif getattr(usage, field) is None:
+                setattr(usage, field, amount)
+                found = True
+        if not found:
+            continue
+        if chosen is None:
+            chosen = span.usage = usage
+        elif chosen.input is None and chosen.output is None and (usage.input is not None or usage.output is not None):
+            for field in usage.__struct_fields__:
+                if getattr(usage, field) is None:
+                    setattr(usage, field, getattr(chosen, field))
+            chosen = span.usage = usage
+        elif chosen.input == usage.input and chosen.output == usage.output:
+            # The same counts by another name: details may be added, because they were counted the same way.
+            for field, _ in one.items:
+                if getattr(chosen, field) is None:
+                    setattr(chosen, field, getattr(usage, field))
+
+
+def _provider(span: GenAISpan, given: Any) -> bool:
+    """A real provider beats a framework's name (semconv guide 7.3.ii). Returns whether it is one."""
+    known, framework = provider(given)
+    if framework is not None and span.framework is None:
+        span.framework = framework
+    if known is None or span.provider is not None:
+        return span.provider is not None
+    span.provider = known
+    if known != given:
+        span.provider_raw = given
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ helpers
+
+_SESSION_KEYS = ("session.id", "gen_ai.conversation.id")
+_USER_KEYS = ("user.id", "enduser.id")
+
+
+def _context(resource: Resource) -> dict[str, str]:
+    """Session and user where a sender put them into the resource (one process for each user or session)."""
+    found: dict[str, str] = {}
+    for name, keys in (("session", _SESSION_KEYS), ("user", _USER_KEYS)):
+        for key in keys:
+            value = text(resource.attributes.get(key))
+            if value:
+                found[name] = value
+                break
+    return found
+
+
+def _occurrence(log: RawLog) -> Occurrence:
+    name = log.event_name
+    if not name:
+        given = log.attributes.get("event.name")
+        name = given if isinstance(given, str) else ""
+    if not name and isinstance(log.body, dict) and isinstance(log.body.get("event.name"), str):
+        name = str(log.body["event.name"])
+    return Occurrence(name, log.attributes, log.body, log.time_ns or log.observed_ns, "log", log.scope.name)
+
+
+def _exception(raw: RawSpan, span: GenAISpan) -> None:
+    for event in raw.events:
+        if event.name == "exception":
+            error = span.error = span.error or Error()
+            error.type = text(event.attributes.get("exception.type")) or error.type
+            error.message = text(event.attributes.get("exception.message")) or error.message
+            error.stack = text(event.attributes.get("exception.stacktrace")) or error.stack
+
+
+def _says_something(span: GenAISpan) -> bool:
+    return bool(
+        span.session_id
+        or span.user_id
+        or span.conversation_id
+        or span.evaluations
+        or span.io
+        or span.tags
+        or span.metadata
+    )

@@ -4,11 +4,53 @@ Sources: MLflow 3.17 `entities/span.py`, `tracing/constant.py`, `tracing/utils/t
 Not here: the trace row itself (the collector's trace assembly) and the store's tables (exporters).
 """
 
-import msgspec
+import binascii
+from collections.abc import Mapping
+from typing import Any
 
-from spanweir.schemas.genai import Evaluation, GenAISpan
-from spanweir.schemas.raw import RawSpan
+import msgspec
+import orjson
+
+from spanweir.schemas.chat import chat_messages, choices, docs, tool_definitions
+from spanweir.schemas.genai import Costs, Evaluation, GenAISpan, Usage
+from spanweir.schemas.messages import text_of
+from spanweir.schemas.raw import RawSpan, Resource, Scope
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
+from spanweir.schemas.usage import total_of
+from spanweir.schemas.values import dumps
+
+TYPES = {
+    "llm": "CHAT_MODEL", "embedding": "EMBEDDING", "retrieval": "RETRIEVER", "rerank": "RERANKER", "tool": "TOOL",
+    "agent": "AGENT", "workflow": "WORKFLOW", "chain": "CHAIN", "task": "TASK", "step": "CHAIN", "memory": "MEMORY",
+    "guardrail": "GUARDRAIL", "evaluation": "EVALUATOR", "prompt": "CHAIN", "parser": "PARSER", "image": "LLM",
+    "audio": "LLM", "moderation": "GUARDRAIL", "mcp": "UNKNOWN", "router": "CHAIN", "hook": "UNKNOWN",
+    "other": "UNKNOWN",
+}  # fmt: skip
+"""Kind -> MLflow's `SpanType`."""
+
+PROVIDERS = {
+    "aws.bedrock": "bedrock", "gcp.gemini": "gemini", "gcp.vertex_ai": "vertex_ai", "gcp.gen_ai": "gemini",
+    "azure.ai.openai": "azure", "azure.ai.inference": "azure_ai", "mistral_ai": "mistral", "x_ai": "xai",
+    "moonshot_ai": "moonshot", "ibm.watsonx.ai": "watsonx", "aws.sagemaker": "sagemaker",
+}  # fmt: skip
+"""`gen_ai.provider.name` -> the names of MLflow's model catalog, where they differ."""
+
+_KINDS = (
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+)
+_STATUS = ("UNSET", "OK", "ERROR")
+_CODES = ("STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR")
+_REWRITTEN = frozenset(
+    {
+        "mlflow.traceRequestId", "mlflow.spanType", "mlflow.spanInputs", "mlflow.spanOutputs", "mlflow.chat.tools",
+        "mlflow.chat.tokenUsage", "mlflow.llm.model", "mlflow.llm.provider", "mlflow.llm.cost",
+    }
+)  # fmt: skip
 
 
 class Summary(msgspec.Struct, omit_defaults=True):
@@ -51,22 +93,461 @@ class Renderer:
     def __init__(self, *, keep_originals: bool = False) -> None:
         """`keep_originals`: also keep attributes whose content stands in `mlflow.spanInputs` and the like."""
         self.keep_originals = keep_originals
+        self._resource: Resource | None = None
+        self._scope: Scope | None = None
+        self._resource_json = self._scope_json = orjson.Fragment(b"{}")
 
     def render(self, raw: RawSpan, span: GenAISpan | None) -> MappedSpan:
         """The span as MLflow stores it. Never raises."""
-        raise NotImplementedError
+        try:
+            return self._render(raw, span)
+        except Exception:
+            return self._render(raw, None)
+
+    def _render(self, raw: RawSpan, span: GenAISpan | None) -> MappedSpan:
+        attributes: dict[str, str] = {"mlflow.traceRequestId": f'"tr-{raw.trace_id}"'}
+        mapped = MappedSpan(
+            trace_id=raw.trace_id,
+            span_id=raw.span_id,
+            parent_id=raw.parent_id or None,
+            name=raw.name,
+            type="UNKNOWN",
+            status=_STATUS[raw.status_code] if 0 <= raw.status_code < 3 else "UNSET",
+            start_ns=raw.start_ns,
+            end_ns=raw.end_ns or None,
+            attributes=attributes,
+            raw=raw,
+        )
+        shown: tuple[str, ...] = ()
+        encoded = False
+        if span is not None:
+            shown = _describe(span, mapped, attributes)
+            encoded = "mlflow" in span.conventions
+        else:
+            attributes["mlflow.spanType"] = '"UNKNOWN"'
+        self._originals(raw, span, shown, encoded, attributes)
+        mapped.content = self._content(raw, span, attributes)
+        return mapped
+
+    def _originals(
+        self, raw: RawSpan, span: GenAISpan | None, shown: tuple[str, ...], encoded: bool, attributes: dict[str, str]
+    ) -> None:
+        """Keep the sender's attributes, except those whose content is shown already."""
+        drop: set[str] | frozenset[str] = _REWRITTEN
+        if span is not None and span.consumed and not self.keep_originals:
+            drop = {key for field, keys in span.consumed.items() if field in shown for key in keys}
+            drop |= _REWRITTEN
+        dump = orjson.dumps
+        for key, value in raw.attributes.items():
+            if key in drop:
+                continue
+            kind = value.__class__
+            if kind is str:
+                # MLflow's SDK sends JSON text already.
+                attributes[key] = value if encoded and _is_json(value) else dump(value).decode()  # type: ignore[assignment]
+            elif kind is bool:
+                attributes[key] = "true" if value else "false"
+            elif kind is int:
+                attributes[key] = str(value)
+            else:
+                attributes[key] = dumps(value)
+
+    def _content(self, raw: RawSpan, span: GenAISpan | None, attributes: dict[str, str]) -> bytes:
+        if raw.resource is not self._resource:
+            self._resource = raw.resource
+            self._resource_json = _fragment(raw.resource.attributes, {"schema_url": raw.resource.schema_url})
+        scope = raw.scope
+        if scope is not self._scope:
+            self._scope = scope
+            named = {"name": scope.name, "version": scope.version, "schema_url": scope.schema_url}
+            self._scope_json = _fragment(scope.attributes, named)
+        status = raw.status_code if 0 <= raw.status_code < 3 else 0
+        content: dict[str, Any] = {
+            "trace_id": _base64(raw.trace_id),
+            "span_id": _base64(raw.span_id),
+            "parent_span_id": _base64(raw.parent_id) if raw.parent_id else None,
+            "name": raw.name,
+            "kind": _KINDS[raw.kind] if 0 <= raw.kind < 6 else _KINDS[0],
+            "start_time_unix_nano": raw.start_ns,
+            "end_time_unix_nano": raw.end_ns or None,
+            "events": _events(raw, span),
+            "status": {"code": _CODES[status], "message": raw.status_message},
+            "attributes": attributes,
+            "links": [_link(link) for link in raw.links] if raw.links else [],
+            "resource": self._resource_json,
+            "scope": self._scope_json,
+        }
+        if raw.trace_state:
+            content["trace_state"] = raw.trace_state
+        if raw.flags:
+            content["flags"] = raw.flags
+        try:
+            return orjson.dumps(content)
+        except (TypeError, ValueError):
+            content["resource"], content["scope"] = None, None
+            return dumps(content).encode()
+
+
+def _base64(hex_id: str) -> str:
+    try:
+        return binascii.b2a_base64(binascii.unhexlify(hex_id), newline=False).decode()
+    except ValueError:
+        return hex_id
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        msgspec.json.decode(value, type=msgspec.Raw)
+    except (msgspec.DecodeError, ValueError):
+        return False
+    return True
+
+
+def _fragment(attributes: Mapping[str, Any], more: dict[str, str]) -> orjson.Fragment:
+    body: dict[str, Any] = {key: value for key, value in more.items() if value}
+    if attributes:
+        body["attributes"] = attributes
+    return orjson.Fragment(dumps(body).encode())
+
+
+def _link(link: Any) -> dict[str, Any]:
+    body = {"trace_id": f"tr-{link.trace_id}", "span_id": link.span_id, "attributes": _plain(link.attributes)}
+    if link.trace_state:
+        body["trace_state"] = link.trace_state
+    return body
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    if any(value.__class__ in (bytes, list, dict) for value in attributes.values()):
+        decoded: dict[str, Any] = orjson.loads(dumps(dict(attributes)))
+        return decoded
+    return dict(attributes)
+
+
+def _events(raw: RawSpan, span: GenAISpan | None) -> list[dict[str, Any]]:
+    """The span's events; an exception event is added where the sender gave an error in attributes only."""
+    found = [
+        {"name": event.name, "time_unix_nano": event.time_ns, "attributes": _plain(event.attributes)}
+        for event in raw.events
+    ]
+    failed = raw.status_code == 2
+    if failed and not any(event.name == "exception" for event in raw.events):
+        error = span.error if span is not None else None
+        kind = error.type if error is not None else raw.attributes.get("error.type")
+        message = (error.message if error is not None else None) or raw.status_message
+        if kind or message:
+            attributes: dict[str, Any] = {"exception.type": str(kind or "Error"), "exception.message": message or ""}
+            if error is not None and error.stack:
+                attributes["exception.stacktrace"] = error.stack
+            found.append({"name": "exception", "time_unix_nano": raw.end_ns, "attributes": attributes})
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ one span's meaning
+
+
+def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -> tuple[str, ...]:
+    """Write MLflow's own attributes; returns the canonical fields whose whole content they show."""
+    kind = span.kind
+    mapped.type = span.mlflow_type or ("LLM" if span.op == "text_completion" else TYPES.get(kind, "UNKNOWN"))
+    attributes["mlflow.spanType"] = f'"{mapped.type}"' if span.mlflow_type is None else dumps(mapped.type)
+    shown: tuple[str, ...] = ("tools",) if span.tools else ()
+    given, of_input = _inputs(span)
+    if given is not None:
+        attributes["mlflow.spanInputs"] = dumps(given)
+        shown += of_input
+    said, of_output = _outputs(span)
+    if said is not None:
+        attributes["mlflow.spanOutputs"] = dumps(said)
+        shown += of_output
+    if span.tools:
+        attributes["mlflow.chat.tools"] = dumps(tool_definitions(span.tools))
+    if span.usage is not None and span.usage.scope == "own":
+        attributes["mlflow.chat.tokenUsage"] = dumps(_usage_dict(span.usage))
+    if span.model is not None:
+        mapped.model = span.model.response or span.model.request
+        if mapped.model is not None:
+            attributes["mlflow.llm.model"] = dumps(mapped.model)
+    if span.provider is not None and kind not in ("tool", "other"):
+        mapped.provider = PROVIDERS.get(span.provider, span.provider)
+        attributes["mlflow.llm.provider"] = dumps(mapped.provider)
+    if span.cost is not None and (cost := cost_of(span.cost)) is not None:
+        mapped.cost = cost
+        attributes["mlflow.llm.cost"] = dumps(
+            {"input_cost": cost.input_cost, "output_cost": cost.output_cost, "total_cost": cost.total_cost}
+        )
+    return shown
+
+
+def _inputs(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
+    """What `mlflow.spanInputs` is, and the canonical fields that it shows whole."""
+    io = span.io
+    if io is not None and io.input is not None and io.verbatim:
+        return io.input, ("io.input",)
+    kind = span.kind
+    if kind == "tool":
+        if span.tool is not None and span.tool.arguments is not None:
+            return span.tool.arguments, ("tool.arguments",)
+    elif kind == "retrieval":
+        if span.retrieval is not None and span.retrieval.query is not None:
+            return _only(query=span.retrieval.query, top_k=span.retrieval.top_k), ()
+    elif kind == "rerank":
+        if span.rerank is not None:
+            body = _only(query=span.rerank.query, top_n=span.rerank.top_n, model=span.rerank.model)
+            if span.rerank.input:
+                body["documents"] = docs(span.rerank.input)
+            return body, ("rerank.input",)
+    elif kind == "embedding":
+        if span.embeddings:
+            return _embedding_input(span), ()
+    elif kind == "memory" and span.memory is not None:
+        memory = span.memory
+        body = _only(query=memory.query, store_id=memory.store_id, record_id=memory.record_id)
+        if memory.records is not None and span.op not in (None, "search_memory"):
+            body["records"] = memory.records
+            return body, ("memory.records",)
+        if body:
+            return body, ()
+    if span.input or span.system:
+        body = {"messages": chat_messages(span.input, span.system)}
+        if kind == "llm":
+            _call(span, body)
+        return body, ("input", "system")
+    return (io.input, ("io.input",)) if io is not None and io.input is not None else (None, ())
+
+
+def _outputs(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
+    io = span.io
+    if io is not None and io.output is not None and io.verbatim:
+        return io.output, ("io.output",)
+    kind = span.kind
+    if kind == "tool":
+        if span.tool is not None and span.tool.result is not None:
+            return span.tool.result, ("tool.result",)
+    elif kind in ("retrieval", "rerank"):
+        if span.documents:
+            return docs(span.documents), ("documents",)
+    elif kind == "embedding":
+        if any(one.vector is not None for one in span.embeddings):
+            data = [{"index": i, "embedding": one.vector} for i, one in enumerate(span.embeddings)]
+            return {"data": data}, ("embeddings",)
+    elif kind == "memory":
+        memory = span.memory
+        if memory is not None and memory.records is not None and span.op in (None, "search_memory"):
+            return memory.records, ("memory.records",)
+    if span.output:
+        response = span.response
+        body: dict[str, Any] = {}
+        if response is not None and response.id is not None:
+            body["id"] = response.id
+        if span.model is not None and span.model.response is not None:
+            body["model"] = span.model.response
+        body["choices"] = choices(span.output, response.finish_reasons if response is not None else None)
+        return body, ("output",)
+    if io is not None and io.output is not None:
+        return io.output, ("io.output",)
+    if span.documents:
+        return docs(span.documents), ("documents",)
+    if span.response is not None and span.response.finish_reasons and kind == "llm":
+        # Content was not captured; why the model stopped was.
+        empty = {"role": "assistant", "content": None}
+        return {
+            "choices": [
+                {"index": i, "message": empty, "finish_reason": reason}
+                for i, reason in enumerate(span.response.finish_reasons)
+            ]
+        }, ()
+    return None, ()
+
+
+def _only(**items: Any) -> dict[str, Any]:
+    return {key: value for key, value in items.items() if value is not None}
+
+
+def _embedding_input(span: GenAISpan) -> dict[str, Any]:
+    texts = [one.text for one in span.embeddings if one.text is not None]
+    body: dict[str, Any] = {"input": texts[0] if len(texts) == 1 else texts}
+    if span.model is not None and (model := span.model.request or span.model.response) is not None:
+        body["model"] = model
+    return body
+
+
+_SHOWN_PARAMS = (
+    "temperature", "top_p", "top_k", "max_tokens", "n", "seed", "stop", "frequency_penalty", "presence_penalty",
+    "stream", "response_format", "tool_choice",
+)  # fmt: skip
+
+
+def _call(span: GenAISpan, body: dict[str, Any]) -> None:
+    """How the model was asked, in the names of OpenAI's API."""
+    if span.model is not None and (model := span.model.request or span.model.response) is not None:
+        body["model"] = model
+    params = span.params
+    if params is not None:
+        for name in _SHOWN_PARAMS:
+            value = getattr(params, name)
+            if value is not None:
+                body[name] = value
+        if params.reasoning_level is not None:
+            body["reasoning_effort"] = params.reasoning_level
+
+
+# ------------------------------------------------------------------------------------------------ tokens and cost
+
+
+def tokens_of(usage: Usage) -> TokenUsage | None:
+    """MLflow's token counts; None where nothing was counted."""
+    if usage.input is None and usage.output is None and usage.total is None:
+        return None
+    return TokenUsage(
+        input_tokens=usage.input or 0,
+        output_tokens=usage.output or 0,
+        total_tokens=total_of(usage),
+        cache_read_input_tokens=usage.cache_read,
+        cache_creation_input_tokens=usage.cache_write,
+        cache_creation_input_tokens_above_1hr=usage.cache_write_1h,
+    )
+
+
+def _usage_dict(usage: Usage) -> dict[str, int]:
+    body = {"input_tokens": usage.input or 0, "output_tokens": usage.output or 0, "total_tokens": total_of(usage)}
+    if usage.cache_read is not None:
+        body["cache_read_input_tokens"] = usage.cache_read
+    if usage.cache_write is not None:
+        body["cache_creation_input_tokens"] = usage.cache_write
+    if usage.cache_write_1h is not None:
+        body["cache_creation_input_tokens_above_1hr"] = usage.cache_write_1h
+    return body
+
+
+def cost_of(costs: Costs) -> Cost | None:
+    """MLflow's cost. Where only a total was reported, the halves are 0."""
+    if costs.input is None and costs.output is None and costs.total is None:
+        return None
+    total = costs.total if costs.total is not None else (costs.input or 0.0) + (costs.output or 0.0)
+    return Cost(
+        input_cost=costs.input or 0.0, output_cost=costs.output or 0.0, total_cost=total, reported=costs.reported
+    )
+
+
+# ------------------------------------------------------------------------------------------------ for the trace's row
 
 
 def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summary:
     """What the trace's own row needs of this span."""
-    raise NotImplementedError
+    summary = Summary(
+        raw.span_id, raw.parent_id, raw.name, "", raw.start_ns, raw.end_ns, raw.status_code == 2, raw.status_message
+    )
+    if span is None:
+        return summary
+    summary.kind = span.kind
+    summary.has_request = "mlflow.spanInputs" in mapped.attributes
+    summary.has_response = "mlflow.spanOutputs" in mapped.attributes
+    if span.usage is not None:
+        counts = tokens_of(span.usage)
+        if span.usage.scope == "own":
+            summary.usage = counts
+        elif span.usage.scope == "rollup":
+            summary.rollup = counts
+    summary.cost = mapped.cost
+    if span.response is not None:
+        summary.response_id = span.response.id
+    if span.kind == "agent" and span.agent is not None:
+        summary.title = span.agent.name
+    elif span.kind == "workflow" and span.graph is not None:
+        summary.title = span.graph.workflow
+    summary.session_id = span.session_id or span.conversation_id
+    summary.user_id = span.user_id
+    if span.trace_tags:
+        summary.tags = dict(span.trace_tags)
+    if span.tags:
+        summary.tags = {**summary.tags, "tags": dumps(span.tags)}
+    if span.metadata and not raw.parent_id:
+        summary.metadata = {k: v if isinstance(v, str) else dumps(v) for k, v in span.metadata.items()}
+    summary.evaluations = span.evaluations
+    io = span.io
+    if io is not None:
+        summary.trace_name = io.trace_name
+        summary.trace_request = dumps(io.trace_input) if io.trace_input is not None else None
+        summary.trace_response = dumps(io.trace_output) if io.trace_output is not None else None
+    return summary
 
 
 def request_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 1000) -> str | None:
     """Text of the last user message, query, tool arguments, …: what `trace_info.request_preview` shows."""
-    raise NotImplementedError
+    found: str | None = None
+    if span is not None:
+        for message in reversed(span.input):
+            if message.role == "user" and (found := text_of(message)):
+                break
+        if not found and span.retrieval is not None:
+            found = span.retrieval.query
+        if not found and span.rerank is not None:
+            found = span.rerank.query
+    return _cut(found or preview_of(mapped.attributes.get("mlflow.spanInputs"), "user"), limit)
 
 
 def response_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 1000) -> str | None:
     """Text of the last answer, or of what stands in for it."""
-    raise NotImplementedError
+    found: str | None = None
+    if span is not None:
+        for message in reversed(span.output):
+            if message.role == "assistant" and (found := text_of(message)):
+                break
+        if not found and span.output and not any(m.parts for m in span.output):
+            return None
+    return _cut(found or preview_of(mapped.attributes.get("mlflow.spanOutputs"), "assistant"), limit)
+
+
+def preview_of(json_text: str | None, role: str) -> str | None:
+    """The text a person wants to see of some inputs or outputs: the last message of `role`, else the only string in
+    them, else the JSON text itself."""
+    if json_text is None:
+        return None
+    try:
+        value = orjson.loads(json_text)
+    except ValueError:
+        return json_text
+    found = _preview_text(value, role)
+    if found:
+        return found
+    return None if value in (None, "", [], {}) else json_text
+
+
+_WRAPPERS = ("messages", "choices", "message", "output", "input", "inputs", "outputs", "request", "response", "content")
+
+
+def _preview_text(value: Any, role: str, depth: int = 0) -> str | None:
+    if isinstance(value, str):
+        return value
+    if depth > 6:
+        return None
+    if isinstance(value, list):
+        for item in reversed(value):
+            if isinstance(item, dict):
+                wrapped = item.get("message")
+                inner: dict[str, Any] = wrapped if isinstance(wrapped, dict) else item
+                if (inner.get("role") or inner.get("type")) in _SAID[role] and (
+                    found := _preview_text(inner.get("content", inner.get("text")), role, depth + 1)
+                ):
+                    return found
+        texts = [str(item["text"]) for item in value if isinstance(item, dict) and isinstance(item.get("text"), str)]
+        return "\n".join(texts) if texts and len(texts) == len(value) else None
+    if isinstance(value, dict):
+        strings = [item for item in value.values() if isinstance(item, str) and item]
+        if len(value) == 1 and strings:
+            return strings[0]
+        for key in _WRAPPERS:
+            if key in value and (found := _preview_text(value[key], role, depth + 1)):
+                return found
+    return None
+
+
+_SAID = {"user": ("user", "human"), "assistant": ("assistant", "ai", "model", "AIMessage")}
+
+
+def _cut(text: str | None, limit: int) -> str | None:
+    if not text:
+        return None
+    text = text.replace("\0", "\ufffd")
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

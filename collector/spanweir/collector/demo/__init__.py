@@ -1,1 +1,0 @@
-"""What `spanweir demo` runs: a sample application and its fake model."""

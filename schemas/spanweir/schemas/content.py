@@ -1,0 +1,341 @@
+"""Tool definitions, documents, embeddings, and whole requests and responses of a provider's API, in every shape.
+
+`request` and `response` give canonical fields by name (`input`, `tools`, `model.request`, …) from JSON that holds a
+whole call, as many SDKs put into one attribute.
+
+Not here: messages (`messages`).
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from spanweir.schemas import usage as tokens
+from spanweir.schemas.genai import Doc, Embedding, Message, Text, ToolDef
+from spanweir.schemas.messages import messages, otel_parts, parse
+from spanweir.schemas.parts import Notes, Shape, first, id_of, name_of, rest
+from spanweir.schemas.values import dumps, integer, number
+
+# ------------------------------------------------------------------------------------------------ tools
+
+_TOOL = frozenset(
+    {
+        "type",
+        "name",
+        "description",
+        "parameters",
+        "strict",
+        "function",
+        "input_schema",
+        "inputSchema",
+        "toolSpec",
+        "json",
+    }
+    | {"parametersJsonSchema", "parameters_json_schema", "args_schema", "inputJSONSchema", "parameters_schema"}
+)
+
+
+MAX_CACHED_CHARS = 65_536
+
+
+def tools(value: Any, notes: Notes) -> list[ToolDef] | None:
+    """Tools offered to a model: OTel's flat form, OpenAI's, Anthropic's, Bedrock's, Gemini's, MCP's; or bare names.
+
+    The same JSON text comes with every call of an agent, so it is read once.
+    """
+    if value.__class__ is str and len(value) <= MAX_CACHED_CHARS:
+        found, lossy, flags = _tools_of_text(value)
+        notes.lossy = notes.lossy or lossy
+        notes.flags += flags
+        return list(found) or None
+    return _tools(value, notes)
+
+
+@lru_cache(maxsize=128)
+def _tools_of_text(value: str) -> tuple[tuple[ToolDef, ...], bool, tuple[str, ...]]:
+    notes = Notes()
+    found = _tools(value, notes)
+    return tuple(found or ()), notes.lossy, tuple(notes.flags)
+
+
+def _tools(value: Any, notes: Notes) -> list[ToolDef] | None:
+    value = parse(value, notes)
+    if isinstance(value, Mapping):
+        inner = first(value, "tools", "functionDeclarations", "function_declarations", "functions", "function_tools")
+        if isinstance(inner, list):
+            return tools(inner, notes)
+        if not {"name", "function", "toolSpec"} & set(value):
+            # {name: definition}
+            named = [{"name": key, **item} for key, item in value.items() if isinstance(item, Mapping)]
+            return tools(named, notes) if named and len(named) == len(value) else None
+        value = [value]
+    if not isinstance(value, list):
+        return None
+    found: list[ToolDef] = []
+    for item in value:
+        item = parse(item, notes)
+        if isinstance(item, str):
+            found.append(ToolDef(item))
+        elif isinstance(item, Mapping):
+            declarations = first(item, "functionDeclarations", "function_declarations")
+            if isinstance(declarations, list):
+                found += tools(declarations, notes) or ()
+            else:
+                found.append(_tool(item, notes))
+    return found or None
+
+
+def _tool(item: Shape, notes: Notes) -> ToolDef:
+    rest(item, _TOOL, notes)
+    function = first(item, "function", "toolSpec")
+    inner: Shape = function if isinstance(function, Mapping) else item
+    if inner is not item:
+        rest(inner, _TOOL, notes)
+    schema = first(
+        inner, "parameters", "input_schema", "inputSchema", "parametersJsonSchema", "parameters_json_schema",
+        "args_schema", "inputJSONSchema", "parameters_schema",
+    )  # fmt: skip
+    if isinstance(schema, Mapping) and set(schema) == {"json"}:
+        schema = schema["json"]
+    if isinstance(schema, str):
+        schema = parse(schema, notes)
+    strict = inner.get("strict")
+    kind = item.get("type")
+    return ToolDef(
+        name_of(inner, "name") or name_of(item, "name") or (kind if isinstance(kind, str) else ""),
+        kind if isinstance(kind, str) and kind not in ("object", "custom") else "function",
+        id_of(inner, "description"),
+        schema,
+        strict if isinstance(strict, bool) else None,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ documents
+
+_DOC = frozenset(
+    {"id", "page_content", "content", "text", "metadata", "score", "title", "uri", "url", "source", "index", "meta"}
+    | {"relevance_score", "similarity", "distance", "document", "type", "name", "mime_type", "pageContent", "doc_id"}
+)
+
+
+_DOCS = msgspec.json.Decoder(list[Doc])
+
+
+def documents(value: Any, notes: Notes) -> list[Doc] | None:
+    """Documents of a retriever or reranker: a list of documents, `(document, score)` pairs or texts."""
+    if value.__class__ is str:
+        try:
+            return _DOCS.decode(value) or None
+        except (msgspec.DecodeError, ValueError):
+            value = parse(value, notes)
+    if isinstance(value, Mapping):
+        inner = first(value, "documents", "docs", "results", "source_nodes", "nodes", "matches", "data", "output")
+        if isinstance(inner, (list, Mapping)):
+            return documents(inner, notes)
+        value = [value] if {"page_content", "content", "text", "document"} & set(value) else None
+    if not isinstance(value, list):
+        return None
+    found = [doc for item in value if (doc := document(item, notes)) is not None]
+    return found or None
+
+
+def document(item: Any, notes: Notes) -> Doc | None:
+    if isinstance(item, str):
+        return Doc(item) if item else None
+    if isinstance(item, list) and len(item) == 2 and isinstance(item[0], (Mapping, str)):
+        doc = document(item[0], notes)
+        if doc is not None:
+            doc.score = number(item[1])
+        return doc
+    if not isinstance(item, Mapping):
+        return None
+    if isinstance(item.get("kwargs"), Mapping) and "lc" in item:  # LangChain constructor dump
+        item = item["kwargs"]
+    node = item.get("node")
+    if isinstance(node, Mapping):  # LlamaIndex NodeWithScore
+        item = {**node, "score": item.get("score")}
+    rest(item, _DOC, notes)
+    inner = item.get("document")
+    if isinstance(inner, (Mapping, str)):
+        doc = document(inner, notes) or Doc()
+    else:
+        content = first(item, "page_content", "content", "text", "pageContent")
+        doc = Doc(content if isinstance(content, str) else None if content is None else dumps(content))
+        metadata = first(item, "metadata", "meta")
+        doc.metadata = parse(metadata, notes) if metadata not in (None, "", {}) else None
+    doc.id = doc.id or id_of(item, "id", "doc_id", "id_")
+    doc.title = doc.title or id_of(item, "title", "name")
+    doc.uri = doc.uri or id_of(item, "uri", "url")
+    score = number(first(item, "score", "relevance_score", "similarity", "distance"))
+    doc.score = score if score is not None else doc.score
+    doc.index = integer(item.get("index")) if item.get("index") is not None else doc.index
+    return doc
+
+
+# ------------------------------------------------------------------------------------------------ embeddings
+
+
+def texts(value: Any, notes: Notes) -> list[Embedding] | None:
+    """The input of an embedding call: one text or a list of texts."""
+    value = parse(value, notes)
+    if isinstance(value, Mapping):
+        value = first(value, "input", "inputs", "texts", "text", "content", "contents", "query", "documents", "values")
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list):
+        return None
+    return [Embedding(item if isinstance(item, str) else dumps(item)) for item in value if item is not None] or None
+
+
+# ------------------------------------------------------------------------------------------------ whole calls
+
+_PARAMS = {
+    "temperature": ("temperature", number), "top_p": ("top_p", number), "topP": ("top_p", number),
+    "top_k": ("top_k", number), "topK": ("top_k", number), "max_tokens": ("max_tokens", integer),
+    "max_output_tokens": ("max_tokens", integer), "max_completion_tokens": ("max_tokens", integer),
+    "maxTokens": ("max_tokens", integer), "maxOutputTokens": ("max_tokens", integer),
+    "max_tokens_to_sample": ("max_tokens", integer), "seed": ("seed", integer), "n": ("n", integer),
+    "candidate_count": ("n", integer), "frequency_penalty": ("frequency_penalty", number),
+    "presence_penalty": ("presence_penalty", number), "reasoning_effort": ("reasoning_level", None),
+    "stream": ("stream", None), "stop": ("stop", None), "stop_sequences": ("stop", None),
+    "response_format": ("response_format", None), "tool_choice": ("tool_choice", None),
+    "service_tier": ("service_tier", None), "dimensions": ("dimensions", integer),
+}  # fmt: skip
+
+
+def params(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """Invocation parameters as fields `params.*`; those without a field of their own in `params.extra`."""
+    value = parse(value, notes)
+    if not isinstance(value, Mapping):
+        return None
+    found: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for key, item in value.items():
+        if item is None or key in _NO_PARAMS:
+            continue
+        if key in ("config", "generation_config", "generationConfig") and isinstance(item, Mapping):
+            found.update(params(item, notes) or {})
+            continue
+        field = _PARAMS.get(key)
+        read = item if field is None or field[1] is None else field[1](item)
+        if field is None or read is None or not _fits(field[0], read):
+            extra[key] = item
+        else:
+            found.setdefault(f"params.{field[0]}", [read] if field[0] == "stop" and isinstance(read, str) else read)
+    if extra:
+        found["params.extra"] = extra
+    return found or None
+
+
+_NO_PARAMS = frozenset(
+    {"messages", "input", "contents", "tools", "model", "model_name", "system", "instructions", "prompt", "functions"}
+    | {"system_instruction", "systemInstruction", "inputs", "tool_config", "response_schema"}
+)
+
+
+def _fits(field: str, value: Any) -> bool:
+    if field == "stream":
+        return isinstance(value, bool)
+    if field in ("reasoning_level", "service_tier"):
+        return isinstance(value, str)
+    if field == "stop":
+        return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+    return True
+
+
+def request(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """Fields of a whole model request: OpenAI chat or Responses, Anthropic, Gemini, Bedrock, LangChain, or messages."""
+    value = parse(value, notes)
+    if isinstance(value, list):
+        found = messages(value, notes)
+        return {"input": found} if found else None
+    if not isinstance(value, Mapping):
+        return None
+    fields: dict[str, Any] = {}
+    given = first(value, "messages", "contents", "input", "chat_history", "message", "new_message")
+    if given is None and isinstance(value.get("prompt"), (str, list)):
+        given = value["prompt"]
+    if given is None and "role" in value:
+        given = [value]
+    if isinstance(given, str):
+        found = [Message("user", [Text(given)])] if given else None
+    else:
+        found = messages(given, notes) if given is not None else None
+    if found:
+        fields["input"] = found
+    config = first(value, "config", "generation_config", "generationConfig")
+    config = config if isinstance(config, Mapping) else {}
+    system = first(
+        value, "system", "instructions", "system_instruction", "systemInstruction", "system_prompt"
+    ) or first(config, "system_instruction", "systemInstruction")
+    if system and found and (read := otel_parts(system, notes)):
+        fields["system"] = read
+    offered = first(value, "tools", "functions", "toolConfig") or config.get("tools")
+    if offered and found and (defs := tools(offered, notes)):
+        fields["tools"] = defs
+    model = first(value, "model", "model_name", "modelId", "model_id")
+    if isinstance(model, str) and found:
+        fields["model.request"] = model
+    if found:
+        fields.update(params(value, notes) or {})
+        fields.pop("params.extra", None)
+    return fields or None
+
+
+def response(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """Fields of a whole model response: OpenAI chat or Responses, Anthropic, Gemini, Bedrock, LangChain, messages."""
+    value = parse(value, notes)
+    if isinstance(value, list):
+        found = messages(value, notes, "assistant")
+        return {"output": found} if found else None
+    if not isinstance(value, Mapping):
+        return None
+    fields: dict[str, Any] = {}
+    given = first(value, "choices", "candidates", "generations", "output", "messages", "message", "response", "replies")
+    if isinstance(given, Mapping) and isinstance(given.get("message"), Mapping):  # Bedrock {"output": {"message"}}
+        given = given["message"]
+    if isinstance(given, list) and "generations" in value:
+        given = _generations(given)
+    if given is None and ("role" in value or "content" in value or "lc" in value or "parts" in value):
+        given = [value]
+    found = messages(given, notes, "assistant") if given is not None else None
+    if not found:
+        return None
+    fields["output"] = found
+    reason = id_of(value, "stop_reason", "stopReason", "finish_reason", "finishReason", "done_reason")
+    if reason is None and value.get("object") == "response":
+        details = value.get("incomplete_details")
+        reason = (details.get("reason") if isinstance(details, Mapping) else None) or id_of(value, "status")
+    if reason and found[-1].finish_reason is None:
+        found[-1].finish_reason = reason
+    model = first(value, "model", "modelVersion", "model_version", "model_name")
+    if isinstance(model, str):
+        fields["model.response"] = model
+    if isinstance(value.get("id"), str):
+        fields["response.id"] = value["id"]
+    counts = first(value, "usage", "usageMetadata", "usage_metadata", "token_usage", "tokenUsage")
+    if counts is None and isinstance(value.get("llm_output"), Mapping):
+        counts = first(value["llm_output"], "token_usage", "usage")
+        if isinstance(value["llm_output"].get("model_name"), str):
+            fields.setdefault("model.response", value["llm_output"]["model_name"])
+    if (read := tokens.from_object(counts)) is not None:
+        fields["usage"] = read
+    return fields
+
+
+def _generations(value: list[Any]) -> list[Any]:
+    """LangChain's `generations`: for each prompt a list of `{text, message, generation_info}`."""
+    found: list[Any] = []
+    for item in value:
+        if isinstance(item, list):
+            found += _generations(item)
+        elif isinstance(item, Mapping):
+            info = item.get("generation_info")
+            reason = first(info, "finish_reason", "stop_reason") if isinstance(info, Mapping) else None
+            if isinstance(item.get("message"), Mapping):
+                found.append({"message": item["message"], "finish_reason": reason})
+            elif isinstance(item.get("text"), str):
+                found.append({"role": "assistant", "content": item["text"], "finish_reason": reason})
+    return found

@@ -1,0 +1,407 @@
+"""OpenInference (Arize): every indexed family, and the same lists as JSON text, which some exporters send.
+
+Spec of August 2026, PyPI `openinference-semantic-conventions` 0.1.42. Lists are flattened to one attribute a leaf
+(`llm.input_messages.0.message.contents.1.message_content.text`); they are gathered by index here, so that gaps, order
+of arrival and indices of any size do not matter. `__REDACTED__` stands for hidden values.
+
+Not here: what an `input.value` holds (`settle`, by the kind of span).
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from spanweir.schemas import content, usage
+from spanweir.schemas.convention import INDEXED, WHOLE, Convention, Many, Rule, rules
+from spanweir.schemas.genai import (
+    Doc,
+    Embedding,
+    Evaluation,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolDef,
+    ToolResult,
+)
+from spanweir.schemas.messages import messages, parse
+from spanweir.schemas.parts import Notes, arguments, media, tool_output
+from spanweir.schemas.raw import Attributes, Value
+from spanweir.schemas.values import count, json_or_text, number, quoted, role, strings, text
+
+KINDS = {
+    "LLM": "llm", "EMBEDDING": "embedding", "CHAIN": "chain", "RETRIEVER": "retrieval", "RERANKER": "rerank",
+    "TOOL": "tool", "AGENT": "agent", "GUARDRAIL": "guardrail", "EVALUATOR": "evaluation", "PROMPT": "prompt",
+    "DECISION": "router",
+}  # fmt: skip
+
+
+def kind(value: Any) -> str | None:
+    return KINDS.get(value.upper()) if isinstance(value, str) else None
+
+
+# ------------------------------------------------------------------------------------------------ indexed lists
+
+
+@lru_cache(maxsize=65536)
+def split(key: str, prefix: str) -> tuple[int, str] | None:
+    """(index, the rest after it) of a key `<prefix><index>.<rest>`."""
+    head, _, tail = key[len(prefix) :].partition(".")
+    return (int(head), tail) if head.isdecimal() and len(head) < 19 else None
+
+
+def gather(attributes: Attributes, keys: Sequence[str], prefix: str) -> list[dict[str, Value]]:
+    """The items of an indexed list, in order of index: each a dict of the rest of the key to the value."""
+    items: dict[int, dict[str, Value]] = {}
+    for key in keys:
+        if key.startswith(prefix):
+            place = split(key, prefix)
+            if place is not None:
+                item = items.get(place[0])
+                if item is None:
+                    item = items[place[0]] = {}
+                item[place[1]] = attributes[key]
+    return [items[index] for index in sorted(items)]
+
+
+def below(item: Mapping[str, Value], prefix: str) -> list[dict[str, Value]]:
+    """A list within an item of a list."""
+    keys = [key for key in item if key.startswith(prefix)]
+    return gather(dict(item), keys, prefix) if keys else []
+
+
+# ------------------------------------------------------------------------------------------------ messages
+
+
+def _message(item: Mapping[str, Value], notes: Notes) -> Message:
+    get = item.get
+    raw_role = get("message.role")
+    speaker = role(raw_role) if isinstance(raw_role, str) and raw_role else ""
+    found: list[Part] = []
+    calls: list[ToolCall] = []
+    for one in below(item, "message.contents."):
+        read = _content(one, notes)
+        if isinstance(read, ToolCall):
+            calls.append(read)
+        elif read is not None:
+            found.append(read)
+    said = get("message.content")
+    if isinstance(said, str) and said:
+        if not any(isinstance(p, Text) for p in found):
+            found.append(Text(said))
+        elif said not in [p.content for p in found if isinstance(p, Text)]:
+            notes.lossy = True
+    elif said not in (None, ""):
+        found += _structured(said, notes)
+    for one in below(item, "message.tool_calls."):
+        call = _call(one)
+        same = [
+            c for c in calls if (c.id == call.id if call.id else (c.name, c.arguments) == (call.name, call.arguments))
+        ]
+        if not same:
+            calls.append(call)
+    if name := text(get("message.function_call_name")):
+        calls.append(ToolCall(name, None, arguments(get("message.function_call_arguments_json"))))
+    answers = text(get("message.tool_call_id"))
+    name = text(get("message.name"))
+    if speaker == "tool" and (answers is not None or not calls):
+        result: Any = found[0].content if len(found) == 1 and isinstance(found[0], Text) else None
+        if result is None:
+            result = "\n".join(p.content for p in found if isinstance(p, Text)) if found else None
+        return Message("tool", [ToolResult(result, answers, name)])
+    return Message(speaker or ("assistant" if calls else "user"), [*found, *calls], name)
+
+
+def _structured(said: Value, notes: Notes) -> list[Part]:
+    read = messages([{"role": "user", "content": said}], notes)
+    return read[0].parts if read else []
+
+
+def _call(one: Mapping[str, Value]) -> ToolCall:
+    name = text(one.get("tool_call.function.name")) or text(one.get("tool_call.name")) or ""
+    given = one.get("tool_call.function.arguments")
+    return ToolCall(
+        name, text(one.get("tool_call.id")), arguments(given if given is not None else one.get("tool_call.arguments"))
+    )
+
+
+def _content(one: Mapping[str, Value], notes: Notes) -> Part | None:
+    get = one.get
+    what = get("message_content.type")
+    if what == "tool_use" or "tool_call.function.name" in one:
+        return _call({key.removeprefix("message_content."): value for key, value in one.items()})
+    if what == "reasoning" or what == "thinking" or what == "redacted_thinking":
+        return Reasoning(
+            text(get("message_content.text")) or "",
+            text(get("message_content.id")),
+            text(get("message_content.signature")),
+            text(get("message_content.data")) or text(get("message_content.encrypted_content")),
+        )
+    for modality in ("image", "audio", "video", "document"):
+        start = f"message_content.{modality}."
+        inner = {key.rpartition(".")[2]: value for key, value in one.items() if key.startswith(start)}
+        if inner:
+            return media(inner, notes, modality)
+    said = get("message_content.text")
+    return Text(said) if isinstance(said, str) else None
+
+
+def message_list(prefix: str) -> Any:
+    """A reader for an indexed list of messages."""
+
+    def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
+        found = [_message(item, notes) for item in gather(attributes, keys, prefix)]
+        return [m for m in found if m.parts or m.role != "user"] or None
+
+    return read
+
+
+def marshalled(value: Any, notes: Notes) -> list[Message] | None:
+    """The whole list as JSON text, each message with dotted or nested names, or in any other shape."""
+    value = parse(value, notes)
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        if any(str(key).startswith("message.") for key in value[0]):
+            return [_message(_flatten(item), notes) for item in value if isinstance(item, Mapping)]
+        if isinstance(value[0].get("message"), Mapping) and "role" not in value[0]:
+            return [_message(_flatten(item), notes) for item in value if isinstance(item, Mapping)]
+    return messages(value, notes)
+
+
+def _flatten(item: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """Nested dicts and lists as dotted keys, the way OpenInference flattens."""
+    flat: dict[str, Value] = {}
+    for key, value in item.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{path}."))
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for index, one in enumerate(value):
+                flat.update(_flatten(one, f"{path}.{index}.") if isinstance(one, Mapping) else {f"{path}.{index}": one})
+        else:
+            flat[path] = value
+    return flat
+
+
+def _prompts(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
+    found = gather(attributes, keys, "llm.prompts.")
+    return [Message("user", [Text(said)]) for one in found if (said := text(one.get("prompt.text")))] or None
+
+
+def _choices(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
+    found = gather(attributes, keys, "llm.choices.")
+    return [
+        Message("assistant", [Text(said)], index=index)
+        for index, one in enumerate(found)
+        if (said := text(one.get("completion.text")))
+    ] or None
+
+
+# ------------------------------------------------------------------------------------------------ other families
+
+
+def _tools(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[ToolDef] | None:
+    found: list[ToolDef] = []
+    for one in gather(attributes, keys, "llm.tools."):
+        schema = one.get("tool.json_schema")
+        read = content.tools(schema, notes) if schema else None
+        if read is None and (name := text(one.get("tool.name"))):
+            read = [ToolDef(name, description=text(one.get("tool.description")), parameters=one.get("tool.parameters"))]
+        found += read or ()
+    return found or None
+
+
+_DOCUMENT = frozenset({"id", "score", "content", "metadata", "url", "mime_type", "name", "type"})
+
+
+def document(one: Mapping[str, Value], notes: Notes) -> Doc:
+    plain = {key.removeprefix("document."): value for key, value in one.items()}
+    if plain.keys() - _DOCUMENT or plain.get("mime_type"):
+        notes.lossy = True
+    metadata = plain.get("metadata")
+    if metadata is None:
+        metadata = {key[9:]: value for key, value in plain.items() if key.startswith("metadata.")} or None
+    return Doc(
+        text(plain.get("content")),
+        text(plain.get("id")),
+        text(plain.get("name")),
+        text(plain.get("url")),
+        number(plain.get("score")),
+        parse(metadata, notes) or None,
+    )
+
+
+def document_list(prefix: str) -> Any:
+    def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Doc] | None:
+        return [document(one, notes) for one in gather(attributes, keys, prefix)] or None
+
+    return read
+
+
+def _embeddings(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Embedding] | None:
+    found: list[Embedding] = []
+    for one in gather(attributes, keys, "embedding.embeddings."):
+        vector = one.get("embedding.vector")
+        if isinstance(vector, str):
+            vector = parse(vector, notes)
+        size = len(vector) if isinstance(vector, list) else None
+        found.append(Embedding(text(one.get("embedding.text")), vector, size))
+    return found or None
+
+
+def evaluation(one: Mapping[str, Value], scope: str) -> Evaluation | None:
+    plain = {key.rpartition(".")[2] if "metadata." not in key else key: value for key, value in one.items()}
+    name = text(plain.get("name"))
+    if name is None:
+        return None
+    return Evaluation(
+        name,
+        number(plain.get("score")),
+        text(plain.get("label")),
+        text(plain.get("explanation")),
+        evaluator=text(plain.get("annotator_kind")),
+        scope=scope,
+        metadata=json_or_text(plain.get("metadata")),
+    )
+
+
+_EVALUATIONS = {
+    f"{scope}{family}.": scope.removesuffix(".") or "span"
+    for scope in ("", "trace.", "session.")
+    for family in ("evaluations", "annotations")
+}
+
+
+def _evaluations(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Evaluation] | None:
+    return [
+        found
+        for prefix, scope in _EVALUATIONS.items()
+        for one in gather(attributes, keys, prefix)
+        if (found := evaluation(one, scope)) is not None
+    ] or None
+
+
+def whole(name: str) -> Any:
+    """A reader for `input.value` or `output.value`, JSON where its MIME type or its beginning says so."""
+
+    def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> Any:
+        value = attributes.get(f"{name}.value")
+        if value == "__REDACTED__":
+            return None
+        if attributes.get(f"{name}.mime_type") == "text/plain":
+            return value or None
+        return json_or_text(value)
+
+    return read
+
+
+def _parameters(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """Invocation parameters; the model that was asked for is among them, and with some senders the tools."""
+    value = parse(value, notes)
+    found = content.params(value, notes) or {}
+    if isinstance(value, Mapping):
+        model = value.get("model") or value.get("model_name")
+        if isinstance(model, str):
+            found["model.request"] = model
+        offered = value.get("tools") or value.get("functions")
+        if offered and (defs := content.tools(offered, notes)):
+            found["tools"] = defs
+    return found or None
+
+
+def _tool_parameters(value: Any, notes: Notes) -> Any:
+    """`tool.parameters` of a tool span: the arguments, or with some senders the schema, which is no argument."""
+    found = json_or_text(value)
+    decoded = parse(value, Notes())
+    if isinstance(decoded, Mapping) and decoded.get("type") == "object" and "properties" in decoded:
+        return None
+    return found
+
+
+def _metadata(value: Any, notes: Notes) -> dict[str, Any] | None:
+    found = parse(value, notes)
+    return dict(found) if isinstance(found, Mapping) else None
+
+
+def _json(value: Any, notes: Notes) -> Any:
+    return tool_output(parse(value, notes))
+
+
+SCALARS = {
+    "openinference.span.kind": ("kind", kind),
+    "llm.response.model_name": ("model.response", text),
+    "llm.request.model_name": ("model.request", text),
+    "llm.model_name": ("model.response", text),
+    "embedding.model_name": ("model.response", text),
+    "llm.provider": ("provider", text),
+    "llm.system": ("provider", text),
+    "llm.finish_reason": ("response.finish_reasons", strings),
+    "tool.name": ("tool.name", text),
+    "tool_call.function.name": ("tool.name", text),
+    "tool.description": ("tool.description", text),
+    "tool.id": ("tool.id", text),
+    "tool_call.id": ("tool.id", text),
+    "agent.name": ("agent.name", text),
+    "graph.node.id": ("graph.node_id", text),
+    "graph.node.name": ("graph.node", text),
+    "graph.node.parent_id": ("graph.parent_node_id", text),
+    "reranker.query": ("rerank.query", text),
+    "reranker.model_name": ("rerank.model", text),
+    "reranker.top_k": ("rerank.top_n", count),
+    "llm.prompt_template.version": ("prompt.version", text),
+    "prompt.id": ("prompt.id", text),
+    "prompt.name": ("prompt.name", text),
+    "session.id": ("session_id", quoted),
+    "user.id": ("user_id", quoted),
+    "llm.cost.prompt": ("cost.input", number),
+    "llm.cost.completion": ("cost.output", number),
+    "llm.cost.total": ("cost.total", number),
+    "llm.cost.prompt_details.cache_read": ("cost.cache_read", number),
+    "llm.cost.prompt_details.cache_write": ("cost.cache_write", number),
+}
+
+CONTENT = {
+    "llm.input_messages": ("input", marshalled),
+    "llm.output_messages": ("output", marshalled),
+    "llm.tools": ("tools", content.tools),
+    "llm.prompts": ("input", marshalled),
+    "retrieval.documents": ("documents", content.documents),
+    "llm.invocation_parameters": ("*", _parameters),
+    "embedding.invocation_parameters": ("*", _parameters),
+    "llm.prompt_template.template": ("prompt.template", _json),
+    "llm.prompt_template.variables": ("prompt.variables", _metadata),
+    "metadata": ("metadata", _metadata),
+    "tool.parameters": ("tool.arguments", _tool_parameters),
+    "tool_call.function.arguments": ("tool.arguments", _tool_parameters),
+}
+
+CONVENTION = Convention(
+    name="openinference",
+    marks=(
+        "openinference.", "llm.input_messages", "llm.output_messages", "llm.token_count", "llm.model_name",
+        "llm.invocation_parameters", "llm.tools.", "embedding.embeddings", "embedding.model_name",
+        "retrieval.documents", "reranker.",
+    ),
+    scopes=("openinference.", "@arizeai/openinference"),
+    rank=INDEXED,
+    rules=(
+        *rules(SCALARS),
+        *rules(CONTENT, content=True),
+        Rule("tag.tags", "tags", strings),
+    ),
+    many=(
+        Many(("llm.input_messages.#.",), "input", message_list("llm.input_messages.")),
+        Many(("llm.output_messages.#.",), "output", message_list("llm.output_messages.")),
+        Many(("llm.prompts.#.",), "input", _prompts),
+        Many(("llm.choices.#.",), "output", _choices),
+        Many(("llm.tools.#.",), "tools", _tools),
+        Many(("retrieval.documents.#.",), "documents", document_list("retrieval.documents.")),
+        Many(("reranker.output_documents.#.",), "documents", document_list("reranker.output_documents.")),
+        Many(("reranker.input_documents.#.",), "rerank.input", document_list("reranker.input_documents.")),
+        Many(("embedding.embeddings.#.",), "embeddings", _embeddings),
+        Many(tuple(f"{prefix}#." for prefix in _EVALUATIONS), "evaluations", _evaluations),
+        Many(("input.value", "input.mime_type"), "io.input", whole("input"), WHOLE),
+        Many(("output.value", "output.mime_type"), "io.output", whole("output"), WHOLE),
+    ),
+    usage=usage.OPENINFERENCE,
+)  # fmt: skip

@@ -1,0 +1,483 @@
+"""Parts of messages, in every shape that providers, SDKs and instrumentations write them.
+
+`part` recognises a shape by its `type` (or `part_kind`, `block_type`) or, where it has none, by the key that names what
+it holds. A shape without a function becomes `Other`, whole. What a canonical part cannot hold sets `notes.lossy`, and
+the engine then keeps the attribute it came from.
+
+Not here: messages (`messages`), lists of tools and documents (`content`).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spanweir.schemas.genai import (
+    Blob,
+    Compaction,
+    File,
+    Other,
+    Part,
+    Reasoning,
+    Refusal,
+    ServerToolCall,
+    ServerToolResult,
+    Text,
+    ToolCall,
+    ToolResult,
+    Uri,
+)
+from spanweir.schemas.values import dumps, loads
+
+
+class Notes:
+    """What reading one span has come across. `lossy` is set by a reader that could not keep all of a value."""
+
+    __slots__ = ("flags", "lossy", "states", "taken")
+
+    def __init__(self) -> None:
+        self.flags: list[str] = []
+        self.lossy = False
+        self.states: dict[str, str] = {}
+        self.taken: dict[str, tuple[str, ...]] = {}
+
+
+Shape = Mapping[str, Any]
+_EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
+
+
+def rest(item: Shape, known: frozenset[str], notes: Notes) -> None:
+    """Note it where `item` says anything under a key that is not `known`."""
+    if not notes.lossy:
+        for key in item:
+            if key not in known and item[key] not in _EMPTY:
+                notes.lossy = True
+                return
+
+
+def arguments(value: Any) -> Any:
+    """Tool arguments: decoded where they are JSON text of an object or array, else as they are."""
+    if value.__class__ is str:
+        stripped = value.lstrip()[:1]
+        if stripped == "{" or stripped == "[":
+            try:
+                found = loads(value)
+            except ValueError:
+                return value
+            return value if hasattr(found, "how") else found
+        return value or None
+    return value
+
+
+def first(item: Shape, *keys: str) -> Any:
+    for key in keys:
+        value = item.get(key)
+        if value is not None:
+            return value
+    return None
+
+
+def name_of(item: Shape, *keys: str) -> str:
+    value = first(item, *keys)
+    return value if isinstance(value, str) else "" if value is None else dumps(value)
+
+
+def id_of(item: Shape, *keys: str) -> str | None:
+    value = first(item, *keys)
+    return value if isinstance(value, str) or value is None else dumps(value)
+
+
+# ------------------------------------------------------------------------------------------------ text and reasoning
+
+_TEXT = frozenset({"type", "text", "content", "block_type", "part_kind", "kind", "id", "timestamp"})
+
+
+def _text(item: Shape, notes: Notes) -> Part:
+    rest(item, _TEXT, notes)
+    value = first(item, "text", "content")
+    if isinstance(value, Mapping) and isinstance(value.get("value"), str):  # OpenAI Assistants: {"text": {"value"}}
+        return Text(value["value"])
+    return Text(value if isinstance(value, str) else "" if value is None else dumps(value))
+
+
+_REASONING = frozenset(
+    {"type", "content", "text", "thinking", "reasoning", "signature", "data", "encrypted_content", "id", "summary"}
+    | {
+        "thought",
+        "thoughtSignature",
+        "thought_signature",
+        "part_kind",
+        "block_type",
+        "reasoningText",
+        "redactedContent",
+    }
+    | {"reasoning_content", "provider_name", "status", "timestamp", "extras", "index"}
+)
+
+
+def _reasoning(item: Shape, notes: Notes) -> Part:
+    rest(item, _REASONING, notes)
+    value = first(item, "thinking", "content", "text", "reasoning", "reasoning_content", "reasoningText", "summary")
+    signature = first(item, "signature", "thoughtSignature", "thought_signature")
+    if isinstance(value, Mapping):  # Bedrock reasoningText {text, signature}
+        signature = signature or value.get("signature")
+        value = value.get("text")
+    if isinstance(value, list):  # OpenAI Responses summary / content [{type, text}]
+        value = "\n".join(t for x in value if (t := x.get("text") if isinstance(x, Mapping) else str(x)))
+    redacted = first(item, "redacted", "data", "encrypted_content", "redactedContent")
+    return Reasoning(
+        value if isinstance(value, str) else "" if value is None else dumps(value),
+        id_of(item, "id"),
+        signature if isinstance(signature, str) else None,
+        redacted if isinstance(redacted, str) else None,
+    )
+
+
+def _bedrock_reasoning(item: Shape, notes: Notes) -> Part:
+    value = item["reasoningContent"]
+    return _reasoning(value, notes) if isinstance(value, Mapping) else Reasoning(str(value))
+
+
+def _refusal(item: Shape, notes: Notes) -> Part:
+    return Refusal(name_of(item, "refusal", "content", "text"))
+
+
+def _compaction(item: Shape, notes: Notes) -> Part:
+    content = item.get("content")
+    return Compaction(id_of(item, "id"), content if isinstance(content, str) or content is None else dumps(content))
+
+
+# ------------------------------------------------------------------------------------------------ tools
+
+_CALL = frozenset(
+    {
+        "type",
+        "id",
+        "name",
+        "arguments",
+        "function",
+        "input",
+        "args",
+        "toolCallId",
+        "toolName",
+        "tool_call_id",
+        "call_id",
+    }
+    | {
+        "tool_name",
+        "part_kind",
+        "block_type",
+        "caller",
+        "index",
+        "status",
+        "tool_id",
+        "tool_kwargs",
+        "ref",
+        "tool_calls",
+    }
+    | {"toolUseId", "provider_executed", "providerExecuted", "dynamic", "partial_json", "timestamp"}
+)
+
+
+def tool_call(item: Shape, notes: Notes) -> Part:
+    """A call in OTel's, OpenAI's, Anthropic's, the AI SDK's, Bedrock's, Gemini's, LangChain's or Genkit's shape."""
+    rest(item, _CALL, notes)
+    function = item.get("function")
+    named: Shape = function if isinstance(function, Mapping) else item
+    call_id = id_of(item, "id", "call_id", "tool_call_id", "toolCallId", "toolUseId", "ref")
+    if call_id is None or item.get("call_id"):  # OpenAI Responses: `id` is the item's, `call_id` the call's
+        call_id = id_of(item, "call_id") or call_id
+    value = first(named, "arguments", "input", "args", "tool_kwargs", "parameters")
+    name = name_of(named, "name", "toolName", "tool_name") or (function if isinstance(function, str) else "")
+    return ToolCall(name, call_id, arguments(value))
+
+
+_RESULT = frozenset(
+    {
+        "type",
+        "id",
+        "name",
+        "response",
+        "result",
+        "output",
+        "content",
+        "tool_use_id",
+        "toolCallId",
+        "toolName",
+        "call_id",
+    }
+    | {"tool_call_id", "tool_name", "is_error", "isError", "status", "toolUseId", "part_kind", "ref", "role", "error"}
+    | {"willContinue", "will_continue", "scheduling", "outcome", "timestamp", "builtin", "origin", "willBeContinued"}
+)
+
+
+def tool_result(item: Shape, notes: Notes) -> Part:
+    rest(item, _RESULT, notes)
+    value = first(item, "response", "result", "output", "content")
+    error = first(item, "is_error", "isError")
+    if error is None and item.get("status") == "error":
+        error = True
+    if isinstance(error, str):
+        error = error.lower() == "true"
+    elif error is not None and not isinstance(error, bool):
+        error = None
+    return ToolResult(
+        tool_output(value),
+        id_of(item, "tool_use_id", "toolCallId", "tool_call_id", "call_id", "toolUseId", "id", "ref"),
+        id_of(item, "name", "toolName", "tool_name"),
+        error or None,
+    )
+
+
+def tool_output(value: Any) -> Any:
+    """A result without its wrapping: the AI SDK's `{type, value}`, blocks of nothing but text as text."""
+    if isinstance(value, Mapping):
+        if set(value) <= {"type", "value"} and "value" in value:
+            return value["value"]
+        if set(value) == {"type", "text"}:
+            return value["text"]
+        if set(value) == {"text"} or set(value) == {"json"}:
+            return next(iter(value.values()))
+    if isinstance(value, list) and value:
+        texts = [_only_text(block) for block in value]
+        if all(text is not None for text in texts):
+            return texts[0] if len(texts) == 1 else "\n".join(t if isinstance(t, str) else dumps(t) for t in texts)
+    return value
+
+
+def _only_text(block: Any) -> Any:
+    if not isinstance(block, Mapping):
+        return None
+    kind = block.get("type")
+    if kind in (None, "text", "output_text", "input_text") and isinstance(block.get("text"), str):
+        return block["text"]
+    if kind is None and "json" in block and len(block) == 1:
+        return block["json"]
+    return None
+
+
+def _server_call(item: Shape, notes: Notes) -> Part:
+    call = item.get("server_tool_call")
+    if call is None:
+        call = {key: value for key, value in item.items() if key not in ("id", "name")}
+    else:
+        rest(item, _SERVER, notes)
+    return ServerToolCall(name_of(item, "name") or name_of(item, "type"), id_of(item, "id"), call)
+
+
+_SERVER = frozenset({"type", "id", "name", "server_tool_call", "server_tool_call_response"})
+
+
+def _server_result(item: Shape, notes: Notes) -> Part:
+    result = item.get("server_tool_call_response")
+    if result is None:
+        result = {key: value for key, value in item.items() if key not in ("id", "tool_use_id")}
+    else:
+        rest(item, _SERVER, notes)
+    return ServerToolResult(id_of(item, "id", "tool_use_id"), result)
+
+
+# ------------------------------------------------------------------------------------------------ media
+
+_MEDIA = frozenset(
+    {
+        "type",
+        "mime_type",
+        "mimeType",
+        "media_type",
+        "mediaType",
+        "modality",
+        "content",
+        "data",
+        "url",
+        "uri",
+        "image_url",
+    }
+    | {
+        "file_id",
+        "fileId",
+        "file_uri",
+        "fileUri",
+        "image",
+        "audio",
+        "video",
+        "document",
+        "file",
+        "source",
+        "input_audio",
+    }
+    | {"kind", "block_type", "part_kind", "detail", "format", "filename", "name", "title", "image_mimetype", "path"}
+    | {"cache_control", "citations", "source_type", "base64", "identifier", "file_data", "video_url", "audio_url"}
+)
+
+
+def media(item: Shape, notes: Notes, modality: str | None = None) -> Part:
+    """An image, sound, video or document: inline (data URL, base64), by URL or by file id, wherever it is nested."""
+    rest(item, _MEDIA, notes)
+    mime = id_of(item, "mime_type", "mimeType", "media_type", "mediaType", "image_mimetype")
+    modality = id_of(item, "modality") or modality
+    value = first(
+        item, "image_url", "video_url", "audio_url", "url", "uri", "source", "input_audio", "image", "audio",
+        "video", "document", "file", "data", "content", "base64", "file_data", "file_uri", "fileUri", "file_id",
+        "fileId", "path",
+    )  # fmt: skip
+    if isinstance(value, Mapping):
+        inner = {"mime_type": mime, "modality": modality} | {k: v for k, v in value.items() if k != "type"}
+        if "bytes" in inner:
+            inner["data"] = inner.pop("bytes")
+        if isinstance(inner.get("s3Location"), Mapping):
+            inner["uri"] = inner.pop("s3Location").get("uri")
+        return media(inner, notes, modality)
+    file_id = id_of(item, "file_id", "fileId")
+    if file_id and value == file_id:
+        return File(file_id, mime, modality)
+    if not isinstance(value, str):
+        return Other(name_of(item, "type") or (modality or "media"), dict(item))
+    if value[:5] == "data:" and ";base64," in value[:200]:
+        head, _, data = value.partition(";base64,")
+        mime = mime or head[5:].partition(";")[0] or None
+        return Blob(data, mime, modality or modality_of(mime))
+    if "://" in value[:32] or value[:2] == "s3":
+        return Uri(value, mime, modality or modality_of(mime))
+    form = item.get("format")
+    if mime is None and isinstance(form, str) and modality:
+        mime = f"{modality}/{form}"
+    return Blob(value, mime, modality or modality_of(mime))
+
+
+def modality_of(mime: str | None) -> str | None:
+    if not mime:
+        return None
+    head = mime.partition("/")[0]
+    return head if head in ("image", "audio", "video") else "document"
+
+
+def _image(item: Shape, notes: Notes) -> Part:
+    return media(item, notes, "image")
+
+
+def _audio(item: Shape, notes: Notes) -> Part:
+    return media(item, notes, "audio")
+
+
+def _video(item: Shape, notes: Notes) -> Part:
+    return media(item, notes, "video")
+
+
+def _file(item: Shape, notes: Notes) -> Part:
+    return media(item, notes)
+
+
+def _document(item: Shape, notes: Notes) -> Part:
+    source = item.get("source")
+    if isinstance(source, Mapping) and source.get("type") in ("text", "content"):
+        return Other("document", dict(item))
+    return media(item, notes, "document")
+
+
+def _blob(item: Shape, notes: Notes) -> Part:
+    part = media(item, notes)
+    if isinstance(part, (Blob, Uri)) and part.modality is None:
+        part.modality = modality_of(part.mime_type)
+    return part
+
+
+# ------------------------------------------------------------------------------------------------ recognition
+
+Reader = Callable[[Shape, Notes], Part]
+
+BY_TYPE: dict[str, Reader] = {
+    "text": _text, "input_text": _text, "output_text": _text, "user-prompt": _text, "system-prompt": _text,
+    "instruction": _text, "summary_text": _reasoning, "reasoning_text": _reasoning,
+    "reasoning": _reasoning, "thinking": _reasoning, "redacted_thinking": _reasoning, "thought": _reasoning,
+    "tool_call": tool_call, "tool_use": tool_call, "tool-call": tool_call, "toolCall": tool_call,
+    "function_call": tool_call, "function": tool_call, "functionCall": tool_call, "tool_calls": tool_call,
+    "tool_call_response": tool_result, "tool_result": tool_result, "tool-result": tool_result,
+    "toolResult": tool_result, "function_call_output": tool_result, "tool-return": tool_result,
+    "function_result": tool_result, "tool_response": tool_result, "tool-error": tool_result,
+    "server_tool_call": _server_call, "server_tool_use": _server_call, "mcp_tool_use": _server_call,
+    "server_tool_call_response": _server_result, "web_search_tool_result": _server_result,
+    "mcp_tool_result": _server_result, "code_execution_tool_result": _server_result,
+    "web_fetch_tool_result": _server_result, "bash_code_execution_tool_result": _server_result,
+    "text_editor_code_execution_tool_result": _server_result,
+    "image": _image, "image_url": _image, "input_image": _image, "image-url": _image,
+    "audio": _audio, "input_audio": _audio, "audio-url": _audio, "audio_url": _audio,
+    "video": _video, "video_url": _video, "video-url": _video,
+    "document": _document, "document-url": _document, "input_file": _file, "file": _file,
+    "blob": _blob, "uri": _blob, "binary": _blob, "media": _blob,
+    "refusal": _refusal, "compaction": _compaction,
+}  # fmt: skip
+
+
+def _nested(key: str, reader: Reader) -> Reader:
+    def read(item: Shape, notes: Notes) -> Part:
+        inner = item[key]
+        if not isinstance(inner, Mapping):
+            return Other(key, dict(item))
+        if len(item) > 1:
+            rest(item, frozenset({key, "type", "thoughtSignature", "thought_signature", "metadata"}), notes)
+        return reader(inner, notes)
+
+    return read
+
+
+def _gemini_text(item: Shape, notes: Notes) -> Part:
+    return _reasoning(item, notes) if item.get("thought") is True else _text(item, notes)
+
+
+def _haystack_result(item: Shape, notes: Notes) -> Part:
+    inner = item["tool_call_result"]
+    origin = inner.get("origin") or {}
+    return ToolResult(
+        tool_output(inner.get("result")), id_of(origin, "id"), id_of(origin, "tool_name"), inner.get("error") or None
+    )
+
+
+BY_KEY: dict[str, Reader] = {
+    "functionCall": _nested("functionCall", tool_call), "function_call": _nested("function_call", tool_call),
+    "functionResponse": _nested("functionResponse", tool_result),
+    "function_response": _nested("function_response", tool_result),
+    "inlineData": _nested("inlineData", _blob), "inline_data": _nested("inline_data", _blob),
+    "fileData": _nested("fileData", _blob), "file_data": _nested("file_data", _blob),
+    "toolUse": _nested("toolUse", tool_call), "toolResult": _nested("toolResult", tool_result),
+    "reasoningContent": _bedrock_reasoning, "toolRequest": _nested("toolRequest", tool_call),
+    "toolResponse": _nested("toolResponse", tool_result), "media": _nested("media", _blob),
+    "tool_call": _nested("tool_call", tool_call), "tool_call_result": _nested("tool_call_result", _haystack_result),
+    "image": _nested("image", _image), "video": _nested("video", _video), "audio": _nested("audio", _audio),
+    "document": _nested("document", _document), "text": _gemini_text, "reasoning": _reasoning,
+    "image_url": _image, "thought": _reasoning, "thinking": _reasoning,
+}  # fmt: skip
+BY_KEY["tool_call_result"] = _haystack_result
+
+
+def part(item: Any, notes: Notes) -> Part | None:
+    """One part in any shape; None for nothing."""
+    if item.__class__ is str:
+        return Text(item)
+    if not isinstance(item, Mapping):
+        return None if item is None else Other("value", item)
+    kind = item.get("type") or item.get("part_kind") or item.get("block_type")
+    if isinstance(kind, str):
+        reader = BY_TYPE.get(kind)
+        if reader is not None:
+            return _thought(reader, item, notes)
+        return Other(kind, dict(item))
+    for key in item:
+        reader = BY_KEY.get(key)
+        if reader is not None and item[key] is not None:
+            return reader(item, notes)
+    return Other("", dict(item)) if item else None
+
+
+def _thought(reader: Reader, item: Shape, notes: Notes) -> Part:
+    # pydantic-ai native dumps have `args` as JSON text; Gemini marks thoughts on text parts.
+    return _reasoning(item, notes) if reader is _text and item.get("thought") is True else reader(item, notes)
+
+
+def parts(value: Any, notes: Notes) -> list[Part]:
+    """The parts of a `content` or `parts` value: text, one part, or a list of either."""
+    if value.__class__ is str:
+        return [Text(value)] if value else []
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        return [] if value is None else [Text(dumps(value))]
+    return [found for item in value if (found := part(item, notes)) is not None]

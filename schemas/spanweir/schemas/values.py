@@ -1,0 +1,466 @@
+"""Reads single attribute values: text, numbers, JSON in its broken forms, durations, providers, finish reasons.
+
+Every reader takes an attribute value of any type and returns `None` for what it cannot read; the engine keeps the
+attribute then and flags it. Text is never taken for JSON, a number or a boolean unless its key says that it is one.
+
+Not here: messages (`messages`), token arithmetic (`usage`).
+"""
+
+import ast
+import binascii
+import json
+import math
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+MAX_LITERAL_CHARS = 200_000
+"""Python literals longer than this are left as text: parsing them takes a hundred times as long as JSON."""
+
+REDACTED = frozenset(
+    {
+        "<redacted>", "[redacted]", "__redacted__", "redacted", "filtered", "[filtered]", "<omitted>",
+        "[omitted]", "binary content omitted",
+    }
+)  # fmt: skip
+ELIDED = frozenset({"<elided>", "n/a", "<not specified>", "<not serializable>"})
+_TRUNCATED = re.compile(
+    r"(?:\.\.\.|…)?\[TRUNCATED[^\]]*\]\s*$|(?:\.\.\.|…)$|\[truncated\]$|<truncated>$", re.IGNORECASE
+)
+
+
+# ------------------------------------------------------------------------------------------------ scalars
+
+
+def text(value: Any) -> str | None:
+    """A string that is not empty; numbers and booleans as text."""
+    if value.__class__ is str:
+        return value or None
+    if value is None or isinstance(value, (list, dict)):
+        return None
+    if isinstance(value, bytes):
+        return value.decode(errors="replace") or None
+    return str(value)
+
+
+def quoted(value: Any) -> str | None:
+    """As `text`, without the JSON quotes that some senders put around strings (MLflow, Langfuse 5, Gemini CLI)."""
+    if value.__class__ is str and value[:1] == '"' and value[-1:] == '"' and len(value) > 1:
+        try:
+            decoded = orjson.loads(value)
+        except ValueError:
+            return value
+        return decoded if isinstance(decoded, str) and decoded else None
+    return text(value)
+
+
+def count(value: Any) -> int | None:
+    """A number of things: an integer of 0 or more, from an int, a double or a numeric string."""
+    if value.__class__ is int:
+        return value if value >= 0 else None
+    found = number(value)
+    return int(found) if found is not None and found >= 0 else None
+
+
+def integer(value: Any) -> int | None:
+    if value.__class__ is int:
+        return int(value)
+    found = number(value)
+    return int(found) if found is not None else None
+
+
+def number(value: Any) -> float | None:
+    """A finite number, from an int, a double or a numeric string."""
+    if value.__class__ is float:
+        return value if math.isfinite(value) else None
+    if value.__class__ is int:
+        return float(value)
+    if isinstance(value, str):
+        try:
+            found = float(value.strip().strip('"'))
+        except ValueError:
+            return None
+        return found if math.isfinite(found) else None
+    return None
+
+
+def boolean(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().strip('"').lower())
+    return None
+
+
+def strings(value: Any) -> list[str] | None:
+    """A list of strings: an array, a JSON array, a comma-joined or a single string (semconv guide 7.4.2)."""
+    if isinstance(value, str):
+        stripped = value.strip()
+        if stripped[:1] == "[":
+            try:
+                value = orjson.loads(stripped)
+            except ValueError:
+                value = _literal(stripped)
+            if not isinstance(value, list):
+                return [stripped]
+        else:
+            stripped = quoted(stripped) or ""
+            return [part for item in stripped.split(",") if (part := item.strip())] or None
+    if isinstance(value, list):
+        return [item if isinstance(item, str) else dumps(item) for item in value if item is not None] or None
+    return None
+
+
+def whole_strings(value: Any) -> list[str] | None:
+    """As `strings`, but a single string stays whole (stop sequences may hold commas)."""
+    if isinstance(value, str) and value.strip()[:1] != "[":
+        return [value] if value else None
+    return strings(value)
+
+
+# ------------------------------------------------------------------------------------------------ JSON
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """JSON that could be read only in part or by guessing."""
+
+    value: Any
+    how: str
+    """`literal` (a Python repr), `truncated` (complete leading elements of a cut text) or `lenient`."""
+
+
+def loads(value: str | bytes) -> Any:
+    """JSON text as Python values; what is broken but readable as `Broken`.
+
+    Raises ValueError for text that is not JSON-like.
+    """
+    try:
+        return orjson.loads(value)
+    except ValueError:
+        pass
+    string = value if isinstance(value, str) else value.decode(errors="replace")
+    stripped = string.strip()
+    if stripped[:1] not in ("{", "[", '"'):
+        raise ValueError("not JSON")
+    try:
+        return Broken(json.loads(stripped, strict=False, parse_constant=str), "lenient")
+    except (ValueError, RecursionError):
+        pass
+    if stripped[0] in "{[" and (found := _literal(stripped)) is not None:
+        return Broken(found, "literal")
+    salvaged = salvage(stripped)
+    if salvaged is None:
+        raise ValueError("not JSON")
+    return Broken(salvaged, "truncated")
+
+
+def _literal(value: str) -> Any:
+    """A Python literal (`{'a': None}`), or None."""
+    if len(value) > MAX_LITERAL_CHARS:
+        return None
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    return _json_types(found)
+
+
+def _json_types(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json_types(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_json_types(item) for item in value]
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return str(value)
+
+
+MAX_SALVAGE_CHARS = 4_000_000
+_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+)', re.DOTALL)
+
+
+def salvage(cut: str) -> Any:
+    """What can be read of a JSON text that was cut off: the last string is closed where it was cut, then the open
+    arrays and objects are; failing that, the last element is given up. None where nothing can be read.
+    """
+    if len(cut) > MAX_SALVAGE_CHARS:
+        return None
+    stack: list[str] = []
+    position = whole = 0
+    whole_stack = ""
+    while match := _TOKEN.match(cut, position):
+        token = match[1]
+        position = match.end()
+        if token == "{" or token == "[":
+            stack.append("}" if token == "{" else "]")
+        elif token == "}" or token == "]":
+            if not stack or stack.pop() != token:
+                return None
+            whole, whole_stack = position, "".join(reversed(stack))
+        elif token == "," and stack:
+            whole, whole_stack = match.start(1), "".join(reversed(stack))
+    closing = "".join(reversed(stack))
+    attempts = [cut[:whole] + whole_stack] if whole else []
+    rest = cut[position:].lstrip()
+    if rest[:1] == '"':
+        # A string that was cut, perhaps within an escape sequence of up to six characters.
+        for drop in range(6):
+            attempts.insert(drop, cut[:position] + rest[: len(rest) - drop] + '"' + closing)
+    else:
+        attempts.insert(0, cut[:position] + closing)
+    for attempt in attempts:
+        try:
+            return json.loads(attempt, strict=False, parse_constant=str)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def plain(value: Any) -> Any:
+    """A `Json` value as plain Python: `Raw` is decoded."""
+    if value.__class__ is msgspec.Raw:
+        try:
+            return orjson.loads(memoryview(value))
+        except ValueError:
+            return bytes(value).decode(errors="replace")
+    return value
+
+
+def json_or_text(value: Any) -> Any:
+    """A value that is JSON where it parses as an object, an array or a quoted string, else the text it is.
+
+    Valid JSON text stays undecoded (`Raw`), unless it hides characters behind `\\u` escapes.
+    """
+    if value.__class__ is not str:
+        return value
+    first = value[:1]
+    if first in " \t\r\n":
+        first = value.lstrip()[:1]
+    if first not in ("{", "["):
+        return (quoted(value) or value) if first == '"' else (value or None)
+    try:
+        if "\\u" in value:
+            return orjson.loads(value)
+        msgspec.json.decode(value, type=msgspec.Raw)
+        return msgspec.Raw(value)
+    except (ValueError, msgspec.DecodeError):
+        pass
+    try:
+        found = loads(value)
+    except ValueError:
+        return value
+    return found.value if isinstance(found, Broken) and found.how != "truncated" else value
+
+
+def dumps(value: Any) -> str:
+    """JSON text, non-ASCII unescaped. Never raises: NaN becomes null, bytes base64, what has no JSON form its `str`."""
+    if value.__class__ is msgspec.Raw:
+        return bytes(value).decode()
+    try:
+        return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (TypeError, ValueError, RecursionError):
+        pass
+    try:
+        # Lone surrogates and integers of more than 64 bits, which orjson refuses.
+        return json.dumps(value, default=_lenient)
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(repr(value))
+
+
+def _lenient(value: Any) -> Any:
+    try:
+        return _default(value)
+    except TypeError:
+        return str(value)
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return _base64(value)
+    if value.__class__ is msgspec.Raw:
+        return plain(value)
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    raise TypeError
+
+
+def _base64(value: bytes) -> str:
+    return binascii.b2a_base64(value, newline=False).decode()
+
+
+# ------------------------------------------------------------------------------------------------ content states
+
+
+def content_state(value: Any) -> str | None:
+    """`redacted`, `elided` or `truncated` where a text is a sentinel for, or the rest of, what was there."""
+    if value.__class__ is not str or not value:
+        return None
+    if len(value) < 32:
+        lowered = value.strip().lower()
+        if lowered in REDACTED:
+            return "redacted"
+        if lowered in ELIDED:
+            return "elided"
+    return "truncated" if value[-1] in "]….>" and _TRUNCATED.search(value[-80:]) else None
+
+
+# ------------------------------------------------------------------------------------------------ durations
+
+
+def seconds(value: Any) -> int | None:
+    """Nanoseconds of a duration in seconds."""
+    found = number(value)
+    return round(found * 1e9) if found is not None and found >= 0 else None
+
+
+def milliseconds(value: Any) -> int | None:
+    """Nanoseconds of a duration in milliseconds."""
+    found = number(value)
+    return round(found * 1e6) if found is not None and found >= 0 else None
+
+
+def nanoseconds(value: Any) -> int | None:
+    return count(value)
+
+
+def instant(value: Any) -> int | None:
+    """Unix nanoseconds of an ISO 8601 instant, possibly JSON-quoted, or of a number of seconds or milliseconds."""
+    string = quoted(value)
+    if string is None:
+        return None
+    found = number(string)
+    if found is not None:
+        return round(found * (1e9 if found < 1e11 else 1e6 if found < 1e14 else 1))
+    try:
+        return round(datetime.fromisoformat(string).timestamp() * 1e9)
+    except (ValueError, OverflowError):
+        return None
+
+
+# ------------------------------------------------------------------------------------------------ vocabularies
+
+FINISH_REASONS = {
+    "stop": "stop", "end_turn": "stop", "stop_sequence": "stop", "completed": "stop", "complete": "stop",
+    "finished": "stop", "end": "stop", "eos": "stop", "finish_reason_stop": "stop",
+    "length": "length", "max_tokens": "length", "max_output_tokens": "length", "incomplete": "length",
+    "tool_call": "tool_call", "tool_calls": "tool_call", "tool_use": "tool_call", "tool-calls": "tool_call",
+    "function_call": "tool_call",
+    "content_filter": "content_filter", "content-filter": "content_filter", "safety": "content_filter",
+    "refusal": "content_filter", "guardrail_intervened": "content_filter", "content_filtered": "content_filter",
+}  # fmt: skip
+
+
+def finish_reason(value: str) -> str:
+    """The common form of a finish reason (OpenTelemetry's), or the reason as sent (semconv guide 7.4.11)."""
+    return FINISH_REASONS.get(value.lower().rpartition(".")[2], value)
+
+
+ROLES = {
+    "model": "assistant", "ai": "assistant", "bot": "assistant", "human": "user", "function": "tool",
+    "aimessage": "assistant", "aimessagechunk": "assistant", "humanmessage": "user", "humanmessagechunk": "user",
+    "systemmessage": "system", "toolmessage": "tool", "functionmessage": "tool", "chatmessage": "user",
+    "tool-call": "assistant", "tool-response": "tool", "tool_call": "assistant", "tool_response": "tool",
+    "ipython": "tool", "chatbot": "assistant",
+}  # fmt: skip
+
+
+def role(value: str) -> str:
+    lowered = value.lower()
+    lowered = lowered.rpartition(".")[2]
+    return ROLES.get(lowered, lowered)
+
+
+# Lower-case spelling -> `gen_ai.provider.name`.
+PROVIDERS = {
+    "openai": "openai", "openai_v1": "openai", "openai-chat": "openai", "openai_chat": "openai",
+    "chatopenai": "openai", "oai": "openai", "openai-responses": "openai",
+    "anthropic": "anthropic", "claude": "anthropic", "chatanthropic": "anthropic",
+    "google": "gcp.gemini", "gemini": "gcp.gemini", "gcp.gemini": "gcp.gemini", "google_genai": "gcp.gemini",
+    "google-genai": "gcp.gemini", "google.generative-ai": "gcp.gemini", "google-generativeai": "gcp.gemini",
+    "google_generativeai": "gcp.gemini", "google_ai_studio": "gcp.gemini", "googleai": "gcp.gemini",
+    "google-gla": "gcp.gemini", "gcp.gen_ai": "gcp.gen_ai", "gcp": "gcp.gen_ai",
+    "vertex_ai": "gcp.vertex_ai", "vertexai": "gcp.vertex_ai", "gcp.vertex_ai": "gcp.vertex_ai",
+    "google-vertex": "gcp.vertex_ai", "google_vertexai": "gcp.vertex_ai", "google.vertex": "gcp.vertex_ai",
+    "google.vertex.chat": "gcp.vertex_ai", "vertex": "gcp.vertex_ai",
+    "aws": "aws.bedrock", "bedrock": "aws.bedrock", "aws.bedrock": "aws.bedrock", "amazon": "aws.bedrock",
+    "amazon_bedrock": "aws.bedrock", "aws_bedrock": "aws.bedrock", "amazon-bedrock": "aws.bedrock",
+    "bedrock_converse": "aws.bedrock",
+    "azure": "azure.ai.openai", "azure_openai": "azure.ai.openai", "az.ai.openai": "azure.ai.openai",
+    "azure.ai.openai": "azure.ai.openai", "azure-openai": "azure.ai.openai", "openai_azure": "azure.ai.openai",
+    "az.ai.inference": "azure.ai.inference", "azure.ai.inference": "azure.ai.inference",
+    "azure_ai": "azure.ai.inference", "azure-ai-inference": "azure.ai.inference",
+    "cohere": "cohere", "mistral": "mistral_ai", "mistralai": "mistral_ai", "mistral_ai": "mistral_ai",
+    "groq": "groq", "deepseek": "deepseek", "perplexity": "perplexity", "xai": "x_ai", "x_ai": "x_ai", "grok": "x_ai",
+    "moonshot": "moonshot_ai", "moonshot_ai": "moonshot_ai", "moonshotai": "moonshot_ai",
+    "watsonx": "ibm.watsonx.ai", "ibm.watsonx.ai": "ibm.watsonx.ai", "watson": "ibm.watsonx.ai",
+    "ollama": "ollama", "huggingface": "huggingface", "hugging_face": "huggingface", "together": "together_ai",
+    "together_ai": "together_ai", "togetherai": "together_ai", "fireworks": "fireworks_ai",
+    "fireworks_ai": "fireworks_ai", "replicate": "replicate", "cerebras": "cerebras", "openrouter": "openrouter",
+    "alibaba": "dashscope", "qwen": "dashscope", "dashscope": "dashscope", "voyage": "voyageai", "voyageai": "voyageai",
+    "databricks": "databricks", "nvidia": "nvidia", "sagemaker": "aws.sagemaker", "lmstudio": "lmstudio",
+    "vllm": "vllm", "sambanova": "sambanova", "ai21": "ai21",
+}  # fmt: skip
+
+# Who stands where a provider is expected but is none (semconv guide 7.1).
+FRAMEWORKS = frozenset(
+    {
+        "langchain", "langgraph", "llamaindex", "llama_index", "strands-agents", "strands", "autogen", "ag2", "crewai",
+        "gcp.vertex.agent", "microsoft.agent_framework", "github", "litellm", "haystack", "dspy", "smolagents", "agno",
+        "beeai", "koog", "mastra", "genkit", "semantic_kernel", "spring_ai", "pydantic_ai", "instructor", "mcp", "n8n",
+        "pipecat", "livekit", "openai_agents", "openai-agents", "microsoft.foundry", "az.ai.agents", "custom", "dify",
+        "portkey", "voltagent", "google_adk", "adk", "claude_agent_sdk", "_openai", "none", "null", "unknown",
+    }
+)  # fmt: skip
+
+
+def provider(value: Any) -> tuple[str | None, str | None]:
+    """(provider in the spelling of `gen_ai.provider.name`, framework): one of the two, from any spelling of either."""
+    if value.__class__ is not str or not value:
+        return None, None
+    lowered = value.strip().strip('"').lower()
+    known = PROVIDERS.get(lowered)
+    if known is not None:
+        return known, None
+    if lowered in FRAMEWORKS:
+        return None, lowered
+    # `openai.chat` (AI SDK), `anthropic.messages`, `openai/gpt-4o`, `azure-openai.responses`.
+    for separator in (".", "/", ":"):
+        head = lowered.partition(separator)[0]
+        if head != lowered and head in PROVIDERS:
+            return PROVIDERS[head], None
+    return lowered or None, None
+
+
+OPERATIONS = {
+    "chat": "llm", "generate_content": "llm", "text_completion": "llm", "completion": "llm", "acompletion": "llm",
+    "responses": "llm", "response": "llm", "aresponses": "llm", "message": "llm", "messages": "llm", "llm": "llm",
+    "llm_call": "llm", "generate": "llm", "stream": "llm", "fetch_response": "llm", "generation": "llm",
+    "chat_model": "llm",
+    "embeddings": "embedding", "embedding": "embedding", "aembedding": "embedding", "embed": "embedding",
+    "retrieval": "retrieval", "vector_db_retrieve": "retrieval", "retrieve": "retrieval", "vectordb": "retrieval",
+    "search": "retrieval", "rerank": "rerank", "reranking": "rerank",
+    "retriever": "retrieval", "reranker": "rerank", "evaluator": "evaluation",
+    "execute_tool": "tool", "tool_call": "tool", "tool": "tool", "function_call": "tool",
+    "invoke_agent": "agent", "create_agent": "agent", "agent_call": "agent", "agent": "agent", "agent_run": "agent",
+    "invoke_workflow": "workflow", "workflow": "workflow", "invoke_swarm": "workflow", "invoke_graph": "workflow",
+    "agent_step": "step", "plan": "step", "step": "step", "execute_task": "task", "task": "task",
+    "execute_method": "task", "chain": "chain", "invoke_node": "chain",
+    "create_memory_store": "memory", "search_memory": "memory", "create_memory": "memory", "update_memory": "memory",
+    "upsert_memory": "memory", "delete_memory": "memory", "delete_memory_store": "memory", "memory": "memory",
+    "guardrail": "guardrail", "apply_guardrail": "guardrail", "evaluation": "evaluation", "evaluate": "evaluation",
+    "image": "image", "image_generation": "image", "generate_image": "image", "audio": "audio",
+    "speech": "audio", "transcription": "audio", "text_to_speech": "audio", "moderation": "moderation",
+    "prompt": "prompt", "parser": "parser", "hook": "hook", "execute_hook": "hook", "router": "router",
+}  # fmt: skip
+"""`gen_ai.operation.name` -> kind; the standard names and those seen in the wild."""
+
+STANDARD_OPERATIONS = frozenset(
+    {
+        "chat", "generate_content", "text_completion", "embeddings", "retrieval", "fetch_response", "execute_tool",
+        "invoke_agent", "create_agent", "invoke_workflow", "plan", "create_memory_store", "search_memory",
+        "create_memory", "update_memory", "upsert_memory", "delete_memory", "delete_memory_store",
+    }
+)  # fmt: skip
