@@ -247,8 +247,8 @@ class Outcome:
 
 class _Grpc:
     def __init__(self, endpoint: str, headers: Mapping[str, str]) -> None:
-        # Channels to one address share a connection unless their options differ.
-        options = [("grpc.max_send_message_length", -1), ("spanweir.load.worker", threading.get_ident())]
+        # Without a pool of its own a channel shares its connection with the others to this address.
+        options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.insecure_channel(endpoint, options=options)
         self._call = self._channel.unary_unary(TRACE_EXPORT)
         self._metadata = [(key.lower(), value) for key, value in headers.items()]

@@ -67,7 +67,10 @@ class Batch(msgspec.Struct, kw_only=True):
     traces: list[TraceRow] = []
     logs: list[RawLog] = []
     requests: list[Request] = []
-    """Filled only for exporters whose `wants` names the raw requests (and always for metrics)."""
+    """Filled only for exporters whose `wants` names `REQUESTS` (and always for metrics)."""
+    retracted: list[tuple[str, str]] = []
+    """Trace and span ids that earlier batches held and that no longer stand: delete them if they are there (a coding
+    agent's span that later records showed to be part of another). A trace without spans goes with its last one."""
 
 
 class Exporter(Protocol):
@@ -84,6 +87,28 @@ class Exporter(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
+
+
+MAPPED = "mapped"
+"""`Batch.spans`, `traces` and `logs`."""
+REQUESTS = "requests"
+"""`Batch.requests`, of every signal of the pipeline."""
+
+
+@runtime_checkable
+class Wanting(Protocol):
+    """An exporter that says what of a batch it reads, so that the delivery need not make the rest.
+
+    One that does not say reads `MAPPED`.
+    """
+
+    @property
+    def wants(self) -> frozenset[str]: ...
+
+
+def wants(exporter: object) -> frozenset[str]:
+    """What `exporter` reads of a batch: `MAPPED`, `REQUESTS` or both."""
+    return exporter.wants if isinstance(exporter, Wanting) else frozenset({MAPPED})
 
 
 @runtime_checkable

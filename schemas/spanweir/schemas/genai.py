@@ -312,7 +312,7 @@ class Usage(msgspec.Struct, omit_defaults=True):
 
 
 class Costs(msgspec.Struct, omit_defaults=True):
-    """US dollars, as the sender reported them or as computed from a price table."""
+    """US dollars as the sender reported them, or as the `cost` processor computed them."""
 
     input: float | None = None
     output: float | None = None
@@ -321,7 +321,8 @@ class Costs(msgspec.Struct, omit_defaults=True):
     total: float | None = None
     other: dict[str, float] | None = None
     """Amounts that are not dollars (premium requests), by their own names."""
-    reported: bool = True
+    computed: bool = False
+    """From a price table; a reported cost is never overwritten."""
 
 
 class Timing(msgspec.Struct, omit_defaults=True):

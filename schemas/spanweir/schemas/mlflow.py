@@ -426,7 +426,7 @@ def cost_of(costs: Costs) -> Cost | None:
         return None
     total = costs.total if costs.total is not None else (costs.input or 0.0) + (costs.output or 0.0)
     return Cost(
-        input_cost=costs.input or 0.0, output_cost=costs.output or 0.0, total_cost=total, reported=costs.reported
+        input_cost=costs.input or 0.0, output_cost=costs.output or 0.0, total_cost=total, reported=not costs.computed
     )
 
 

@@ -6,6 +6,7 @@ Sources of the shapes: MLflow 3.17 `entities/span.py`, `entities/trace_info.py`,
 
 import msgspec
 
+from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.raw import RawSpan
 
 
@@ -73,6 +74,8 @@ class MappedSpan(msgspec.Struct, kw_only=True):
     content: bytes = b""
     raw: RawSpan
     """Where it came from: events, links, resource and scope for sinks that store them."""
+    canonical: GenAISpan | None = None
+    """What it means, for exporters that write it in another convention; `None` for a span that is not about AI."""
 
 
 class TraceRow(msgspec.Struct, kw_only=True):
@@ -89,7 +92,8 @@ class TraceRow(msgspec.Struct, kw_only=True):
     name: str | None = None
     root_span_id: str | None = None
     request: bytes | None = None
-    """JSON text of the root's inputs, lifted from below where the root itself has none."""
+    """JSON text of the root's inputs, lifted from below where the root itself has none. None with a preview beside it:
+    not at hand any more (large content of a trace that was amended); what was written before stands."""
     response: bytes | None = None
     request_preview: str | None = None
     response_preview: str | None = None

@@ -74,12 +74,14 @@ def extra_of(module: str) -> str:
         requirements = metadata.requires("spanweir") or []
     except metadata.PackageNotFoundError:
         return ""
+    extras: dict[str, set[str]] = {}
     for requirement in requirements:
-        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
-        extra = re.search(r"extra == ['\"]([^'\"]+)['\"]", requirement)
-        if extra and name == distribution.lower():
-            return extra[1]
-    return ""
+        if extra := re.search(r"extra == ['\"]([^'\"]+)['\"]", requirement):
+            name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+            extras.setdefault(extra[1], set()).add(name.lower().replace("_", "-"))
+    # Extras contain each other; the smallest that has it is the one to name.
+    having = [(len(names), extra) for extra, names in extras.items() if distribution.lower() in names]
+    return min(having)[1] if having else ""
 
 
 def _module(kind: str, type_: str) -> str:

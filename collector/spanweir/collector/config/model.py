@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from spanweir.collector.assembly.options import Options as Assembly
+from spanweir.collector.delivery import Options as Delivery
 from spanweir.schemas.options import Duration
 
 SIGNALS = ("traces", "logs", "metrics")
@@ -63,6 +65,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the collector says about itself."""
     shutdown_timeout: Duration = Duration(10)
     """How long SIGTERM and SIGINT wait for the queue to drain; what is left stays queued on disk."""
+    assembly: Assembly = Assembly()
+    """How long traces wait for their spans, and how much is kept of them."""
+    delivery: Delivery = Delivery()
+    """Batches, retries and buffers on the way from the queue to the exporters."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):

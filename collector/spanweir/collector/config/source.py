@@ -14,6 +14,8 @@ from spanweir.collector.config.errors import ConfigError
 from spanweir.collector.config.expand import expand
 
 Keys = tuple[str, ...]
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -81,9 +83,10 @@ class Tree:
 
     def _value(self, loader: Any, node: yaml.Node, path: Keys, name: str) -> Any:
         where = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
-        self._origins[path] = where
+        self._origins[path] = where if path else name
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+            raise ConfigError(f"{where}: {'.'.join(path)}: the YAML tag {node.tag} is not known; remove it")
         if isinstance(node, yaml.MappingNode):
-            loader.flatten_mapping(node)
             return self._mapping(loader, node, path, name)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(loader, item, (*path, str(i)), name) for i, item in enumerate(node.value)]
@@ -96,19 +99,28 @@ class Tree:
             raise ConfigError(f"{where}: {'.'.join(path)}: {error}") from error
 
     def _mapping(self, loader: Any, node: yaml.MappingNode, path: Keys, name: str) -> dict[str, Any]:
+        self._refuse_duplicates(node, path, name)
+        loader.flatten_mapping(node)  # `<<: *anchor`, whose keys come first and give way
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key: Hashable = loader.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
                 raise ConfigError(f"{name}:{line}: {'.'.join(path)}: the key {key!r} must be text; put it in quotes")
-            if key in result:
-                raise ConfigError(f"{name}:{line}: {'.'.join((*path, key))}: stands twice; keep one of the two")
             below = (*path, key)
             result[key] = self._value(loader, value_node, below, name)
             if not name.startswith("--set"):
                 self._origins[below] = f"{name}:{line}"
         return result
+
+    def _refuse_duplicates(self, node: yaml.MappingNode, path: Keys, name: str) -> None:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != _MERGE_TAG:
+                if key_node.value in seen:
+                    where = f"{name}:{key_node.start_mark.line + 1}: {'.'.join((*path, key_node.value))}"
+                    raise ConfigError(f"{where}: stands twice; keep one of the two")
+                seen.add(key_node.value)
 
 
 def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

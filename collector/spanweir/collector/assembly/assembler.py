@@ -1,0 +1,272 @@
+"""The state machine over all traces.
+
+A trace is *open* until its root has ended and no parent is missing, or until it was idle for too long; then it is
+*complete*, and its state is kept, encoded, for spans that come late. Whatever touches a trace, the spans that have to
+be written again and the trace's row come out: values, never increments.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from spanweir.collector.assembly import rows, state, totals
+from spanweir.collector.assembly.fold import rewait, unfold
+from spanweir.collector.assembly.hydrate import trace_of
+from spanweir.collector.assembly.options import Options
+from spanweir.collector.assembly.state import Trace
+from spanweir.collector.assembly.work import Work
+from spanweir.collector.processors.api import Item
+from spanweir.exporters.api import KnownTrace
+from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.mlflow import Renderer
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
+
+_HYDRATE_AGE_NS = 5_000_000_000
+_replace = msgspec.structs.replace
+
+
+class Emission(msgspec.Struct):
+    """What has to be written: within it a span and a trace occur once."""
+
+    spans: list[MappedSpan] = []
+    traces: list[TraceRow] = []
+
+
+class Assembler:
+    """Not thread-safe. `remap` gives the canonical span of a raw one that is sent again (mapping and processors);
+    `hydrate` asks a destination for what it has of traces; `count` moves a counter by its name."""
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        remap: Callable[[RawSpan], GenAISpan | None],
+        options: Options | None = None,
+        *,
+        hydrate: Callable[[Sequence[str]], Mapping[str, KnownTrace]] | None = None,
+        count: Callable[[str, int], None] = lambda name, n: None,
+    ) -> None:
+        self._renderer = renderer
+        self._remap = remap
+        self._options = options or Options()
+        self._hydrate = hydrate
+        self._count = count
+        self._open: OrderedDict[str, Trace] = OrderedDict()
+        self._closed: OrderedDict[str, bytes] = OrderedDict()
+        self._closed_bytes = 0
+
+    # ---------------------------------------------------------------------------------------- in
+
+    def process(
+        self,
+        items: Iterable[Item],
+        now_s: float,
+        now_ns: int,
+        *,
+        dropped: Iterable[RawSpan] = (),
+        assessments: Iterable[tuple[str, Assessment]] = (),
+        retracted: Iterable[tuple[str, str]] = (),
+    ) -> Emission:
+        """Take in spans; `dropped` are spans that a processor took out: their children move up to their parents.
+        `retracted` are (trace, span) ids that were taken in before and no longer stand.
+
+        `now_s` is monotonic and times traces out, `now_ns` is Unix time and tells old spans from new ones.
+        """
+        groups: dict[str, dict[str, Item]] = {}
+        for item in items:
+            raw = item.raw
+            group = groups.get(raw.trace_id)
+            if group is None:
+                groups[raw.trace_id] = {raw.span_id: item}
+            else:
+                group[raw.span_id] = item
+        removed: dict[str, list[RawSpan]] = {}
+        for raw in dropped:
+            removed.setdefault(raw.trace_id, []).append(raw)
+        judged: dict[str, list[Assessment]] = {}
+        for trace_id, assessment in assessments:
+            judged.setdefault(trace_id, []).append(assessment)
+        gone: dict[str, list[str]] = {}
+        for trace_id, span_id in retracted:
+            gone.setdefault(trace_id, []).append(span_id)
+        known = self._ask(groups, judged, now_ns) if self._hydrate else {}
+        emission = Emission()
+        for trace_id in dict.fromkeys((*groups, *removed, *judged, *gone)):
+            group = groups.get(trace_id, {})
+            trace = self._take(trace_id, known.get(trace_id), now_s)
+            moved = self._remove(trace, removed.get(trace_id, ()), group)
+            changed = self._judge(trace, judged.get(trace_id, ())) or bool(moved)
+            changed = unfold(trace, [i for i in gone.get(trace_id, ()) if i not in group]) or changed
+            self._assemble(trace, group, changed, now_s, emission, moved)
+        self._bound(now_s, emission)
+        return emission
+
+    def tick(self, now_s: float) -> Emission:
+        """Finalise traces that were idle for too long."""
+        emission = Emission()
+        idle_since = now_s - self._options.idle_timeout
+        while self._open:
+            trace = next(iter(self._open.values()))
+            if trace.touched_s > idle_since:
+                break
+            self._finalise(trace, now_s, emission)
+        return emission
+
+    def finalise(self, keep: Callable[[str], bool], now_s: float) -> Emission:
+        """Finalise every open trace but those that `keep` names."""
+        emission = Emission()
+        for trace in list(self._open.values()):
+            if not keep(trace.trace_id):
+                self._finalise(trace, now_s, emission)
+        return emission
+
+    def knows(self, trace_id: str) -> bool:
+        return trace_id in self._open or trace_id in self._closed
+
+    def is_open(self, trace_id: str) -> bool:
+        return trace_id in self._open
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Open traces, complete traces that are kept, and the bytes of these."""
+        return len(self._open), len(self._closed), self._closed_bytes
+
+    # ---------------------------------------------------------------------------------------- snapshots
+
+    def snapshot(self, closed_max: int = 2 << 20) -> bytes:
+        """Every open trace, and the newest complete ones up to `closed_max` bytes."""
+        closed: list[bytes] = []
+        for data in reversed(self._closed.values()):
+            closed_max -= len(data)
+            if closed_max < 0:
+                break
+            closed.append(data)
+        closed.reverse()
+        return state.encode([[state.encode(trace) for trace in self._open.values()], closed])
+
+    def restore(self, data: bytes, now_s: float) -> None:
+        """Take over what `snapshot` wrote. Raises msgspec.MsgspecError."""
+        opened, closed = msgspec.msgpack.decode(data, type=list[list[bytes]])
+        for encoded in opened:
+            trace = state.decode(encoded)
+            trace.touched_s = trace.opened_s = now_s
+            self._open[trace.trace_id] = trace
+        for encoded in closed:
+            self._close(state.decode(encoded))
+
+    # ---------------------------------------------------------------------------------------- traces
+
+    def _take(self, trace_id: str, known: KnownTrace | None, now_s: float) -> Trace:
+        trace = self._open.pop(trace_id, None)
+        if trace is None:
+            encoded = self._closed.pop(trace_id, None)
+            if encoded is not None:
+                self._closed_bytes -= len(encoded)
+                trace = state.decode(encoded)
+            elif known is not None:
+                self._count("spanweir_assembly_hydrated_traces", 1)
+                trace = trace_of(known)
+            else:
+                trace = Trace(trace_id=trace_id)
+            trace.opened_s = now_s
+        return trace
+
+    def _ask(
+        self, groups: Mapping[str, Mapping[str, Item]], judged: Mapping[str, object], now_ns: int
+    ) -> Mapping[str, KnownTrace]:
+        """What a destination knows of traces that are not known here and did not begin just now."""
+        unknown = [trace_id for trace_id in judged if trace_id not in groups and not self.knows(trace_id)]
+        for trace_id, group in groups.items():
+            raws = [item.raw for item in group.values()]
+            if (
+                all(raw.parent_id for raw in raws)
+                and min(raw.start_ns for raw in raws) < now_ns - _HYDRATE_AGE_NS
+                and not self.knows(trace_id)
+            ):
+                unknown.append(trace_id)
+        if not unknown or self._hydrate is None:
+            return {}
+        return self._hydrate(unknown)
+
+    def _bound(self, now_s: float, emission: Emission) -> None:
+        while len(self._open) > self._options.open_max:
+            self._count("spanweir_assembly_finalised_for_room", 1)
+            self._finalise(next(iter(self._open.values())), now_s, emission)
+
+    def _finalise(self, trace: Trace, now_s: float, emission: Emission) -> None:
+        self._open.pop(trace.trace_id, None)
+        trace.finalised = True
+        self._count("spanweir_assembly_finalised_traces", 1)
+        self._assemble(trace, {}, True, now_s, emission)
+
+    def _close(self, trace: Trace) -> None:
+        encoded = state.encode(trace)
+        self._closed[trace.trace_id] = encoded
+        self._closed_bytes += len(encoded)
+        while self._closed_bytes > self._options.closed_max and len(self._closed) > 1:
+            self._closed_bytes -= len(self._closed.popitem(last=False)[1])
+
+    # ---------------------------------------------------------------------------------------- one trace
+
+    def _remove(self, trace: Trace, removed: Iterable[RawSpan], group: dict[str, Item]) -> list[str]:
+        """Note the spans that were taken out. The kept children of theirs that were written before are returned.
+
+        Where such a child cannot be written again, the span is put back, bare: a gap in the tree is worse.
+        """
+        moved: list[str] = []
+        for raw in removed:
+            written = [i for i in trace.waiting.get(raw.span_id, ()) if i not in group]
+            if any(i not in trace.kept for i in written):
+                self._count("spanweir_filter_kept_parents", 1)
+                group[raw.span_id] = Item(_replace(raw, attributes={}, events=[], links=[]))
+                continue
+            moved += written
+            if trace.dropped.get(raw.span_id) == raw.parent_id:
+                continue
+            trace.dropped[raw.span_id] = raw.parent_id
+            totals.drop(trace, raw.span_id)
+            parent = trace.parent_of(raw.span_id)
+            for span_id in trace.waiting.get(raw.span_id, ()):
+                trace.nodes[span_id].parent = parent
+            rewait(trace)
+        return moved
+
+    def _judge(self, trace: Trace, assessments: Iterable[Assessment]) -> bool:
+        changed = False
+        for assessment in assessments:
+            if trace.assessments.get(assessment.assessment_id) != assessment:
+                trace.assessments[assessment.assessment_id] = assessment
+                changed = True
+        return changed
+
+    def _assemble(
+        self,
+        trace: Trace,
+        group: Mapping[str, Item],
+        changed: bool,
+        now_s: float,
+        emission: Emission,
+        moved: Sequence[str] = (),
+    ) -> None:
+        """Fold the spans of `group` in, settle who the root is, and emit what has to be written."""
+        work = Work(trace, group, self._renderer, self._remap, self._options)
+        changed = work.fold() or changed
+        work.move(moved)
+        wait = self._options.max_wait
+        if wait and not trace.complete and trace.nodes and now_s - trace.opened_s > wait:
+            trace.finalised = True
+        changed = work.settle() or changed
+        trace.complete = trace.finalised or (trace.root_ended and not trace.waiting)
+        work.mend_running()
+        if trace.complete and changed:
+            trace.revision += 1
+        trace.touched_s = now_s
+        if trace.nodes:
+            emission.spans.extend(work.mapped.values())
+            emission.traces.append(rows.row(trace))
+        work.forget()
+        if trace.complete:
+            self._close(trace)
+        elif trace.nodes or trace.dropped or trace.assessments:
+            self._open[trace.trace_id] = trace

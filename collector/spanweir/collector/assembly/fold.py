@@ -1,0 +1,192 @@
+"""One span into the state of its trace."""
+
+import re
+from collections.abc import Iterable
+
+from spanweir.collector.assembly import totals
+from spanweir.collector.assembly.assessments import assessment_of
+from spanweir.collector.assembly.state import CALLS, Node, Trace, dollars_of, earlier, tokens_of
+from spanweir.schemas.mlflow import Summary
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.trace import MappedSpan
+
+ASSESSMENTS_MAX = 1000
+KEYS_MAX = 200
+_HTTP_NAME = re.compile(r"(?:HTTP |GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS|CONNECT|TRACE)\b")
+_SERVER, _CONSUMER = 2, 5
+_TITLED = frozenset({"agent", "workflow"})
+_TRACE_TAG = "mlflow.traceTag."
+_RESOURCE_HIDDEN = ("telemetry.sdk.", "mlflow.", "process.", "host.", "os.")
+
+
+def fold(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> bool:
+    """Put a span into the state; a span that was there is replaced. True if that changed anything."""
+    span_id = summary.span_id
+    node = _node(summary, mapped)
+    parent = trace.parent_of(node.parent) if trace.dropped else node.parent
+    node.parent = "" if parent == span_id else parent
+    old = trace.nodes.get(span_id)
+    if old is not None:
+        changed = _replace(trace, span_id, old, node)
+    else:
+        changed = True
+        _insert(trace, span_id, node)
+    changed = _own_values(trace, span_id, summary) or changed
+    if not node.parent and (not trace.root or _precedes(trace, span_id, node)):
+        _take_root(trace, raw, summary, mapped)
+    return changed
+
+
+def _node(summary: Summary, mapped: MappedSpan) -> Node:
+    usage, aggregate = summary.usage, False
+    if usage is None:
+        usage, aggregate = summary.rollup, True
+    elif summary.kind not in CALLS:
+        aggregate = True
+    return Node(
+        summary.parent_id,
+        summary.start_ns,
+        summary.end_ns,
+        summary.kind,
+        summary.error,
+        None if usage is None else tokens_of(usage),
+        aggregate,
+        None if summary.cost is None else dollars_of(summary.cost),
+        len(mapped.content),
+    )
+
+
+def _insert(trace: Trace, span_id: str, node: Node) -> None:
+    nodes = trace.nodes
+    nodes[span_id] = node
+    parent = node.parent
+    if trace.waiting:
+        trace.waiting.pop(span_id, None)
+    if parent and parent not in nodes:
+        trace.waiting.setdefault(parent, []).append(span_id)
+    if node.usage is not None or node.cost is not None or span_id in trace.below:
+        totals.add(trace, span_id, node)
+    trace.size_bytes += node.size_bytes
+    if not trace.start_ns or node.start_ns < trace.start_ns:
+        trace.start_ns = node.start_ns
+    if node.end_ns > trace.end_ns:
+        trace.end_ns = node.end_ns
+
+
+def _replace(trace: Trace, span_id: str, old: Node, node: Node) -> bool:
+    if old == node:
+        return False
+    trace.nodes[span_id] = node
+    trace.size_bytes += node.size_bytes - old.size_bytes
+    if old.parent != node.parent:
+        rewait(trace)
+    if (old.usage, old.cost, old.aggregate, old.parent, old.kind) != (
+        node.usage, node.cost, node.aggregate, node.parent, node.kind,
+    ):  # fmt: skip
+        totals.rebuild(trace)
+    if (old.start_ns, old.end_ns) != (node.start_ns, node.end_ns):
+        trace.start_ns = min(n.start_ns for n in trace.nodes.values())
+        trace.end_ns = max(n.end_ns for n in trace.nodes.values())
+    return True
+
+
+def unfold(trace: Trace, span_ids: Iterable[str]) -> bool:
+    """Take spans out that no longer stand. True if any was there."""
+    gone = [i for i in span_ids if i in trace.nodes]
+    if not gone:
+        return False
+    for span_id in gone:
+        trace.size_bytes -= trace.nodes.pop(span_id).size_bytes
+        trace.kept.pop(span_id, None)
+        if span_id in trace.running:
+            trace.running.remove(span_id)
+    if trace.root in gone:
+        trace.root, trace.root_ended = "", False
+    rewait(trace)
+    totals.rebuild(trace)
+    trace.start_ns = min((n.start_ns for n in trace.nodes.values()), default=0)
+    trace.end_ns = max((n.end_ns for n in trace.nodes.values()), default=0)
+    return True
+
+
+def rewait(trace: Trace) -> None:
+    """Find anew which parents are missing."""
+    trace.waiting = {}
+    for span_id, node in trace.nodes.items():
+        if node.parent and node.parent not in trace.nodes:
+            trace.waiting.setdefault(node.parent, []).append(span_id)
+
+
+def _precedes(trace: Trace, span_id: str, node: Node) -> bool:
+    root = trace.nodes.get(trace.root)
+    return root is None or (node.start_ns, span_id) <= (root.start_ns, trace.root)
+
+
+def _take_root(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> None:
+    trace.root = summary.span_id
+    trace.root_name = summary.name
+    trace.root_generic = summary.kind in ("", "other") and (
+        raw.kind in (_SERVER, _CONSUMER) or _HTTP_NAME.match(summary.name) is not None
+    )
+    trace.root_ended = summary.end_ns > 0
+    attributes = raw.attributes
+    tags = {
+        key: value if isinstance(value, str) else str(value)
+        for key, value in raw.resource.attributes.items()
+        if value is not None and not key.startswith(_RESOURCE_HIDDEN)
+    }
+    for key, value in attributes.items():
+        if key.startswith(_TRACE_TAG) and isinstance(value, str):
+            tags[key[len(_TRACE_TAG) :]] = value
+    trace.root_tags = tags
+    trace.client_request_id = _text(attributes.get("mlflow.clientRequestId")) or trace.client_request_id
+    trace.model_id = _text(attributes.get("mlflow.modelId")) or trace.model_id
+    trace.run_id = trace.run_id or _text(attributes.get("mlflow.sourceRun"))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
+    """Values of the trace that any of its spans may give."""
+    start = summary.start_ns
+    before = (trace.session, trace.user, trace.title, trace.given_name, trace.given_request, trace.given_response)
+    if summary.kind in _TITLED:
+        trace.title = earlier(trace.title, (start, span_id, summary.title or summary.name))
+    if summary.session_id:
+        trace.session = earlier(trace.session, (start, span_id, summary.session_id))
+    if summary.user_id:
+        trace.user = earlier(trace.user, (start, span_id, summary.user_id))
+    if summary.trace_name:
+        trace.given_name = earlier(trace.given_name, (start, span_id, summary.trace_name))
+    if summary.trace_request:
+        trace.given_request = earlier(trace.given_request, (start, span_id, summary.trace_request))
+    if summary.trace_response:
+        trace.given_response = earlier(trace.given_response, (start, span_id, summary.trace_response))
+    changed = before != (
+        trace.session, trace.user, trace.title, trace.given_name, trace.given_request, trace.given_response,
+    )  # fmt: skip
+    if summary.tags:
+        changed = _merge(trace.tags, summary.tags, start, span_id) or changed
+    if summary.metadata:
+        changed = _merge(trace.metadata, summary.metadata, start, span_id) or changed
+    for i, evaluation in enumerate(summary.evaluations):
+        assessment = assessment_of(evaluation, trace.trace_id, span_id, i)
+        if trace.assessments.get(assessment.assessment_id) != assessment and len(trace.assessments) < ASSESSMENTS_MAX:
+            trace.assessments[assessment.assessment_id] = assessment
+            changed = True
+    return changed
+
+
+def _merge(into: dict[str, tuple[int, str, str]], values: dict[str, str], start: int, span_id: str) -> bool:
+    changed = False
+    for key, value in values.items():
+        old = into.get(key)
+        if old is None and len(into) >= KEYS_MAX:
+            continue
+        best = earlier(old, (start, span_id, value))
+        if best != old:
+            into[key] = best
+            changed = True
+    return changed

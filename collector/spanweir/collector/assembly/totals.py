@@ -1,0 +1,169 @@
+"""Tokens and cost of a trace: what its model calls really used, each call once (semconv guide 7.2).
+
+A call is seen twice where a wrapper and the client below it both report it, where a client and the server do, and
+where an agent or workflow repeats the sum of its calls. The tree decides: a model span counts unless another model
+span below it, through nothing but transparent spans, has usage too; a sum counts only where no call below it has
+usage, and of nested sums only the outermost. Kept incrementally: each span is marked at most twice, so a trace of
+10,000 spans costs linear time.
+"""
+
+from collections.abc import Iterable
+
+from spanweir.collector.assembly.state import CALLS, PICO, TRANSPARENT, Dollars, Node, Tokens, Trace
+from spanweir.schemas.trace import Cost, TokenUsage
+
+
+def add(trace: Trace, span_id: str, node: Node) -> None:
+    """Count a node that has just been put into `trace.nodes`."""
+    is_call = node.usage is not None and not node.aggregate
+    if node.usage is not None:
+        if is_call and span_id not in trace.inner:
+            _count(trace, node, 1)
+        elif node.aggregate and span_id not in trace.below:
+            trace.aggregates.add(span_id)
+    if node.cost is not None and (not is_call or span_id in trace.inner):
+        if node.usage is None and node.kind in CALLS and span_id not in trace.inner:
+            _pay(trace, node.cost, 1)
+        else:
+            trace.costly.add(span_id)
+    if is_call:
+        _mark(trace, node.parent, True)
+    elif span_id in trace.below:
+        _mark(trace, node.parent, span_id in trace.inner and node.kind in TRANSPARENT)
+
+
+def rebuild(trace: Trace) -> None:
+    """Count everything again, for a change that cannot be taken back one by one."""
+    trace.below, trace.inner, trace.aggregates, trace.costly = set(), set(), set(), set()
+    trace.tokens, trace.dollars, trace.calls = [], [], 0
+    for span_id, node in trace.nodes.items():
+        add(trace, span_id, node)
+
+
+def usage(trace: Trace) -> TokenUsage | None:
+    counted = [trace.nodes[i].usage for i in _outermost(trace, trace.aggregates)]
+    if not trace.calls and not counted:
+        return None
+    total = list(trace.tokens) if trace.calls else [0] * 9
+    for tokens in counted:
+        if tokens is not None:
+            _accumulate(total, tokens, 1)
+    return TokenUsage(
+        input_tokens=total[0],
+        output_tokens=total[1],
+        total_tokens=total[2],
+        cache_read_input_tokens=total[3] if total[6] else None,
+        cache_creation_input_tokens=total[4] if total[7] else None,
+        cache_creation_input_tokens_above_1hr=total[5] if total[8] else None,
+    )
+
+
+def cost(trace: Trace) -> Cost | None:
+    """Of the calls that count; where none of them has a cost, of the outermost spans that report one."""
+    amount = trace.dollars
+    aggregates = _outermost(trace, trace.aggregates)
+    extra = [c for i in aggregates if (c := trace.nodes[i].cost) is not None]
+    if not (amount and amount[4]) and not extra:
+        extra = [c for i in _outermost(trace, trace.costly) if (c := trace.nodes[i].cost) is not None]
+    if not (amount and amount[4]) and not extra:
+        return None
+    total = list(amount) if amount else [0] * 5
+    for dollars in extra:
+        _pay_into(total, dollars, 1)
+    return Cost(
+        input_cost=total[0] / PICO,
+        output_cost=total[1] / PICO,
+        total_cost=total[2] / PICO,
+        reported=total[3] > 0 and total[3] == total[4],
+    )
+
+
+def _mark(trace: Trace, parent: str, direct: bool) -> None:
+    below, inner, nodes = trace.below, trace.inner, trace.nodes
+    span_id = trace.parent_of(parent) if trace.dropped else parent
+    while span_id:
+        node = nodes.get(span_id)
+        new = span_id not in below
+        if new:
+            below.add(span_id)
+            trace.aggregates.discard(span_id)
+        if direct and span_id not in inner:
+            new = True
+            inner.add(span_id)
+            if node is not None and not node.aggregate:
+                _take_back(trace, span_id, node)
+        if not new or node is None:
+            return
+        direct = direct and node.kind in TRANSPARENT
+        span_id = trace.parent_of(node.parent) if trace.dropped else node.parent
+
+
+def _take_back(trace: Trace, span_id: str, node: Node) -> None:
+    """A model span that counted, and is now known to repeat the call of another one below it."""
+    if node.usage is not None:
+        _count(trace, node, -1)
+    elif node.cost is not None and node.kind in CALLS:
+        _pay(trace, node.cost, -1)
+    if node.cost is not None:
+        trace.costly.add(span_id)
+
+
+def drop(trace: Trace, span_id: str) -> None:
+    """Carry the marks of a span that a processor took out on to its parent."""
+    if span_id in trace.below:
+        _mark(trace, trace.dropped[span_id], span_id in trace.inner)
+
+
+def _count(trace: Trace, node: Node, sign: int) -> None:
+    if not trace.tokens:
+        trace.tokens = [0] * 9
+    if node.usage is not None:
+        _accumulate(trace.tokens, node.usage, sign)
+    trace.calls += sign
+    if node.cost is not None:
+        _pay(trace, node.cost, sign)
+
+
+def _accumulate(total: list[int], tokens: Tokens, sign: int) -> None:
+    total[0] += sign * tokens[0]
+    total[1] += sign * tokens[1]
+    total[2] += sign * tokens[2]
+    for i in (3, 4, 5):
+        value = tokens[i]
+        if value is not None:
+            total[i] += sign * value
+            total[i + 3] += sign
+
+
+def _pay(trace: Trace, dollars: Dollars, sign: int) -> None:
+    if not trace.dollars:
+        trace.dollars = [0] * 5
+    _pay_into(trace.dollars, dollars, sign)
+
+
+def _pay_into(total: list[int], dollars: Dollars, sign: int) -> None:
+    total[0] += sign * dollars[0]
+    total[1] += sign * dollars[1]
+    total[2] += sign * dollars[2]
+    total[3] += sign * dollars[3]
+    total[4] += sign
+
+
+def _outermost(trace: Trace, ids: set[str]) -> Iterable[str]:
+    if len(ids) < 2:
+        return tuple(ids)
+    return [i for i in sorted(ids) if not _has_ancestor_in(trace, i, ids)]
+
+
+def _has_ancestor_in(trace: Trace, span_id: str, ids: set[str]) -> bool:
+    seen = {span_id}
+    node = trace.nodes.get(span_id)
+    while node is not None:
+        span_id = trace.parent_of(node.parent)
+        if span_id in ids and span_id not in seen:
+            return True
+        if span_id in seen:
+            return False
+        seen.add(span_id)
+        node = trace.nodes.get(span_id)
+    return False

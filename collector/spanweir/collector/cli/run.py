@@ -1,0 +1,27 @@
+"""`spanweir run`: the service."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import click
+
+from spanweir.collector.cli._common import configured, fail, load_or_exit
+
+
+@click.command()
+@configured
+def command(config: Sequence[str], assignments: Sequence[str]) -> None:
+    """Run the collector until SIGTERM or SIGINT."""
+    configuration = load_or_exit(config, assignments)
+    logging.basicConfig(
+        level=configuration.service.settings.telemetry.logs.level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    from spanweir.collector.service import ServiceError, run
+
+    try:
+        status = run(configuration)
+    except ServiceError as error:
+        fail(f"spanweir cannot start: {error}")
+    sys.exit(status)

@@ -1,0 +1,61 @@
+"""A configuration as YAML or JSON again: what is in force, defaults included, secrets masked."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from spanweir.collector.config.model import Component, Configuration
+from spanweir.collector.config.options import plain_default
+from spanweir.schemas.options import Secret
+
+MASK = "[REDACTED]"
+_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^/@:\s]*:)(?P<password>[^@/\s]+)@", re.IGNORECASE)
+
+
+def effective(configuration: Configuration, *, redacted: bool = True) -> dict[str, Any]:
+    """The whole configuration as plain values in the shape of the file."""
+    service = configuration.service
+    document: dict[str, Any] = {
+        kind: {name: _options(component, redacted) for name, component in getattr(configuration, kind).items()}
+        for kind in ("receivers", "processors", "exporters", "extensions")
+    }
+    document["service"] = {
+        "queue": {"type": service.queue.type, **_options(service.queue, redacted)},
+        "pipelines": {name: _plain(pipeline, redacted) for name, pipeline in service.pipelines.items()},
+        "extensions": list(service.extensions),
+        **_plain(service.settings, redacted),
+    }
+    return document
+
+
+def mask(text: str) -> str:
+    """`text` with the passwords of URLs in it masked."""
+    return _PASSWORD.sub(rf"\g<before>{MASK}@", text)
+
+
+def to_yaml(document: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _options(component: Component, redacted: bool) -> dict[str, Any]:
+    options: dict[str, Any] = _plain(component.config, redacted)
+    return options
+
+
+def _plain(value: Any, redacted: bool) -> Any:
+    if isinstance(value, Secret):
+        return MASK if redacted and value else value.reveal()
+    if isinstance(value, msgspec.Struct):
+        fields = msgspec.structs.fields(type(value))
+        items = ((field.encode_name, getattr(value, field.name)) for field in fields)
+        return {name: _plain(item, redacted) for name, item in items if item is not msgspec.UNSET}
+    if isinstance(value, dict):
+        return {key: _plain(item, redacted) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, redacted) for item in value]
+    if isinstance(value, str):
+        return mask(value) if redacted else value
+    return plain_default(value)

@@ -1,0 +1,65 @@
+"""A batch cut into parts, down to a single span, to find what a destination refuses.
+
+Parts cover no queue records (`first` is `last + 1`): the batch as a whole is done when all of them are.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from spanweir.exporters.api import Batch
+from spanweir.schemas.trace import MappedSpan
+
+T = TypeVar("T")
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """Two parts, or none if the batch holds a single item."""
+    traces = list(dict.fromkeys([*(s.trace_id for s in batch.spans), *(t.trace_id for t in batch.traces)]))
+    kinds = bool(traces) + bool(batch.logs) + bool(batch.requests)
+    if kinds > 1:
+        rest = _part(batch, logs=batch.logs, requests=batch.requests)
+        return [_part(batch, spans=batch.spans, traces=batch.traces), rest] if traces else [
+            _part(batch, logs=batch.logs),
+            _part(batch, requests=batch.requests),
+        ]  # fmt: skip
+    if len(traces) > 1:
+        return [_of(batch, set(half)) for half in _split(traces)]
+    if len(batch.spans) > 1:
+        return [_part(batch, spans=half, traces=batch.traces) for half in _split(batch.spans)]
+    if len(batch.logs) > 1:
+        return [_part(batch, logs=half) for half in _split(batch.logs)]
+    if len(batch.requests) > 1:
+        return [_part(batch, requests=half) for half in _split(batch.requests)]
+    return []
+
+
+def without(batch: Batch, rejected: Mapping[str, str]) -> Iterator[tuple[Batch, str]]:
+    """For each rejected trace, what the batch holds of it, and the reason."""
+    for trace_id, reason in rejected.items():
+        yield _of(batch, {trace_id}), reason
+
+
+def _of(batch: Batch, trace_ids: set[str]) -> Batch:
+    return _part(
+        batch,
+        spans=[s for s in batch.spans if s.trace_id in trace_ids],
+        traces=[t for t in batch.traces if t.trace_id in trace_ids],
+    )
+
+
+def _part(batch: Batch, **items: object) -> Batch:
+    return msgspec.structs.replace(
+        batch, first=batch.last + 1, **{"spans": [], "traces": [], "logs": [], "requests": [], **items}
+    )
+
+
+def _split(items: Sequence[T]) -> tuple[list[T], list[T]]:
+    middle = (len(items) + 1) // 2
+    return list(items[:middle]), list(items[middle:])
+
+
+def size_of(spans: Sequence[MappedSpan]) -> int:
+    """Bytes in memory, roughly: the content, and what it was made from."""
+    return sum(3 * len(span.content) + 2000 for span in spans)

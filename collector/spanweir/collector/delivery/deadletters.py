@@ -1,0 +1,88 @@
+"""What a destination refuses for ever: one folder for each exporter, one JSON file for each item, with the reason.
+
+Beside the JSON stands the span as OTLP protobuf (`.otlp`, an ExportTraceServiceRequest) that can be sent again.
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from spanweir.exporters.api import Batch
+
+FILES_MAX = 10_000
+"""Above it only the counters know: a destination that refuses everything must not fill the disk."""
+
+
+class DeadLetter(msgspec.Struct, kw_only=True):
+    """The JSON of one file."""
+
+    exporter: str
+    reason: str
+    set_aside: str
+    """RFC 3339, UTC."""
+    first: int
+    last: int
+    trace_ids: list[str] = []
+    spans: list[msgspec.Raw] = []
+    rows: list[dict[str, Any]] = []
+    logs: int = 0
+    requests: list[str] = []
+    """Signals of raw requests."""
+
+
+class DeadLetters:
+    def __init__(self, directory: Path, exporter: str) -> None:
+        self._directory = directory
+        self._exporter = exporter
+        self._numbers = itertools.count()
+
+    def put(self, batch: Batch, reason: str) -> Path | None:
+        """Write the batch down; None if the folder is full. Raises OSError."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if len(os.listdir(self._directory)) >= 2 * FILES_MAX:
+            return None
+        now = time.time()
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
+        path = self._directory / f"{stamp}-{os.getpid()}-{next(self._numbers)}.json"
+        letter = DeadLetter(
+            exporter=self._exporter,
+            reason=reason,
+            set_aside=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+            first=batch.first,
+            last=batch.last,
+            trace_ids=sorted({s.trace_id for s in batch.spans} | {t.trace_id for t in batch.traces}),
+            spans=[msgspec.Raw(s.content) for s in batch.spans],
+            rows=[msgspec.to_builtins(row, builtin_types=(bytes,)) for row in batch.traces],
+            logs=len(batch.logs),
+            requests=[request.signal for request in batch.requests],
+        )
+        for row in letter.rows:
+            for key in ("request", "response"):
+                row[key] = row[key].decode("utf-8", "replace") if row.get(key) else None
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(letter)))
+        for name, body in _bodies(batch):
+            path.with_suffix(f".{name}.otlp").write_bytes(body)
+        return path
+
+
+def _bodies(batch: Batch) -> Iterator[tuple[str, bytes]]:
+    if batch.spans:
+        from spanweir.collector.delivery.otlp import request_of
+
+        yield "traces", request_of([span.raw for span in batch.spans])
+    for i, request in enumerate(batch.requests):
+        yield f"{request.signal}-{i}", request.body
+
+
+def listed(directory: Path) -> Iterator[tuple[Path, DeadLetter]]:
+    """What was set aside, oldest first. Files that are no dead letters are passed over."""
+    for path in sorted(directory.glob("*.json")):
+        try:
+            yield path, msgspec.json.decode(path.read_bytes(), type=DeadLetter)
+        except (OSError, msgspec.MsgspecError):
+            continue

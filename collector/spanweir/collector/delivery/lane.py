@@ -1,0 +1,122 @@
+"""A position in the queue, the stages that make batches from there on, and the exporters that get them.
+
+Normally all exporters of a pipeline share one lane, so that every record is decoded, mapped and assembled once. An
+exporter that fails for long is given a lane of its own (`runner`).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from spanweir.collector.delivery import Options
+from spanweir.collector.delivery.stages import Made, Stages
+from spanweir.collector.delivery.worker import Worker
+from spanweir.collector.queue.api import Reader, Record
+from spanweir.exporters.api import MAPPED, REQUESTS, Batch, Request
+
+
+class Outlet(NamedTuple):
+    """An exporter, and what it reads."""
+
+    worker: Worker
+    wants: frozenset[str]
+    signals: frozenset[str]
+    """Signals of the pipelines that name it."""
+
+
+class Lane:
+    """Not thread-safe: the runner's."""
+
+    def __init__(
+        self, stages: Stages, outlets: Sequence[Outlet], reader: Reader, position: int, options: Options
+    ) -> None:
+        self.stages = stages
+        self.outlets = list(outlets)
+        self.position = position
+        """The last record that was taken in."""
+        self.known_until = 0
+        """Up to here a snapshot knows the traces, and every exporter has them."""
+        self._reader = reader
+        self._options = options
+
+    def step(self, wait_s: float, until: int | None = None) -> int:
+        """Take in some records, up to `until`, and hand them to the exporters; how many. 0: none, or no room."""
+        if not self.has_room() or (until is not None and self.position >= until):
+            return 0
+        options = self._options
+        limit = options.read_max_records
+        boundary = min((b for b in (self._boundary(), until) if b is not None), default=None)
+        if boundary is not None:
+            limit = min(limit, boundary - self.position)
+        records = self._reader.read(self.position, limit, options.read_max_bytes, wait_s)
+        if boundary is not None:
+            records = [record for record in records if record.sequence <= boundary]
+            if not records:  # numbers may be left out of a queue
+                self.position = boundary
+                return 0
+        if not records:
+            return 0
+        self._take_in(records)
+        return len(records)
+
+    def _take_in(self, records: Sequence[Record]) -> None:
+        last = records[-1].sequence
+        now_s, now_ns = time.monotonic(), time.time_ns()
+        if last <= self.known_until:
+            self.stages.relearn(records, now_s, now_ns)
+        else:
+            self._hand_out(self.stages.run(records, now_s, now_ns), self.position + 1, last)
+        self.position = last
+
+    def tick(self, *, last: bool = False) -> None:
+        """Hand out what the clock makes; not while an exporter has no room."""
+        if last or self.has_room():
+            made = self.stages.tick(time.monotonic(), time.time_ns(), last=last)
+            if made:
+                self._hand_out(made, self.position + 1, self.position)
+
+    def finalise(self, keep: Callable[[str], bool]) -> None:
+        """Finalise the open traces that `keep` does not name, before the lane is given up."""
+        self._hand_out(self.stages.finalise(keep, time.monotonic()), self.position + 1, self.position)
+
+    def has_room(self) -> bool:
+        return all(outlet.worker.has_room() for outlet in self.outlets)
+
+    def names(self) -> list[str]:
+        return [outlet.worker.name for outlet in self.outlets]
+
+    def _boundary(self) -> int | None:
+        """The next position at which an exporter that is ahead begins: no batch may straddle it."""
+        ahead = [o.worker.offered for o in self.outlets if o.worker.offered > self.position]
+        if self.known_until > self.position:
+            ahead.append(self.known_until)
+        return min(ahead, default=None)
+
+    def _hand_out(self, made: Made, first: int, last: int) -> None:
+        batches: dict[tuple[frozenset[str], frozenset[str]], Batch] = {}
+        for outlet in self.outlets:
+            if first <= last <= outlet.worker.offered:
+                continue
+            key = (outlet.wants, outlet.signals)
+            batch = batches.get(key)
+            if batch is None:
+                batch = batches[key] = _batch(made, outlet, first, last)
+            outlet.worker.offer(batch, made.size_bytes)
+
+
+def _batch(made: Made, outlet: Outlet, first: int, last: int) -> Batch:
+    mapped = MAPPED in outlet.wants
+    traces = mapped and "traces" in outlet.signals
+    return Batch(
+        first=first,
+        last=last,
+        spans=made.spans if traces else [],
+        traces=made.traces if traces else [],
+        logs=made.logs if mapped and "logs" in outlet.signals else [],
+        requests=[request for request in made.requests if _wanted(request, outlet)],
+        retracted=made.retracted if traces else [],
+    )
+
+
+def _wanted(request: Request, outlet: Outlet) -> bool:
+    return request.signal in outlet.signals and (request.signal == "metrics" or REQUESTS in outlet.wants)

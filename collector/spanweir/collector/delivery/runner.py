@@ -1,0 +1,245 @@
+"""The loop of the delivery process: every lane in turn, the clock, snapshots, detaching and attaching.
+
+One thread runs all lanes, as mapping is bound by the interpreter anyway; exporters have threads of their own.
+"""
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from spanweir.collector.delivery import Count, Gauge, Options
+from spanweir.collector.delivery.lane import Lane, Outlet
+from spanweir.collector.delivery.snapshot import Snapshot, SnapshotFile
+from spanweir.collector.delivery.stages import Stages
+from spanweir.collector.delivery.worker import Worker
+from spanweir.collector.queue.api import Reader
+
+_log = logging.getLogger(__name__)
+_TICK_S = 0.5
+_COLLECT_S = 10.0
+_WAIT_S = 0.25
+_FAR_RECORDS = 2000
+"""An exporter this far behind the others at the start begins in a lane of its own."""
+
+
+class Group(msgspec.Struct):
+    """The exporters that share a lane by their configuration."""
+
+    name: str
+    """Of its cursor in the queue."""
+    make_stages: Callable[[], Stages]
+    outlets: list[Outlet]
+    snapshot: SnapshotFile
+
+
+class Runner:
+    """Built in the thread that calls `run`. `stop` may be called from a signal handler."""
+
+    def __init__(self, groups: Sequence[Group], reader: Reader, options: Options, count: Count, gauge: Gauge) -> None:
+        self._reader = reader
+        self._options = options
+        self._count = count
+        self._gauge = gauge
+        self._stopping = False
+        self._deadline_s: float | None = None
+        self._lost = 0
+        self._tracks = [_Track(group, reader, options) for group in groups]
+
+    def workers(self) -> list[Worker]:
+        return [outlet.worker for track in self._tracks for outlet in track.group.outlets]
+
+    def stop(self, deadline_s: float) -> None:
+        """Stop as soon as the queue is drained, at `deadline_s` (monotonic) at the latest."""
+        self._deadline_s = deadline_s
+        self._stopping = True
+
+    def run(self, on_tick: Callable[[], None] = lambda: None) -> str | None:
+        """Deliver until stopped. Returns why it cannot go on, or None."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        for worker in self.workers():
+            worker.start()
+        tick_at = collect_at = 0.0
+        try:
+            while True:
+                moved = sum([track.step(self._wait()) for track in self._tracks])
+                now = time.monotonic()
+                if now >= tick_at:
+                    tick_at = now + _TICK_S
+                    self._tick(now)
+                    on_tick()
+                    if fatal := next((f"{w.name}: {w.fatal}" for w in self.workers() if w.fatal), None):
+                        return fatal
+                if now >= collect_at:
+                    collect_at = now + _COLLECT_S
+                    gc.collect()
+                if self._stopping and self._finished(moved, now):
+                    return None
+                if not moved and len(self._tracks) > 1:
+                    time.sleep(0.02)
+        finally:
+            self._end()
+            on_tick()
+            gc.enable()
+
+    def _wait(self) -> float:
+        return 0.0 if self._stopping or len(self._tracks) > 1 else _WAIT_S
+
+    def _finished(self, moved: int, now: float) -> bool:
+        if self._deadline_s is not None and now >= self._deadline_s:
+            return True
+        if moved:
+            return False
+        last = self._reader.last()
+        return all(lane.position >= last for track in self._tracks for lane in track.lanes)
+
+    def _tick(self, now: float) -> None:
+        for track in self._tracks:
+            track.tick(now)
+        lost = self._reader.lost_records
+        if lost > self._lost:
+            self._count("spanweir_queue_lost_records", lost - self._lost)
+            self._lost = lost
+        last = self._reader.last()
+        for worker in self.workers():
+            self._gauge("otelcol_exporter_queue_size", max(0, last - worker.durable), exporter=worker.name)
+            self._gauge("otelcol_exporter_in_flight_requests", worker.waiting, exporter=worker.name)
+        self._gauge("spanweir_delivery_detached_lanes", sum(len(track.lanes) - 1 for track in self._tracks))
+        sizes = [track.shared.stages.assembler.sizes for track in self._tracks]
+        self._gauge("spanweir_assembly_open_traces", sum(size[0] for size in sizes))
+        self._gauge("spanweir_assembly_kept_traces", sum(size[1] for size in sizes))
+
+    def _end(self) -> None:
+        deadline = self._deadline_s if self._deadline_s is not None else time.monotonic()
+        for worker in self.workers():
+            worker.stop(max(deadline, time.monotonic() + 0.5))
+        for track in self._tracks:
+            track.save(final=True)
+
+
+class _Pending(msgspec.Struct):
+    """A snapshot that waits until everything emitted before it is durable."""
+
+    position: int
+    low: int
+    state: bytes
+    batches: dict[str, int]
+
+
+class _Track:
+    """The lanes of one group: the shared one first, then those of detached exporters."""
+
+    def __init__(self, group: Group, reader: Reader, options: Options) -> None:
+        self.group = group
+        self._reader = reader
+        self._options = options
+        self._pending: _Pending | None = None
+        self._saved_at = time.monotonic()
+        self._saved = (0, 0)
+        snapshot = group.snapshot.read()
+        ahead = max((outlet.worker.offered for outlet in group.outlets), default=0)
+        near = [o for o in group.outlets if ahead - o.worker.offered <= _FAR_RECORDS]
+        far = [o for o in group.outlets if o not in near]
+        self.shared = self._lane(near, snapshot)
+        self.lanes = [self.shared, *(self._lane([outlet], snapshot) for outlet in far)]
+
+    def _lane(self, outlets: Sequence[Outlet], snapshot: Snapshot | None) -> Lane:
+        position = min((o.worker.offered for o in outlets), default=0)
+        stages = self.group.make_stages()
+        lane = Lane(stages, outlets, self._reader, position, self._options)
+        if snapshot is not None:
+            try:
+                stages.assembler.restore(snapshot.state, time.monotonic())
+            except msgspec.MsgspecError as error:
+                _log.warning("the snapshot of open traces is not usable: %s", error)
+                return lane
+            # What is held beside the traces (log records, coding agents' turns) is read again from further back.
+            lane.known_until = min(snapshot.position, position)
+            lane.position = min(position, self._reader.cursor(self.group.name), snapshot.position)
+        return lane
+
+    def step(self, wait_s: float) -> int:
+        moved = self.shared.step(wait_s)
+        for lane in list(self.lanes[1:]):
+            moved += lane.step(0.0, until=self.shared.position)
+            self._attach(lane)
+        return moved
+
+    def tick(self, now: float) -> None:
+        for lane in self.lanes:
+            lane.tick()
+        self._detach(now)
+        self._write_pending()
+        if now - self._saved_at >= self._options.snapshot_interval:
+            self._saved_at = now
+            self._begin_snapshot()
+
+    # ---------------------------------------------------------------------------------------- detaching, attaching
+
+    def _detach(self, now: float) -> None:
+        """Give an exporter that holds the others up a lane of its own."""
+        if len(self.shared.outlets) < 2:
+            return
+        stuck = [o for o in self.shared.outlets if self._is_stuck(o.worker, now)]
+        for outlet in stuck[: len(self.shared.outlets) - 1]:
+            _log.warning("%s fails for long: the other exporters go on without it", outlet.worker.name)
+            stages = self.group.make_stages()
+            stages.assembler.restore(self.shared.stages.assembler.snapshot(closed_max=1 << 30), now)
+            self.shared.outlets.remove(outlet)
+            self.lanes.append(Lane(stages, [outlet], self._reader, self.shared.position, self._options))
+
+    def _is_stuck(self, worker: Worker, now: float) -> bool:
+        since = worker.failing_since
+        return since is not None and now - since >= self._options.detach_after and not worker.has_room()
+
+    def _attach(self, lane: Lane) -> None:
+        """Take an exporter back that has caught up."""
+        if lane.position != self.shared.position or any(o.worker.failing_since is not None for o in lane.outlets):
+            return
+        lane.finalise(self.shared.stages.assembler.is_open)
+        self.lanes.remove(lane)
+        self.shared.outlets += lane.outlets
+        _log.info("%s has caught up", ", ".join(lane.names()))
+
+    # ---------------------------------------------------------------------------------------- snapshots
+
+    def _begin_snapshot(self) -> None:
+        stages = self.shared.stages
+        mark = (self.shared.position, sum(o.worker.taken for o in self.shared.outlets))
+        if self._pending is not None or mark == self._saved:
+            return
+        self._saved = mark
+        self._pending = _Pending(
+            self.shared.position,
+            stages.low(),
+            stages.assembler.snapshot(),
+            {o.worker.name: o.worker.taken for o in self.shared.outlets},
+        )
+        self._write_pending()
+
+    def _write_pending(self) -> None:
+        pending = self._pending
+        if pending is None:
+            return
+        for outlet in self.shared.outlets:
+            worker = outlet.worker
+            if worker.done < pending.batches.get(worker.name, 0) or worker.durable < min(
+                pending.position, worker.offered
+            ):
+                return
+        self._pending = None
+        try:
+            self.group.snapshot.write(pending.position, pending.state)
+            self._reader.advance(self.group.name, min(pending.position, max(pending.low - 1, 0) or pending.position))
+        except OSError as error:
+            _log.error("the snapshot of open traces cannot be written: %s", error)
+
+    def save(self, *, final: bool) -> None:
+        """Write a snapshot now, if everything is durable."""
+        self._write_pending()
+        self._pending, self._saved = None, (-1, -1)
+        self._begin_snapshot()

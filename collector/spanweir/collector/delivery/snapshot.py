@@ -1,0 +1,51 @@
+"""The state of open traces on disk, so that a restart or a crash does not lose what their first spans said.
+
+A snapshot is written when every exporter has durably what was emitted up to it, never earlier: a trace that a snapshot
+holds as finalised has been written as such.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+
+_log = logging.getLogger(__name__)
+VERSION = 1
+
+
+class Snapshot(msgspec.Struct, array_like=True):
+    version: int
+    mapper: str
+    """What made it: state of another release is not read."""
+    position: int
+    state: bytes
+
+
+class SnapshotFile:
+    def __init__(self, path: Path, mapper: str) -> None:
+        self._path = path
+        self._mapper = mapper
+
+    def read(self) -> Snapshot | None:
+        """The newest snapshot; None if there is none that can be used."""
+        try:
+            snapshot = msgspec.msgpack.decode(self._path.read_bytes(), type=Snapshot)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            _log.warning("%s cannot be read, open traces are read back from destinations: %s", self._path, error)
+            return None
+        return snapshot if (snapshot.version, snapshot.mapper) == (VERSION, self._mapper) else None
+
+    def write(self, position: int, state: bytes) -> None:
+        """Replace the snapshot durably. Raises OSError."""
+        data = msgspec.msgpack.encode(Snapshot(VERSION, self._mapper, position, state))
+        temporary = self._path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, data)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, self._path)

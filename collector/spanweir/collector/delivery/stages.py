@@ -1,0 +1,317 @@
+"""Queue records through decoding, log join, processors and assembly, to what a batch holds. One instance a lane.
+
+Not here: reading the queue, and who gets the batch (`lane`).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from spanweir.collector.assembly import Assembler, Emission, Joiner, Options
+from spanweir.collector.assembly.repair import times_of
+from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces
+from spanweir.collector.delivery import Count
+from spanweir.collector.processors.api import Item, Processor
+from spanweir.collector.queue.api import Record
+from spanweir.exporters.api import KnownTrace, Request
+from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.mlflow import Renderer
+from spanweir.schemas.raw import RawLog, RawSpan
+from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
+
+EXPERIMENT_HEADERS = ("x-mlflow-experiment-id", "x-mlflow-experiment-name")
+RUN_HEADER = "x-mlflow-run-id"
+_SPAN_OVERHEAD = 2000
+_ROUTES_MAX = 1000
+_BAD_IDS = frozenset({"invalid_trace_id", "invalid_span_id"})
+
+
+class Made(msgspec.Struct):
+    """What came of some records, or of the clock."""
+
+    spans: list[MappedSpan] = []
+    traces: list[TraceRow] = []
+    logs: list[RawLog] = []
+    requests: list[Request] = []
+    retracted: list[tuple[str, str]] = []
+    size_bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.spans or self.traces or self.logs or self.requests or self.retracted)
+
+
+class Regrouping(Protocol):
+    """`spanweir.schemas.agents.Agents`: coding agents' records become spans in plain form, one trace a user turn."""
+
+    counters: Counter[str]
+
+    def spans(self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0) -> list[RawSpan]: ...
+    def logs(self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0) -> list[RawLog]: ...
+    def tick(self, now_ns: int) -> list[RawSpan]: ...
+    def drain(self) -> list[RawSpan]: ...
+    def retractions(self) -> list[tuple[str, str]]: ...
+    def low_water(self) -> int | None: ...
+
+
+class Route(NamedTuple):
+    """Where a request goes."""
+
+    headers: dict[str, str]
+    tenant: str
+    experiment: str
+    run_id: str | None
+
+
+NO_ROUTE = Route({}, "", "", None)
+
+
+class Stages:
+    """Not thread-safe. `processors` begin with `genai`; `drops` is where processors' `Context.drop` puts spans."""
+
+    def __init__(
+        self,
+        processors: Sequence[Processor],
+        renderer: Renderer,
+        drops: list[tuple[RawSpan, str]],
+        count: Count,
+        *,
+        options: Options | None = None,
+        hydrate: Callable[[Sequence[str]], Mapping[str, KnownTrace]] | None = None,
+        agents: Regrouping | None = None,
+        mapped: bool = True,
+        requests: bool = False,
+        rewrite: bool = False,
+    ) -> None:
+        """`mapped` and `requests` say what some exporter reads; with `rewrite` the requests of traces are made anew
+        from the processed spans, as a processor changes content that must not leave unchanged."""
+        self._processors = processors
+        self._drops = drops
+        self._count = count
+        self._agents = agents
+        self._agent_routes: dict[str, Route] = {}
+        self._mapped = mapped
+        self._requests = requests
+        self._rewrite = rewrite
+        self.joiner = Joiner(options, count=count)
+        self.assembler = Assembler(renderer, self._remap, options, hydrate=hydrate, count=count)
+
+    def run(self, records: Sequence[Record], now_s: float, now_ns: int) -> Made:
+        """What comes of `records`."""
+        made = Made()
+        items: list[Item] = []
+        logs: list[RawLog] = []
+        for record in records:
+            self._take(record, made, items, logs, now_ns)
+        if self._mapped or self._rewrite:
+            self._advance(items, logs, now_s, now_ns, records[0].sequence if records else 0, made)
+        return _weighed(made)
+
+    def relearn(self, records: Sequence[Record], now_s: float, now_ns: int) -> None:
+        """Take in records whose traces a snapshot knows, and that every exporter has: only what is held beside the
+        traces is built up again."""
+        items: list[Item] = []
+        logs: list[RawLog] = []
+        for record in records:
+            self._take(record, Made(), items, logs, now_ns)
+        sequence = records[0].sequence if records else 0
+        joined = self.joiner.join([item.raw for item in items], logs, now_s, sequence)
+        for raw, found in joined.spans:
+            if found:
+                self.joiner.note(raw, GenAISpan(kind="llm"), found, now_s, sequence)
+
+    def tick(self, now_s: float, now_ns: int, *, last: bool = False) -> Made:
+        """What the clock makes: turns that settled, traces finalised. `last`: the stream is over, hold nothing."""
+        made = Made()
+        self.joiner.tick(now_s)
+        agents = self._agents
+        if agents is not None:
+            spans = agents.drain() if last else agents.tick(now_ns)
+            items = [_routed(raw, self._agent_routes.get(_service(raw), NO_ROUTE)) for raw in spans]
+            retracted = agents.retractions()
+            if items or retracted:
+                self._advance(items, [], now_s, now_ns, 0, made, retracted)
+        emission = self.assembler.finalise(lambda _: False, now_s) if last else self.assembler.tick(now_s)
+        _extend(made, emission)
+        return _weighed(made)
+
+    def finalise(self, keep: Callable[[str], bool], now_s: float) -> Made:
+        """Finalise every open trace but those that `keep` names."""
+        made = Made()
+        _extend(made, self.assembler.finalise(keep, now_s))
+        return _weighed(made)
+
+    def low(self) -> int:
+        """The lowest queue position that has to be read again to build up what is held beside the traces; 0: none."""
+        lows = [self.joiner.low(), (self._agents.low_water() or 0) if self._agents is not None else 0]
+        return min((low for low in lows if low), default=0)
+
+    # ---------------------------------------------------------------------------------------- steps
+
+    def _take(self, record: Record, made: Made, items: list[Item], logs: list[RawLog], now_ns: int) -> None:
+        """Decode a record; coding agents' spans and log records are held back."""
+        signal = record.signal
+        made.size_bytes += len(record.body)
+        self._count("spanweir_delivery_records", 1, signal=signal)
+        if signal == "metrics" or (self._requests and not (self._rewrite and signal == "traces")):
+            made.requests.append(
+                Request(
+                    signal=signal,
+                    body=record.body,
+                    headers=record.headers,
+                    tenant=record.tenant,
+                    received_ns=record.received_ns,
+                )
+            )
+        if signal == "metrics" or not (self._mapped or self._rewrite):
+            return
+        try:
+            if signal == "traces":
+                self._take_spans(record, items, now_ns)
+            else:
+                self._take_logs(record, made, logs, now_ns)
+        except Undecodable:
+            self._count("spanweir_delivery_undecodable_records", 1)
+
+    def _take_spans(self, record: Record, items: list[Item], now_ns: int) -> None:
+        spans = []
+        decoded = decode_traces(record.body)
+        self._count("spanweir_delivery_spans", len(decoded))
+        for raw in decoded:
+            if raw.issues and not _BAD_IDS.isdisjoint(raw.issues):
+                self._count("spanweir_dropped_spans", 1, reason="invalid_id")
+                continue
+            if raw.end_ns < raw.start_ns or not raw.start_ns:
+                mended = times_of(raw)
+                if mended is not raw:
+                    self._count("spanweir_assembly_repaired_spans", 1)
+                raw = mended
+            spans.append(raw)
+        route = _route_of(record)
+        if self._agents is not None:
+            rest = self._agents.spans(spans, now_ns, record.sequence)
+            if len(rest) != len(spans):
+                self._remember_routes(spans, route)
+            spans = rest
+        headers, tenant, experiment, run_id = route
+        items += [Item(raw, None, (), headers, tenant, experiment, run_id) for raw in spans]
+
+    def _take_logs(self, record: Record, made: Made, logs: list[RawLog], now_ns: int) -> None:
+        decoded = decode_logs(record.body)
+        made.logs += decoded
+        if self._agents is not None:
+            rest = self._agents.logs(decoded, now_ns, record.sequence)
+            if len(rest) != len(decoded):
+                self._remember_routes(decoded, _route_of(record))
+            decoded = rest
+        logs += decoded
+
+    def _remember_routes(self, taken: Sequence[RawSpan | RawLog], route: Route) -> None:
+        """Turns go out without the request that brought them: their route is that of their service's last request."""
+        if len(self._agent_routes) > _ROUTES_MAX:
+            self._agent_routes.clear()
+        for resource in {id(one.resource): one for one in taken}.values():
+            self._agent_routes[_service(resource)] = route
+
+    def _advance(
+        self,
+        items: list[Item],
+        logs: list[RawLog],
+        now_s: float,
+        now_ns: int,
+        sequence: int,
+        made: Made,
+        retracted: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Join, map, process, assemble."""
+        items, assessments = self._join(items, logs, now_s, sequence)
+        for processor in self._processors:
+            items = processor.process(items)
+        note = self.joiner.note
+        for item in items:
+            if item.span is not None:
+                note(item.raw, item.span, item.logs, now_s, sequence)
+        dropped = self._dropped()
+        if self._rewrite and self._requests and items:
+            made.requests.append(_rewritten(items))
+        if not self._mapped:
+            return
+        assessments += self.joiner.settled()
+        emission = self.assembler.process(
+            items, now_s, now_ns, dropped=dropped, assessments=assessments, retracted=retracted
+        )
+        _extend(made, emission)
+        made.retracted += retracted
+
+    def _join(
+        self, items: list[Item], logs: list[RawLog], now_s: float, sequence: int
+    ) -> tuple[list[Item], list[tuple[str, Assessment]]]:
+        joiner = self.joiner
+        if not logs and not joiner.busy:
+            return items, []
+        joined = joiner.join([item.raw for item in items], logs, now_s, sequence)
+        for item, (_, found) in zip(items, joined.spans, strict=False):
+            item.logs = found
+        amended = [Item(raw, None, found) for raw, found in joined.spans[len(items) :]]
+        return items + amended, joined.assessments
+
+    def _dropped(self) -> list[RawSpan]:
+        drops = self._drops
+        if not drops:
+            return []
+        for _, reason in drops:
+            self._count("spanweir_dropped_spans", 1, reason=reason)
+        dropped = [raw for raw, _ in drops]
+        drops.clear()
+        return dropped
+
+    def _remap(self, raw: RawSpan) -> GenAISpan | None:
+        """The canonical span of one that is written again: through the processors once more."""
+        items = [Item(raw)]
+        span = None
+        for processor in self._processors:
+            items = processor.process(items)
+            if not items:
+                break
+            span = items[0].span
+        self._drops.clear()
+        return span
+
+
+def _route_of(record: Record) -> Route:
+    headers = record.headers
+    if not headers:
+        return Route(headers, record.tenant, "", None)
+    experiment = headers.get(EXPERIMENT_HEADERS[0]) or headers.get(EXPERIMENT_HEADERS[1]) or ""
+    return Route(headers, record.tenant, experiment, headers.get(RUN_HEADER))
+
+
+def _routed(raw: RawSpan, route: Route) -> Item:
+    return Item(raw, None, (), *route)
+
+
+def _service(one: RawSpan | RawLog) -> str:
+    return str(one.resource.attributes.get("service.name", ""))
+
+
+def _extend(made: Made, emission: Emission) -> None:
+    """A span and a trace occur once in a batch; what came later stands."""
+    if made.spans:
+        again = {(span.trace_id, span.span_id) for span in emission.spans}
+        made.spans = [span for span in made.spans if (span.trace_id, span.span_id) not in again]
+        rows = {row.trace_id for row in emission.traces}
+        made.traces = [row for row in made.traces if row.trace_id not in rows]
+    made.spans += emission.spans
+    made.traces += emission.traces
+
+
+def _weighed(made: Made) -> Made:
+    made.size_bytes += sum(3 * len(span.content) + _SPAN_OVERHEAD for span in made.spans)
+    return made
+
+
+def _rewritten(items: Iterable[Item]) -> Request:
+    from spanweir.collector.delivery.otlp import request_of
+
+    return Request(signal="traces", body=request_of([item.raw for item in items]))

@@ -1,0 +1,280 @@
+"""One exporter: its thread, its buffer, its attempts, its cursor.
+
+A batch is tried until the destination has it. `Permanent` bisects it, first by trace, then by span, so that only what
+is refused is set aside. The cursor moves when the destination has everything up to it durably.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from spanweir.collector.delivery import Count, Options
+from spanweir.collector.delivery.bisection import halves, without
+from spanweir.collector.delivery.deadletters import DeadLetters
+from spanweir.exporters.api import Batch, Exporter, Flushing, Permanent, Retry
+
+_log = logging.getLogger(__name__)
+_IDLE_S = 1.0
+_ADVANCE_S = 0.2
+_MISFIT_RETRIES = 10
+"""Attempts after which a batch that fails with the same unforeseen error is taken for one that cannot be written."""
+_BUGS = (TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError)
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The collector stops; what was not written stays in the queue."""
+
+
+class Waiting(msgspec.Struct):
+    batch: Batch
+    size_bytes: int
+
+
+class Worker:
+    """Started once, stopped once. `offer` is the lane's, everything else the worker's thread."""
+
+    def __init__(
+        self,
+        name: str,
+        exporter: Exporter,
+        options: Options,
+        *,
+        cursor: int,
+        advance: Callable[[int], None],
+        dead_letters: Path,
+        count: Count,
+    ) -> None:
+        self.name = name
+        self.exporter = exporter
+        self.failing_since: float | None = None
+        self.fatal: str | None = None
+        self.durable = cursor
+        """The last sequence number that the destination has durably."""
+        self.offered = cursor
+        """The last sequence number that was put into the buffer."""
+        self.taken = 0
+        """Batches offered so far, and `done` of them written."""
+        self.done = 0
+        self._options = options
+        self._advance = advance
+        self._advanced = cursor
+        self._advance_at = 0.0
+        self._dead_letters = DeadLetters(dead_letters, name)
+        self._count = count
+        self._buffer: deque[Waiting] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._draining = False
+        self._thread = threading.Thread(target=self._run, name=f"exporter-{name}", daemon=True)
+
+    # ---------------------------------------------------------------------------------------- the lane's side
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def has_room(self) -> bool:
+        return self._bytes < self._options.buffer_bytes
+
+    def offer(self, batch: Batch, size_bytes: int) -> None:
+        """Put a batch into the buffer, over its bound if need be: ask `has_room` first."""
+        with self._changed:
+            self._buffer.append(Waiting(batch, size_bytes))
+            self._bytes += size_bytes
+            self.taken += 1
+            if batch.last > self.offered:
+                self.offered = batch.last
+            self._changed.notify_all()
+
+    def idle(self) -> bool:
+        with self._changed:
+            return not self._buffer
+
+    @property
+    def waiting(self) -> int:
+        return len(self._buffer)
+
+    def stop(self, deadline_s: float) -> None:
+        """Drain the buffer until `deadline_s` (monotonic), then give up what is left."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(10)
+
+    # ---------------------------------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        try:
+            self._enter()
+        except Interrupted:
+            return
+        except Permanent as error:
+            self.fatal = str(error)
+            _log.error("%s: %s", self.name, error)
+            return
+        try:
+            while (batch := self._next()) is not None:
+                self._deliver(batch)
+                with self._changed:
+                    self._bytes -= self._buffer.popleft().size_bytes
+                    self.done += 1
+                    self._changed.notify_all()
+        except Interrupted:
+            pass
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                self.exporter.__enter__()
+                self.failing_since = None
+                return
+            except Permanent:
+                raise
+            except Exception as error:
+                attempt += 1
+                self._failed(error, attempt, "cannot start")
+
+    def _leave(self) -> None:
+        try:
+            self.exporter.__exit__(None, None, None)
+        except Exception:
+            _log.exception("%s: failed while it was closed", self.name)
+        self._move(force=True)
+
+    def _next(self) -> Batch | None:
+        """The oldest batch, which stays in the buffer until it is written; None to stop."""
+        while True:
+            with self._changed:
+                if self._stopping.is_set():
+                    return None
+                if self._buffer:
+                    return self._buffer[0].batch
+                if self._draining:
+                    return None
+                self._changed.wait(_IDLE_S)
+                if self._buffer:
+                    continue
+            self._idle()
+
+    def _idle(self) -> None:
+        if isinstance(self.exporter, Flushing):
+            try:
+                self.exporter.idle()
+                self.failing_since = None
+            except Exception as error:
+                self._note_failure(error)
+        self._move(force=True)
+
+    def _deliver(self, batch: Batch) -> None:
+        try:
+            self._attempt(batch)
+        except Permanent as error:
+            if error.rejected:
+                self._set_aside_traces(batch, error.rejected)
+            else:
+                self._bisect(batch, str(error))
+        if not isinstance(self.exporter, Flushing) and batch.last > self.durable:
+            self.durable = batch.last
+        self._move(force=False)
+
+    def _attempt(self, batch: Batch) -> None:
+        """Try until the destination has the batch. Raises `Permanent` or `Interrupted`."""
+        attempt = 0
+        while True:
+            try:
+                self.exporter.export(batch)
+                break
+            except Permanent:
+                raise
+            except Exception as error:
+                attempt += 1
+                self._count("otelcol_exporter_send_failed_spans", len(batch.spans), exporter=self.name)
+                if isinstance(error, _BUGS) and attempt >= _MISFIT_RETRIES:
+                    raise Permanent(f"{type(error).__name__}: {error}") from error
+                self._failed(error, attempt, "will try again")
+        self.failing_since = None
+        if batch.spans:
+            self._count("otelcol_exporter_sent_spans", len(batch.spans), exporter=self.name)
+        if batch.logs:
+            self._count("otelcol_exporter_sent_log_records", len(batch.logs), exporter=self.name)
+        points = sum(request.signal == "metrics" for request in batch.requests)
+        if points:
+            self._count("otelcol_exporter_sent_metric_points", points, exporter=self.name)
+
+    def _failed(self, error: Exception, attempt: int, what: str) -> None:
+        """Note a failure and wait before the next attempt. Raises `Interrupted`."""
+        self._note_failure(error)
+        options = self._options
+        pause = min(options.initial_interval * options.multiplier ** (attempt - 1), options.max_interval)
+        pause *= random.uniform(0.8, 1.2)
+        if isinstance(error, Retry):
+            pause = max(pause, error.after_s)
+        if attempt in (1, 5) or attempt % 50 == 0:
+            _log.warning("%s: %s in %.1f s (attempt %d): %s", self.name, what, pause, attempt, error)
+        if self._stopping.wait(pause):
+            raise Interrupted
+
+    def _note_failure(self, error: Exception) -> None:
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
+        if not isinstance(error, Retry):
+            _log.debug("%s: unforeseen error", self.name, exc_info=error)
+
+    def _bisect(self, batch: Batch, reason: str) -> None:
+        """Write the halves apart; what cannot be halved is set aside."""
+        parts: Sequence[Batch] = halves(batch)
+        if not parts:
+            self._set_aside(batch, reason)
+            return
+        for part in parts:
+            try:
+                self._attempt(part)
+            except Permanent as error:
+                if error.rejected:
+                    self._set_aside_traces(part, error.rejected)
+                else:
+                    self._bisect(part, str(error))
+
+    def _set_aside_traces(self, batch: Batch, rejected: object) -> None:
+        assert isinstance(rejected, dict)
+        for part, reason in without(batch, rejected):
+            self._set_aside(part, reason)
+
+    def _set_aside(self, batch: Batch, reason: str) -> None:
+        self._count("spanweir_dead_letter_spans", len(batch.spans), exporter=self.name)
+        others = len(batch.logs) + len(batch.requests) + (len(batch.traces) if not batch.spans else 0)
+        if others:
+            self._count("spanweir_dead_letter_items", others, exporter=self.name)
+        try:
+            path = self._dead_letters.put(batch, reason)
+        except OSError as error:
+            _log.error("%s: refused, and cannot be set aside (%s): %s", self.name, error, reason)
+            return
+        _log.warning("%s: refused, set aside as %s: %s", self.name, path or "a number only", reason)
+
+    def _move(self, *, force: bool) -> None:
+        """Move the cursor to what is durable, a few times a second."""
+        if isinstance(self.exporter, Flushing):
+            self.durable = max(self.durable, min(self.exporter.durable, self.offered))
+        now = time.monotonic()
+        if self.durable > self._advanced and (force or now >= self._advance_at):
+            try:
+                self._advance(self.durable)
+            except OSError as error:
+                _log.error("%s: the cursor cannot be moved: %s", self.name, error)
+                return
+            self._advanced = self.durable
+            self._advance_at = now + _ADVANCE_S

@@ -1,0 +1,1 @@
+"""What `spanweir demo` runs: a sample application and its fake model."""

@@ -1,0 +1,43 @@
+"""What receivers tell, moved into counters with the Collector's names."""
+
+import logging
+
+from spanweir.collector.telemetry import Counters
+
+_log = logging.getLogger(__name__)
+_ITEMS = {"traces": "spans", "logs": "log_records", "metrics": "metric_points"}
+
+
+class CountingObserver:
+    """An `Observer` of `spanweir.collector.receivers.api`. Thread-safe."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._add = counters.add
+        self._unrouted: set[str] = set()
+
+    def accepted(self, signal: str, transport: str, tenant: str, items: int, size_bytes: int) -> None:
+        add = self._add
+        labels = _labels(transport, tenant)
+        add(f"otelcol_receiver_accepted_{_ITEMS[signal]}", items, **labels)
+        add("spanweir_receiver_accepted_bytes", size_bytes, **labels)
+        add("otelcol_receiver_requests", 1, outcome="accepted", **labels)
+
+    def dropped(self, signal: str, transport: str, tenant: str, items: int) -> None:
+        self._add("spanweir_receiver_unrouted_items", items, signal=signal, **_labels(transport, tenant))
+        if signal not in self._unrouted:
+            self._unrouted.add(signal)
+            _log.warning("%s arrive, and no pipeline takes them: acknowledged and dropped", signal)
+
+    def rejected(self, signal: str, transport: str, tenant: str, items: int, reason: str) -> None:
+        labels = _labels(transport, tenant)
+        self._add(f"otelcol_receiver_failed_{_ITEMS[signal]}", items, reason=reason, **labels)
+        self._add("otelcol_receiver_requests", 1, outcome="failed", **labels)
+
+    def refused(self, signal: str, transport: str, tenant: str, items: int, reason: str) -> None:
+        labels = _labels(transport, tenant)
+        self._add(f"otelcol_receiver_refused_{_ITEMS[signal]}", items, reason=reason, **labels)
+        self._add("otelcol_receiver_requests", 1, outcome="refused", **labels)
+
+
+def _labels(transport: str, tenant: str) -> dict[str, str]:
+    return {"transport": transport, "tenant": tenant} if tenant else {"transport": transport}

@@ -1,0 +1,278 @@
+"""The composition root: a `Configuration` to receivers on one side, lanes and exporters on the other.
+
+Everything that knows of more than one component is here. Nothing runs yet: `spanweir.collector.service` does that.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from spanweir.collector.config import Component, ConfigError, Configuration, signal_of
+from spanweir.collector.config.components import MissingExtra, extra_of
+from spanweir.collector.delivery.lane import Outlet
+from spanweir.collector.delivery.runner import Group, Runner
+from spanweir.collector.delivery.snapshot import SnapshotFile
+from spanweir.collector.delivery.stages import Regrouping, Stages
+from spanweir.collector.delivery.worker import Worker
+from spanweir.collector.processors import api as processors_api
+from spanweir.collector.processors.genai import Config as GenAIConfig
+from spanweir.collector.queue.api import Reader, Writer
+from spanweir.collector.receivers.api import Context as ReceiverContext
+from spanweir.collector.receivers.api import Observer, Receiver
+from spanweir.collector.telemetry import Counters
+from spanweir.exporters.api import MAPPED, REQUESTS, Context, Exporter, Hydrating, KnownTrace, wants
+from spanweir.schemas.raw import RawSpan
+
+
+class Feed(NamedTuple):
+    """What the pipelines of one exporter have in common with those of others: exporters of one feed share a lane."""
+
+    processors: tuple[str, ...]
+    """Of its traces pipelines."""
+
+
+def feeds(configuration: Configuration) -> dict[str, tuple[Feed, frozenset[str]]]:
+    """For each exporter in use its feed and its signals. Raises ConfigError."""
+    found: dict[str, tuple[Feed, frozenset[str]]] = {}
+    for name in configuration.used("exporters"):
+        signals: set[str] = set()
+        processors: dict[tuple[str, ...], str] = {}
+        for pipeline_name, pipeline in configuration.service.pipelines.items():
+            if name in pipeline.exporters:
+                signals.add(signal_of(pipeline_name))
+                if signal_of(pipeline_name) == "traces":
+                    processors.setdefault(pipeline.processors, pipeline_name)
+        if len(processors) > 1:
+            names = " and ".join(processors.values())
+            raise ConfigError(
+                f"service.pipelines: {names} both name the exporter {name} and have different processors; "
+                f"give one of them an exporter of its own, such as {name}/2"
+            )
+        found[name] = (Feed(next(iter(processors), ())), frozenset(signals))
+    return found
+
+
+def signals_of_receivers(configuration: Configuration) -> dict[str, frozenset[str]]:
+    """For each receiver in use, the signals that some pipeline takes from it."""
+    signals: dict[str, set[str]] = {}
+    for name, pipeline in configuration.service.pipelines.items():
+        for receiver in pipeline.receivers:
+            signals.setdefault(receiver, set()).add(signal_of(name))
+    return {receiver: frozenset(taken) for receiver, taken in signals.items()}
+
+
+def receivers(configuration: Configuration, writer: Writer, observer: Observer) -> list[Receiver]:
+    """Build the receivers in use."""
+    signals = signals_of_receivers(configuration)
+    return [
+        component.config.build(
+            ReceiverContext(name=name, writer=writer, signals=signals.get(name, frozenset()), observer=observer)
+        )
+        for name, component in configuration.used("receivers").items()
+    ]
+
+
+def state_directory(configuration: Configuration) -> Path:
+    """Where the delivery keeps what has to survive a restart: beside the queue's records."""
+    directory = getattr(configuration.service.queue.config, "state_directory", "") or getattr(
+        configuration.service.queue.config, "directory", "queue"
+    )
+    return Path(directory) / "delivery"
+
+
+def cursor_name(exporter: str) -> str:
+    return exporter
+
+
+def groups_of(configuration: Configuration) -> dict[Feed, list[str]]:
+    groups: dict[Feed, list[str]] = {}
+    for name, (feed, _) in feeds(configuration).items():
+        groups.setdefault(feed, []).append(name)
+    return groups
+
+
+def _group_cursor(feed: Feed) -> str:
+    return "assembly" + "".join(f"+{name}" for name in feed.processors)
+
+
+def cursors(configuration: Configuration) -> list[str]:
+    """Names of everything that holds queue records back."""
+    groups = groups_of(configuration)
+    return [*(cursor_name(name) for names in groups.values() for name in names), *map(_group_cursor, groups)]
+
+
+class Delivery:
+    """The delivering half, built."""
+
+    def __init__(self, configuration: Configuration, reader: Reader, counters: Counters) -> None:
+        self._configuration = configuration
+        self._reader = reader
+        self._counters = counters
+        self._state = state_directory(configuration)
+        self._state.mkdir(parents=True, exist_ok=True)
+        settings = configuration.service.settings
+        self._assembly, self._options = settings.assembly, settings.delivery
+        signals = {name: taken for name, (_, taken) in feeds(configuration).items()}
+        groups = [self._group(feed, names, signals) for feed, names in groups_of(configuration).items()]
+        self.runner = Runner(groups, reader, self._options, counters.add, counters.set)
+
+    def _group(self, feed: Feed, names: Sequence[str], signals: Mapping[str, frozenset[str]]) -> Group:
+        outlets = [self._outlet(self._configuration.exporters[name], signals[name]) for name in names]
+        cursor = _group_cursor(feed)
+        return Group(
+            name=cursor,
+            make_stages=lambda: self._stages(feed, outlets),
+            outlets=outlets,
+            snapshot=SnapshotFile(self._state / f"{_file_name(cursor)}.snapshot", _release()),
+        )
+
+    def _outlet(self, component: Component, signals: frozenset[str]) -> Outlet:
+        directory = self._state / _file_name(component.id)
+        directory.mkdir(exist_ok=True)
+        exporter = build_exporter(component, str(directory), _instance(self._state))
+        cursor = cursor_name(component.id)
+        worker = Worker(
+            component.id,
+            exporter,
+            self._options,
+            cursor=self._reader.cursor(cursor),
+            advance=lambda sequence: self._reader.advance(cursor, sequence),
+            dead_letters=directory / "dead-letters",
+            count=self._counters.add,
+        )
+        return Outlet(worker, wants(exporter), signals)
+
+    def _stages(self, feed: Feed, outlets: Sequence[Outlet]) -> Stages:
+        drops: list[tuple[RawSpan, str]] = []
+        genai, processors = self._processors(feed, drops)
+        return Stages(
+            processors,
+            genai.renderer(),
+            drops,
+            self._counters.add,
+            options=self._assembly,
+            hydrate=_hydrating(outlets),
+            agents=_agents(),
+            mapped=any(MAPPED in outlet.wants for outlet in outlets),
+            requests=any(REQUESTS in outlet.wants for outlet in outlets),
+            rewrite=any(getattr(processor, "rewrites", False) for processor in processors),
+        )
+
+    def _processors(
+        self, feed: Feed, drops: list[tuple[RawSpan, str]]
+    ) -> tuple[GenAIConfig, list[processors_api.Processor]]:
+        """Those of the pipeline in its order, after `genai`."""
+        components = [self._configuration.processors[name] for name in feed.processors]
+        genai = next((c.config for c in components if isinstance(c.config, GenAIConfig)), GenAIConfig())
+        built: list[processors_api.Processor] = [genai.build(self._processor_context("genai", drops))]
+        for component in components:
+            if not isinstance(component.config, GenAIConfig):
+                built.append(component.config.build(self._processor_context(component.id, drops)))
+        return genai, built
+
+    def _processor_context(self, name: str, drops: list[tuple[RawSpan, str]]) -> processors_api.Context:
+        def count(metric: str, n: int = 1) -> None:
+            self._counters.add(metric, n, processor=name)
+
+        return processors_api.Context(
+            name=name,
+            state_directory=str(self._state / _file_name(name)),
+            count=count,
+            drop=lambda raw, reason: drops.append((raw, reason)),
+        )
+
+
+def _agents() -> Regrouping | None:
+    if find_spec("spanweir.schemas.agents") is None:
+        return None
+    regrouping: Regrouping = import_module("spanweir.schemas.agents").Agents()
+    return regrouping
+
+
+def _hydrating(outlets: Sequence[Outlet]) -> Callable[[Sequence[str]], Mapping[str, KnownTrace]] | None:
+    """Ask the first exporter that can tell what it has stored. One that fails knows nothing."""
+    sources = [outlet.worker.exporter for outlet in outlets if isinstance(outlet.worker.exporter, Hydrating)]
+    if not sources:
+        return None
+    source = sources[0]
+
+    def ask(trace_ids: Sequence[str]) -> Mapping[str, KnownTrace]:
+        try:
+            return source.known(trace_ids)
+        except Exception:
+            return {}
+
+    return ask
+
+
+def _file_name(component_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", component_id)
+
+
+def _release() -> str:
+    try:
+        return version("spanweir")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _instance(state: Path) -> str:
+    """A stable identity of this queue, made once."""
+    path = state / "instance"
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        identity = os.urandom(8).hex()
+        path.write_text(identity)
+        return identity
+
+
+def build_check(configuration: Configuration) -> None:
+    """Raises ConfigError for graphs that cannot be built, without opening anything."""
+    problems: list[str] = []
+    try:
+        feeds(configuration)
+    except ConfigError as error:
+        problems += error.problems
+    for name, component in configuration.used("processors").items():
+        try:
+            _build_processor(name, component)
+        except ConfigError as error:
+            problems += error.problems
+    with TemporaryDirectory(prefix="spanweir-validate-") as directory:
+        for component in configuration.used("exporters").values():
+            try:
+                build_exporter(component, directory, "0")
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+
+
+def build_exporter(component: Component, state_directory: str, instance: str) -> Exporter:
+    """Raises ConfigError if it cannot be built as it is configured."""
+    context = Context(name=component.id, state_directory=state_directory, instance=instance)
+    try:
+        exporter: Exporter = component.config.build(context)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        raise ConfigError(f"{component.path}: {MissingExtra(extra_of(module), module)}") from error
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{component.path}: {error}") from error
+    return exporter
+
+
+def _build_processor(name: str, component: Component) -> Any:
+    context = processors_api.Context(
+        name=name, state_directory="", count=lambda metric, n: None, drop=lambda raw, reason: None
+    )
+    try:
+        return component.config.build(context)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{component.path}: {error}") from error

@@ -1,0 +1,54 @@
+"""What a processor is: it takes the spans of a few requests and gives them back, changed, fewer, or routed.
+
+Processors run between mapping and trace assembly, in one thread, in the order of the pipeline. A span that is not given
+back is dropped: the processor says so with `Context.drop`, so that its children move up to its parent.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.raw import RawLog, RawSpan
+
+NO_HEADERS: dict[str, str] = {}
+
+
+class Item(msgspec.Struct):
+    """A span on its way: raw, canonical, and where its request is routed."""
+
+    raw: RawSpan
+    span: GenAISpan | None = None
+    logs: Sequence[RawLog] = ()
+    """Log records that were joined to it."""
+    headers: dict[str, str] = NO_HEADERS
+    tenant: str = ""
+    experiment: str = ""
+    """Experiment name or id; the first span of a trace that has one decides for the whole trace."""
+    run_id: str | None = None
+
+
+class Context(msgspec.Struct, kw_only=True):
+    """What a processor is given besides its config when it is built."""
+
+    name: str
+    """Its id in the configuration, `type/name`."""
+    state_directory: str
+    """A directory of its own that survives restarts; it need not exist yet."""
+    count: Callable[[str, int], None]
+    """Moves one of the collector's counters, with the processor's name as its label."""
+    drop: Callable[[RawSpan, str], None]
+    """Says that a span was taken out, and why (a word)."""
+
+
+class Processor(Protocol):
+    """Called by one thread at a time. Must not raise for odd input: one span never costs its neighbours."""
+
+    def process(self, items: list[Item], /) -> list[Item]: ...
+
+
+class ProcessorConfig(Protocol):
+    """The frozen `Config` struct of a processor module."""
+
+    def build(self, context: Context, /) -> Processor: ...

@@ -1,0 +1,193 @@
+"""One HTTP request and its response: what its head says, what is wrong with it, and where its body goes.
+
+Not here: sockets, and limits of connections (`_http`).
+"""
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from spanweir.collector.receivers._auth import Unauthenticated
+from spanweir.collector.receivers._check import Undecodable
+from spanweir.collector.receivers._compression import CODINGS, TooLarge, decompress
+from spanweir.collector.receivers._intake import (
+    ACCEPTED,
+    CLOSING,
+    INVALID_ARGUMENT,
+    UNIMPLEMENTED,
+    Answer,
+    Intake,
+    too_large,
+    travels,
+    unauthenticated,
+    undecodable,
+)
+from spanweir.collector.receivers._responses import Responses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spanweir.collector.receivers.otlp import Http
+
+_UNKNOWN = "unknown"
+_REASONS = {401: "unauthenticated", 413: "too_large"}
+
+
+class Site:
+    """What all exchanges of a server share. Used in the loop's thread, except `answered`."""
+
+    def __init__(self, config: "Http", intake: Intake, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.intake = intake
+        self.loop = loop
+        self.thread = 0
+        """Of the loop."""
+        self.limit = int(config.max_request_body_size)
+        self.too_large = too_large(f"the body is larger than {self.limit} bytes (max_request_body_size)")
+        self.paths = {path.encode(): signal for path, signal in config.paths().items()}
+        metadata = config.include_metadata
+        self.wanted = None if metadata is True else frozenset(name.lower() for name in metadata or ())
+        self.responses = Responses(config.cors)
+        self._answered: deque[tuple[Exchange, Answer]] = deque()
+        self._waking = False
+
+    def answered(self, exchange: "Exchange", answer: Answer) -> None:
+        """From any thread. One wake-up of the loop takes all answers of a group commit."""
+        self._answered.append((exchange, answer))
+        if not self._waking:
+            self._waking = True
+            try:
+                self.loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                return  # The loop is closed: nobody waits for this answer any more.
+
+    def _deliver(self) -> None:
+        self._waking = False
+        while self._answered:
+            exchange, answer = self._answered.popleft()
+            exchange.answer(answer)
+
+
+class Exchange:
+    """`flush` is called when the response is there."""
+
+    __slots__ = (
+        "authorization", "body", "coding", "content_type", "expects", "flush", "headers", "json", "length", "method",
+        "origin", "refusal", "requested_headers", "response", "signal", "site", "size", "tenant", "url", "wants_close",
+    )  # fmt: skip
+
+    def __init__(self, site: Site, flush: "Callable[[], None]") -> None:
+        self.site = site
+        self.flush = flush
+        self.method = self.url = self.content_type = self.origin = self.requested_headers = b""
+        self.signal = self.tenant = self.authorization = self.coding = ""
+        self.expects = self.json = self.wants_close = False
+        self.length = self.size = 0
+        self.headers: dict[str, str] = {}
+        self.body: list[bytes] = []
+        self.refusal: Answer | None = None
+        self.response: bytes | None = None
+
+    def header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"content-type":
+            self.content_type = value.partition(b";")[0].strip().lower()
+        elif name == b"content-encoding":
+            self.coding = value.strip().lower().decode("latin-1")
+        elif name == b"content-length":
+            self.length = int(value) if value.isdigit() else 0
+        elif name == b"authorization":
+            self.authorization = value.decode("latin-1")
+        elif name == b"expect":
+            self.expects = value.lower() == b"100-continue"
+        elif name == b"origin":
+            self.origin = value
+        elif name == b"access-control-request-headers":
+            self.requested_headers = value
+        elif travels(text := name.decode("latin-1"), self.site.wanted):
+            self.headers[text] = value.decode("latin-1")
+
+    def head_complete(self, method: bytes, keep_alive: bool, common_name: "Callable[[], str]") -> None:
+        """Judge the request as far as its head tells; `refusal` is set when its body need not be kept."""
+        self.method = method
+        self.wants_close = not keep_alive
+        self.signal = self.site.paths.get(self.url.partition(b"?")[0], _UNKNOWN)
+        self.refusal = self._judge(common_name)
+
+    def _judge(self, common_name: "Callable[[], str]") -> Answer | None:
+        site = self.site
+        if self.method == b"OPTIONS" and self.origin:
+            return ACCEPTED
+        if self.signal == _UNKNOWN:
+            return Answer(UNIMPLEMENTED, 404, f"OTLP is posted to {' '.join(site.config.paths())}")
+        if self.method != b"POST":
+            return Answer(UNIMPLEMENTED, 405, "405 method not allowed, supported: [POST]")
+        try:
+            self.tenant = site.intake.authenticator.tenant(self.authorization, common_name())
+        except Unauthenticated as error:
+            return unauthenticated(str(error))
+        self.json = self.content_type == b"application/json"
+        if not self.json and self.content_type != b"application/x-protobuf":
+            supported = "[application/json, application/x-protobuf]"
+            return Answer(INVALID_ARGUMENT, 415, f"415 unsupported media type, supported: {supported}")
+        if self.coding and self.coding not in CODINGS:
+            message = f"415 unsupported content encoding, supported: [{', '.join(CODINGS)}]"
+            return Answer(INVALID_ARGUMENT, 415, message)
+        if self.length > site.limit:
+            return site.too_large
+        return CLOSING if site.intake.closing else None
+
+    def complete(self) -> None:
+        """The body is there: answer a refusal, or take the body in."""
+        if self.refusal is None:
+            body = self._decoded()
+        if self.refusal is not None:
+            self.refuse(self.refusal)
+            return
+        protobuf, rejected, why = body
+        self.site.intake.receive(
+            self.signal, "http", self.tenant, self.headers, protobuf, self.done, rejected=rejected, why=why
+        )
+
+    def _decoded(self) -> tuple[bytes, int, str]:
+        """Decompressed protobuf, and what was left out of it; sets `refusal` where that is impossible."""
+        body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
+        self.body = []
+        try:
+            body = decompress(self.coding, body, self.site.limit)
+            if not self.json:
+                return body, 0, ""
+            # Its tables are made when the first JSON comes.
+            from spanweir.collector.receivers._json import to_protobuf
+
+            return to_protobuf(self.signal, body)
+        except TooLarge as error:
+            self.refusal = too_large(str(error))
+        except Undecodable as error:
+            self.refusal = undecodable(str(error))
+        return b"", 0, ""
+
+    def refuse(self, answer: Answer) -> None:
+        """Count and answer it."""
+        self.refusal = answer
+        self.body = []
+        observer = self.site.intake.observer
+        if answer is CLOSING:
+            observer.refused(self.signal, "http", self.tenant, 0, "shutting_down")
+        elif self.signal != _UNKNOWN and self.method == b"POST":
+            observer.rejected(self.signal, "http", self.tenant, 0, _REASONS.get(answer.http_status, "undecodable"))
+        self.answer(answer)
+
+    def done(self, answer: Answer) -> None:
+        """From any thread."""
+        if threading.get_ident() == self.site.thread:
+            self.answer(answer)
+        else:
+            self.site.answered(self, answer)
+
+    def answer(self, answer: Answer) -> None:
+        """In the loop's thread."""
+        self.wants_close = self.wants_close or self.site.intake.closing
+        self.response = self.site.responses.encode(self, answer)
+        self.flush()

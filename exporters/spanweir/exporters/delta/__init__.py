@@ -1,0 +1,89 @@
+"""Inference tables on Delta Lake: a payload row for every trace, and OpenTelemetry's spans, logs and metrics.
+
+Written by delta-rs, read by Spark, Databricks, DuckDB, Polars and pandas. `Config` is all that is imported with this
+module; deltalake is loaded when an exporter is built. Columns: `spanweir.schemas.inference_table`.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from spanweir.exporters.api import Context, Exporter
+from spanweir.schemas.options import MIB, Duration, Size
+
+TableName: TypeAlias = Literal["payload", "spans", "logs", "metrics", "annotations"]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    path: str = "./tables"
+    """Directory or URI (`s3://…`, `az://…`, `gs://…`, `uc://…`) below which the tables lie, each in its own folder."""
+    prefix: str = "spanweir"
+    """The tables are `{prefix}_payload`, `{prefix}_otel_spans`, `…_logs`, `…_metrics` and `…_annotations`."""
+    tables: list[TableName] = msgspec.field(
+        default_factory=lambda: list[TableName](("payload", "spans", "logs", "metrics", "annotations"))
+    )
+    """Which tables to write."""
+    schema_version: Literal["v1", "v2"] = "v1"
+    """`v1` keeps attributes as MAP<STRING,STRING>, which all readers open; `v2` as VARIANT, as in newer Databricks."""
+    storage_options: dict[str, str] = {}
+    """Options of the object store, as delta-rs names them (`aws_region`, `aws_endpoint`, …). Credentials are better
+    left to the environment or written as `${env:NAME}`."""
+    commit_rows: int = 5000
+    """Commit when so many rows wait."""
+    commit_bytes: Size = Size(32 * MIB)
+    """Commit when so many bytes wait (uncompressed). Also what bounds the exporter's memory."""
+    commit_interval: Duration = Duration(1)
+    """Commit when the oldest row waits for so long."""
+    max_payload_bytes: Size = Size(10 * MIB)
+    """A longer `request` or `response` goes to a file in `{prefix}_payload_overflow/`; its row stays, with the column
+    empty and the reason in `logging_error_codes`. 0 is no limit."""
+    compression: Literal["snappy", "zstd", "lz4_raw", "gzip", "uncompressed"] = "snappy"
+    """Of new files, where `snappy` costs least. Compaction writes zstd, whatever is set here."""
+    compression_level: int | None = None
+    """For zstd (1 to 22) and gzip (0 to 9)."""
+    maintenance_interval: Duration = Duration(600)
+    """How often small files are compacted and the rest of table care is looked at. 0 leaves it to others."""
+    compact_files: int = 8
+    """Compact a partition once so many files of less than half `target_file_bytes` lie in it."""
+    target_file_bytes: Size = Size(128 * MIB)
+    """Size that compaction aims at."""
+    checkpoint_commits: int = 50
+    """Write a checkpoint of a table's log after so many commits of this process."""
+    retention: Duration = Duration(0)
+    """Delete rows older than so long, whole days at a time. 0 keeps them for ever."""
+    vacuum_retention: Duration = Duration(7 * 86400)
+    """Delete files that no version younger than this refers to. Readers of older versions lose them."""
+    log_retention: Duration = Duration(30 * 86400)
+    """Delete entries of the table's log older than this (they are contained in checkpoints)."""
+    late_days: int = 7
+    """For so many days the exporter remembers which traces are written, to merge late spans instead of adding a row."""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("path must name a directory or a URI")
+        if not self.prefix or not self.prefix.replace("_", "").replace("-", "").isalnum():
+            raise ValueError(f"prefix must be letters, digits, `_` and `-`, not {self.prefix!r}")
+        if not self.tables:
+            raise ValueError("tables must name at least one of payload, spans, logs, metrics, annotations")
+        for name in ("commit_rows", "commit_bytes", "target_file_bytes", "checkpoint_commits", "late_days"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.compact_files < 2:
+            raise ValueError(f"compact_files must be at least 2, not {self.compact_files}")
+        if self.compression_level is not None:
+            if self.compression not in ("zstd", "gzip"):
+                raise ValueError(f"compression {self.compression} has no compression_level")
+            low, high = (1, 22) if self.compression == "zstd" else (0, 9)
+            if not low <= self.compression_level <= high:
+                raise ValueError(
+                    f"compression_level of {self.compression} is {low} to {high}, not {self.compression_level}"
+                )
+
+    def table_uri(self, suffix: str) -> str:
+        """`{path}/{prefix}_{suffix}`."""
+        return f"{self.path.rstrip('/')}/{self.prefix}_{suffix}"
+
+    def build(self, context: Context) -> Exporter:
+        from spanweir.exporters.delta.exporter import DeltaExporter
+
+        return DeltaExporter(self, context)

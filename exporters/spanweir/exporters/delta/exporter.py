@@ -1,0 +1,280 @@
+"""Batches in, sized Delta commits out; every trace and span once, whatever crashes and whatever comes again.
+
+Rows are appended when they are certainly new, and merged by their key when they may be in the table already. That is
+so when the batch reaches back to a sequence number that was committed (Delta transaction ids say which), when the span
+or the trace is in the spool, and when the outcome of an append is not known. `durable` moves when everything up to it
+is committed or, for contents of traces that are not complete yet, in the spool.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from arro3.core import DataType
+
+from spanweir.exporters.api import Batch, Context, Retry
+from spanweir.exporters.delta import Config, overflow, payload
+from spanweir.exporters.delta.overflow import Overflow
+from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
+from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, LogRows, SpanRows, metadata_id
+from spanweir.exporters.delta.spool import Spool
+from spanweir.exporters.delta.stored import stored_rows
+from spanweir.exporters.delta.table import Target
+from spanweir.exporters.delta.window import Pending
+from spanweir.schemas import inference_table
+from spanweir.schemas.inference_table import Table
+from spanweir.schemas.raw import RawLog
+from spanweir.schemas.trace import MappedSpan, TraceRow
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+def specs(config: Config) -> dict[str, Table]:
+    """The tables that are written, by their name in `tables`."""
+    version = config.schema_version
+    every: dict[str, Table] = {
+        "spans": inference_table.spans(version),
+        "logs": inference_table.logs(version),
+        "metrics": inference_table.metrics(version),
+        "annotations": inference_table.annotations(version),
+        "payload": inference_table.PAYLOAD,
+    }
+    return {name: spec for name, spec in every.items() if name in config.tables}
+
+
+def targets(config: Config, app: str) -> dict[str, Target]:
+    """The tables of a configuration, not opened yet. `app` prefixes the Delta transaction app ids."""
+    leveled = config.compression in ("zstd", "gzip") and config.compression_level is not None
+    compression = f"{config.compression}({config.compression_level})" if leveled else config.compression
+    properties = {
+        "delta.targetFileSize": str(int(config.target_file_bytes)),
+        "delta.logRetentionDuration": f"interval {int(config.log_retention)} seconds",
+        "delta.deletedFileRetentionDuration": f"interval {int(config.vacuum_retention)} seconds",
+    }
+    return {
+        name: Target(
+            spec,
+            config.table_uri(spec.suffix),
+            storage_options=config.storage_options,
+            app_id=f"{app}/{spec.suffix}",
+            properties=properties,
+            compression=compression,
+        )
+        for name, spec in specs(config).items()
+    }
+
+
+class DeltaExporter:
+    """`Flushing` and `Exporter`. See the module."""
+
+    def __init__(self, config: Config, context: Context, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config, self._clock = config, clock
+        self._directory = context.state_directory
+        self._targets = targets(config, f"spanweir/{context.instance}/{context.name}")
+        self._pending = {name: Pending() for name in self._targets}
+        self._overflow = Overflow(overflow.directory(config), config.storage_options)
+        self._durable = 0
+        self._accepted = 0
+        self._floor = 0
+        self._oldest: float | None = None
+        self._last_batch: Batch | None = None
+        self._contents: dict[str, Contents] = {}
+        self._content_bytes = 0
+        self._complete: dict[str, int] = {}
+        self._forget: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._spool = Spool(self._directory)
+        try:
+            for target in self._targets.values():
+                target.open()
+        except BaseException:
+            self._spool.close()
+            raise
+        self._floor = max(target.written() for target in self._targets.values())
+        version = self._config.schema_version
+        layouts = {name: target.layout for name, target in self._targets.items()}
+        self._span_rows = SpanRows(layouts["spans"], version) if "spans" in layouts else None
+        self._log_rows = LogRows(layouts["logs"], version) if "logs" in layouts else None
+        self._annotation_rows = AnnotationRows(layouts["annotations"], version) if "annotations" in layouts else None
+        self._today = int(time.time()) // 86400
+        self._spool.expire(self._today - self._config.late_days)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        try:
+            self.flush()
+            self._spool.commit({}, {}, self._forget, self._today)
+        finally:
+            self._spool.close()
+
+    @property
+    def durable(self) -> int:
+        return self._durable
+
+    def idle(self) -> None:
+        self._flush_when_due()
+
+    def export(self, batch: Batch) -> None:
+        if batch is not self._last_batch:
+            again = batch.first <= self._accepted
+            if again:
+                self.flush()
+            self._add(batch, reaches_back=again or batch.first <= self._floor)
+            self._last_batch = batch
+            self._accepted = max(self._accepted, batch.last)
+            if self._oldest is None:
+                self._oldest = self._clock()
+        self._flush_when_due()
+
+    def _flush_when_due(self) -> None:
+        if self._oldest is None:
+            return
+        pending = self._pending.values()
+        if (
+            self._clock() - self._oldest >= self._config.commit_interval
+            or sum(len(p) for p in pending) >= self._config.commit_rows
+            or sum(p.bytes for p in pending) + self._content_bytes >= self._config.commit_bytes
+        ):
+            self.flush()
+
+    def _add(self, batch: Batch, *, reaches_back: bool) -> None:
+        """Take the batch's rows into the window."""
+        traces = {span.trace_id for span in batch.spans}
+        traces.update(trace.trace_id for trace in batch.traces)
+        written = self._spool.written(traces)
+        self._add_spans(batch.spans, written, self._spool.pending_keys(traces), reaches_back)
+        for span in batch.spans:
+            self._contents.setdefault(span.trace_id, {})[span.span_id] = payload.content(span)
+            self._content_bytes += len(span.content)
+        if complete := [trace for trace in batch.traces if trace.complete]:
+            self._add_traces(complete, written, reaches_back)
+        if batch.logs:
+            self._add_logs(batch.logs, reaches_back)
+        if "metrics" in self._targets and batch.requests:
+            self._add_metrics(batch, reaches_back)
+
+    def _add_spans(
+        self, spans: Sequence[MappedSpan], written: Collection[str], spooled: Collection[str], known: bool
+    ) -> None:
+        if not spans or self._span_rows is None:
+            return
+        pending = self._pending["spans"]
+        appends: list[MappedSpan] = []
+        merges: list[MappedSpan] = []
+        for span in spans:
+            key = span.trace_id + span.span_id
+            merging = pending.merging(key, known or span.trace_id in written or key in spooled)
+            (merges if merging else appends).append(span)
+        for group, rows in ((appends, pending.appends), (merges, pending.merges)):
+            if group:
+                keys = [span.trace_id + span.span_id for span in group]
+                rows.add(self._span_rows.batch(group), keys, {span.start_ns // DAY_NS for span in group})
+
+    def _add_traces(self, traces: Sequence[TraceRow], written: dict[str, int], known: bool) -> None:
+        described = [(trace, payload.trace_metadata(trace), payload.trace_tags(trace)) for trace in traces]
+        if self._annotation_rows is not None:
+            pending = self._pending["annotations"]
+            merging = [pending.merging(metadata_id(t.trace_id), known or t.trace_id in written) for t in traces]
+            for merge in (False, True):
+                if group := [d for d, m in zip(described, merging, strict=True) if m is merge]:
+                    self._add_rows(pending, *self._annotation_rows.batch(group), merge, ())
+        if "payload" in self._targets:
+            self._add_payloads(described, written, known)
+        for trace in traces:
+            self._complete[trace.trace_id] = trace.start_ns // DAY_NS
+            for content in self._contents.pop(trace.trace_id, {}).values():
+                self._content_bytes -= len(content.content)
+
+    def _add_rows(self, pending: Pending, batch: Any, keys: list[str], merging: bool, days: Collection[int]) -> None:
+        """Rows of one batch that are appended or merged together, unless an earlier one with the key waits."""
+        merging = merging or any(key in pending.merges for key in keys)
+        if merging and any(key in pending.appends for key in keys):
+            pending.merges.move(pending.appends)
+        (pending.merges if merging else pending.appends).add(batch, keys, days)
+
+    def _add_payloads(
+        self, described: Sequence[tuple[TraceRow, dict[str, str], dict[str, str]]], written: dict[str, int], known: bool
+    ) -> None:
+        target, pending = self._targets["payload"], self._pending["payload"]
+        ids = [trace.trace_id for trace, _, _ in described]
+        spooled = self._spool.pending(ids)
+        stored_days = {
+            trace.trace_id: (written.get(trace.trace_id, trace.start_ns // DAY_NS), trace.start_ns // DAY_NS)
+            for trace, _, _ in described
+            if (known or trace.trace_id in written) and TRACE_PREFIX + trace.trace_id not in pending
+        }
+        stored = stored_rows(target, self._overflow, stored_days) if stored_days else {}
+        groups: tuple[list[payload.Payload], list[payload.Payload]] = ([], [])
+        for trace, metadata, tags in described:
+            before = stored.get(trace.trace_id) or self._waiting(trace.trace_id)
+            contents = {
+                **before.contents, **spooled.get(trace.trace_id, {}), **self._contents.get(trace.trace_id, {}),
+            }  # fmt: skip
+            made = payload.payload(trace, metadata, tags, contents, before, limit=self._config.max_payload_bytes)
+            self._overflow.add(made)
+            groups[pending.merging(made.request_id, trace.trace_id in stored_days)].append(made)
+        for group, rows in zip(groups, (pending.appends, pending.merges), strict=True):
+            if group:
+                keys = [made.request_id for made in group]
+                rows.add(payload.batch(target.layout, group), keys, {made.day for made in group})
+        pending.merges.stale_days.update(day for days in stored_days.values() for day in days)
+
+    def _waiting(self, trace_id: str) -> payload.Stored:
+        """Of a payload row that waits for the next commit."""
+        request_id = TRACE_PREFIX + trace_id
+        row = self._pending["payload"].get(request_id)
+        if row is None:
+            return payload.Stored()
+        day = row["request_date"].cast(DataType.int32())[0].as_py()
+        return self._overflow.stored(request_id, day, row["request"][0].as_py(), row["response"][0].as_py())
+
+    def _add_logs(self, logs: Sequence[RawLog], known: bool) -> None:
+        if self._log_rows is None:
+            return
+        batch, ids = self._log_rows.batch(logs)
+        days = {(log.time_ns or log.observed_ns) // DAY_NS for log in logs}
+        self._add_rows(self._pending["logs"], batch, ids, known, days)
+
+    def _add_metrics(self, batch: Batch, known: bool) -> None:
+        from spanweir.exporters.delta.metrics import metric_rows
+
+        for request in batch.requests:
+            if request.signal != "metrics":
+                continue
+            made = metric_rows(self._targets["metrics"].layout, request.body, self._config.schema_version)
+            if made is not None:
+                rows, ids, days = made
+                self._add_rows(self._pending["metrics"], rows, ids, known, days)
+
+    def flush(self) -> None:
+        """Commit everything that was accepted. Raises `Retry`; what was committed by then is not written again."""
+        if self._oldest is None:
+            return
+        last = self._accepted
+        self._spool.commit(self._contents, self._complete, self._forget, self._today)
+        self._forget = []
+        self._overflow.write()
+        for name, target in self._targets.items():
+            self._commit(target, self._pending[name], last)
+        self._forget = [trace for trace in self._complete if trace not in self._contents]
+        self._contents, self._complete, self._content_bytes = {}, {}, 0
+        self._oldest, self._last_batch = None, None
+        self._durable = last
+
+    def _commit(self, target: Target, pending: Pending, last: int) -> None:
+        if len(pending.appends):
+            try:
+                target.append(pending.appends.batches(), last, pending.appends.days)
+            except Retry:
+                pending.merges.move(pending.appends)
+                raise
+            pending.appends.clear()
+        if len(pending.merges):
+            days = pending.merges.days | pending.merges.stale_days
+            target.merge(pending.merges.batches(), last, days | {day + n for day in days for n in (-1, 1)})
+            pending.merges.clear()

@@ -1,0 +1,302 @@
+"""Rows of the payload table: one a trace, with the MLflow trace under `databricks_output.trace` of the response.
+
+Spans stand in it as the bytes that were rendered for them; they are neither decoded nor encoded here.
+Source of the trace's shape: `Trace.to_dict()` of MLflow 3.17 (`entities/trace.py`, `entities/trace_info.py`).
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import orjson
+from arro3.core import RecordBatch
+
+from spanweir.exporters.delta.arrow import Layout
+from spanweir.exporters.delta.rows import DAY_NS
+from spanweir.schemas.inference_table import REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
+from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
+
+TRACE_PREFIX: Final = "tr-"
+_STATUS_OK: Final = 200
+_STATUS_ERROR: Final = 500
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a row takes from the root span as it was sent."""
+
+    status_code: int | None = None
+    sampling_fraction: float = 1.0
+    service_name: str | None = None
+
+
+class Content(msgspec.Struct):
+    """A span's rendered content, and its start for the order of spans in a trace."""
+
+    start_ns: int
+    content: bytes
+    facts: Facts | None = None
+    """Of a root."""
+
+
+Contents = dict[str, Content]
+"""Span id -> content."""
+
+
+class Stored(msgspec.Struct):
+    """What a row that was written before holds."""
+
+    contents: Contents = {}
+    request: bytes | None = None
+    response: bytes | None = None
+    """Without `databricks_output`."""
+
+
+_NO_FACTS: Final = Facts()
+
+
+class Payload(msgspec.Struct):
+    """One row. `overflow` holds what was too large to stand in it, file name to content."""
+
+    request_id: str
+    row: tuple[Any, ...]
+    overflow: dict[str, bytes] = {}
+
+    @property
+    def day(self) -> int:
+        """Day of its partition, since 1970."""
+        day: int = self.row[1]
+        return day
+
+
+def content(span: MappedSpan) -> Content:
+    if span.parent_id is not None:
+        return Content(span.start_ns, span.content)
+    raw = span.raw
+    service = raw.resource.attributes.get("service.name")
+    facts = Facts(
+        _http_status(raw.attributes), _sampling_fraction(raw.trace_state), service if isinstance(service, str) else None
+    )
+    return Content(span.start_ns, span.content, facts)
+
+
+def trace_metadata(trace: TraceRow) -> dict[str, str]:
+    """`trace_metadata` of the trace: the row's own metadata, and MLflow's keys for what the row has as fields."""
+    known: dict[str, str | None] = {
+        "mlflow.trace.session": trace.session_id,
+        "mlflow.trace.user": trace.user_id,
+        "mlflow.sourceRun": trace.run_id,
+        "mlflow.modelId": trace.model_id,
+    }
+    result = {key: value for key, value in known.items() if value}
+    if trace.usage is not None:
+        usage = msgspec.structs.asdict(trace.usage)
+        result["mlflow.trace.tokenUsage"] = orjson.dumps({k: v for k, v in usage.items() if v is not None}).decode()
+    if trace.cost is not None:
+        cost = trace.cost
+        result["mlflow.trace.cost"] = orjson.dumps(
+            {"input_cost": cost.input_cost, "output_cost": cost.output_cost, "total_cost": cost.total_cost}
+        ).decode()
+    return {**result, **trace.metadata}
+
+
+def trace_tags(trace: TraceRow) -> dict[str, str]:
+    return {"mlflow.traceName": trace.name, **trace.tags} if trace.name else trace.tags
+
+
+def info(trace: TraceRow, metadata: dict[str, str], tags: dict[str, str]) -> dict[str, Any]:
+    """`TraceInfo.to_dict()`."""
+    result: dict[str, Any] = {"trace_id": TRACE_PREFIX + trace.trace_id}
+    if trace.client_request_id:
+        result["client_request_id"] = trace.client_request_id
+    result["trace_location"] = {
+        "type": "MLFLOW_EXPERIMENT",
+        "mlflow_experiment": {"experiment_id": trace.experiment or "0"},
+    }
+    if trace.request_preview is not None:
+        result["request_preview"] = trace.request_preview
+    if trace.response_preview is not None:
+        result["response_preview"] = trace.response_preview
+    result["request_time"] = timestamp(trace.start_ns)
+    result["state"] = trace.state
+    result["trace_metadata"] = metadata
+    result["tags"] = tags
+    if trace.assessments:
+        result["assessments"] = [assessment(a, trace) for a in trace.assessments]
+    if trace.end_ns is not None:
+        result["execution_duration_ms"] = (trace.end_ns - trace.start_ns) // 1_000_000
+    return result
+
+
+def timestamp(time_ns: int) -> str:
+    """RFC 3339 with milliseconds where there are any, as protobuf's JSON writes a Timestamp of milliseconds."""
+    seconds, ms = divmod(time_ns // 1_000_000, 1000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{ms:03d}Z" if ms else f"{text}Z"
+
+
+def assessment(a: Assessment, trace: TraceRow) -> dict[str, Any]:
+    """`Assessment.to_dictionary()`."""
+    time = timestamp(a.created_ms * 1_000_000)
+    result: dict[str, Any] = {
+        "assessment_id": a.assessment_id,
+        "assessment_name": a.name,
+        "trace_id": TRACE_PREFIX + trace.trace_id,
+        "source": {"source_type": a.source_type, "source_id": a.source_id or "default"},
+        "create_time": time,
+        "last_update_time": time,
+        "metadata": a.metadata,
+        "valid": True,
+    }
+    if a.span_id:
+        result["span_id"] = a.span_id
+    if a.rationale is not None:
+        result["rationale"] = a.rationale
+    value: dict[str, Any] = {"value": orjson.Fragment(a.value)}
+    if a.error:
+        value["error"] = {"error_code": "ASSESSMENT_ERROR", "error_message": a.error}
+    result["expectation" if a.kind == "expectation" else "feedback"] = value
+    return result
+
+
+def trace_json(trace_info: dict[str, Any], contents: Contents) -> bytes:
+    """`Trace.to_dict()` as JSON, spans in the order of their start."""
+    spans = sorted(contents.values(), key=_start)
+    return b"".join(
+        (b'{"info":', orjson.dumps(trace_info), b',"data":{"spans":[', b",".join([s.content for s in spans]), b"]}}")
+    )
+
+
+def _start(content: Content) -> int:
+    return content.start_ns
+
+
+def response_json(response: bytes | None, request_id: str, trace: bytes) -> bytes:
+    """The response with the trace spliced in.
+
+    A response that is no JSON object stands under `predictions`, as MLflow's scoring server has it.
+    """
+    output = b'"databricks_output":{"trace":%b,"databricks_request_id":"%b"}}' % (trace, request_id.encode())
+    body = (response or b"").strip()
+    if body[:1] == b"{" and body[-1:] == b"}":
+        head = body[:-1].rstrip()
+        return head + (b"" if head == b"{" else b",") + output
+    return b'{"predictions":%b,%b' % (body, output) if body else b"{" + output
+
+
+def payload(
+    trace: TraceRow, metadata: dict[str, str], tags: dict[str, str], contents: Contents, before: Stored, *, limit: int
+) -> Payload:
+    """The row of a complete trace.
+
+    `before` is the row as it stands: of an amended trace the request and response may not be at hand any more.
+    `limit` is the most bytes of `request` and of `response` each; 0 is no limit.
+    """
+    request_id = TRACE_PREFIX + trace.trace_id
+    facts = next((c.facts for c in contents.values() if c.facts), _NO_FACTS)
+    body = before.response if trace.response is None and trace.response_preview else trace.response
+    response = response_json(body, request_id, trace_json(info(trace, metadata, tags), contents))
+    request = before.request if trace.request is None and trace.request_preview else trace.request
+    codes: list[str] = []
+    overflow: dict[str, bytes] = {}
+    if limit and request is not None and len(request) > limit:
+        codes.append(REQUEST_TOO_LARGE)
+        overflow[f"{request_id}.request.json"] = request
+        request = None
+    too_large = bool(limit) and len(response) > limit
+    if too_large:
+        codes.append(RESPONSE_TOO_LARGE)
+        overflow[f"{request_id}.response.json"] = response
+    status = facts.status_code or (_STATUS_ERROR if trace.state == "ERROR" else _STATUS_OK)
+    row = (
+        request_id,
+        trace.start_ns // DAY_NS,
+        trace.client_request_id,
+        trace.start_ns // 1000,
+        status,
+        facts.sampling_fraction,
+        None if trace.end_ns is None else (trace.end_ns - trace.start_ns) // 1_000_000,
+        request,
+        None if too_large else response,
+        codes,
+        trace.model_id or facts.service_name,
+        trace.user_id,
+    )
+    return Payload(request_id, row, overflow)
+
+
+def batch(layout: Layout, payloads: Sequence[Payload]) -> RecordBatch:
+    return layout.batch(list(zip(*[p.row for p in payloads], strict=True)))
+
+
+class _Data(msgspec.Struct):
+    spans: list[msgspec.Raw]
+
+
+class _Trace(msgspec.Struct):
+    data: _Data
+
+
+class _Output(msgspec.Struct):
+    trace: _Trace
+
+
+class _SpanKey(msgspec.Struct):
+    span_id: str
+    start_time_unix_nano: int = 0
+
+
+_OUTPUT: Final = "databricks_output"
+_decode_response = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_output = msgspec.json.Decoder(_Output).decode
+_decode_span_key = msgspec.json.Decoder(_SpanKey).decode
+
+
+def stored(request: bytes | str | None, response: bytes | str) -> Stored:
+    """The parts of a row, as the bytes that stand in it. Raises ValueError if the response holds no trace."""
+    parts = _decode_response(response)
+    output = parts.pop(_OUTPUT, None)
+    if output is None:
+        raise ValueError(f"no {_OUTPUT} in the response")
+    contents: Contents = {}
+    for raw in _decode_output(output).trace.data.spans:
+        content = bytes(raw)
+        key = _decode_span_key(content)
+        contents[span_hex(key.span_id)] = Content(key.start_time_unix_nano, content)
+    body = None
+    if parts:
+        predictions = parts.get("predictions")
+        whole = msgspec.json.encode(parts)
+        body = bytes(predictions) if predictions is not None and len(parts) == 1 and _no_object(predictions) else whole
+    return Stored(contents, request.encode() if isinstance(request, str) else request, body)
+
+
+def _no_object(raw: msgspec.Raw) -> bool:
+    return bytes(raw)[:1] != b"{"
+
+
+def span_hex(span_id: str) -> str:
+    """MLflow writes ids in base64; hex is what everyone else uses."""
+    return base64.b64decode(span_id).hex()
+
+
+def _sampling_fraction(trace_state: str) -> float:
+    """From the OpenTelemetry consistent-probability threshold `ot=th:…` of a trace state; 1 without one."""
+    for member in trace_state.split(","):
+        vendor, _, value = member.strip().partition("=")
+        if vendor != "ot":
+            continue
+        for field in value.split(";"):
+            name, _, threshold = field.partition(":")
+            if name == "th" and 0 < len(threshold) <= 14:
+                try:
+                    return 1.0 - int(threshold.ljust(14, "0"), 16) / (1 << 56)
+                except ValueError:
+                    return 1.0
+    return 1.0
+
+
+def _http_status(attributes: Mapping[str, Any]) -> int | None:
+    status = attributes.get("http.response.status_code", attributes.get("http.status_code"))
+    return status if isinstance(status, int) and 100 <= status < 600 else None

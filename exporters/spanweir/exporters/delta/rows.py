@@ -1,0 +1,326 @@
+"""Mapped spans, log records and trace rows -> record batches of the OpenTelemetry tables.
+
+Not here: the payload table (`payload`), metrics (`metrics`), and how batches are committed (`table`).
+"""
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from arro3.core import Array, DataType, RecordBatch
+
+from spanweir.exporters.delta.arrow import Layout, build
+from spanweir.schemas.inference_table import Version
+from spanweir.schemas.raw import RawLog, Resource, Scope, Value
+from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
+
+DAY_NS: Final = 86_400_000_000_000
+UNKNOWN_SERVICE: Final = "unknown_service"
+_KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+_SEVERITIES: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+_LIMIT: Final = (1 << 63) - 1
+
+Bag = Mapping[str, Value]
+
+
+def text(value: Value) -> str | None:
+    """A value as the MAP layout holds it: strings as they are, bytes in base64, everything else as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return dump(value).decode()
+
+
+def dump(value: Value) -> bytes:
+    try:
+        return orjson.dumps(value, default=_bytes)
+    except orjson.JSONEncodeError:  # lone surrogates, integers beyond 64 bits
+        return orjson.dumps(_plain(value))
+
+
+def _bytes(value: object) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and not -_LIMIT <= value <= 2 * _LIMIT:
+        return float(value)
+    return _bytes(value) if isinstance(value, bytes) else value
+
+
+def _texts(attributes: Bag) -> dict[str, str | None]:
+    return {key: text(value) for key, value in attributes.items()}
+
+
+def _values(attributes: Bag) -> Bag:
+    return attributes
+
+
+def _unquoted(attributes: dict[str, str]) -> dict[str, str]:
+    """JSON texts as the MAP layout holds them: a JSON string as its text, everything else as JSON."""
+    return {
+        key: value if value[:1] != '"' else value[1:-1] if "\\" not in value else orjson.loads(value)
+        for key, value in attributes.items()
+    }
+
+
+def _loaded(attributes: dict[str, str]) -> dict[str, Value]:
+    return {key: _load(value) for key, value in attributes.items()}
+
+
+def _load(value: str) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+
+
+def record_id(time_ns: int, entropy: str) -> str:
+    """UUIDv7 of a time and at least 19 hex digits that identify the row: the same row has the same id everywhere."""
+    time = f"{(time_ns // 1_000_000) & 0xFFFFFFFFFFFF:012x}"
+    return f"{time[:8]}-{time[8:]}-7{entropy[-3:]}-{'89ab'[int(entropy[0], 16) & 3]}{entropy[1:4]}-{entropy[4:16]}"
+
+
+class Origins:
+    """Resources and scopes of one batch: each distinct one is built once, and rows refer to it by position."""
+
+    def __init__(self, layout: Layout, bag: Callable[[Bag], Any]) -> None:
+        self._layout, self._bag = layout, bag
+
+    def columns(self, items: Sequence[Any]) -> tuple[Array, Array, Array, Array, list[str]]:
+        """`resource`, `resource_schema_url`, `instrumentation_scope`, `*_schema_url`, service names of the rows."""
+        resources: dict[int, tuple[int, Resource]] = {}
+        scopes: dict[int, tuple[int, Scope]] = {}
+        resource_rows = [
+            (resources.get(id(i.resource)) or resources.setdefault(id(i.resource), (len(resources), i.resource)))[0]
+            for i in items
+        ]
+        scope_rows = [
+            (scopes.get(id(i.scope)) or scopes.setdefault(id(i.scope), (len(scopes), i.scope)))[0] for i in items
+        ]
+        resource_list = [resource for _, resource in resources.values()]
+        scope_list = [scope for _, scope in scopes.values()]
+        names = [text(r.attributes.get("service.name")) or UNKNOWN_SERVICE for r in resource_list]
+        take_resource = Array(resource_rows, DataType.int64())
+        take_scope = Array(scope_rows, DataType.int64())
+        return (
+            self._build(
+                "resource", [(self._bag(r.attributes), r.dropped_attributes_count) for r in resource_list]
+            ).take(take_resource),
+            Array([r.schema_url for r in resource_list], DataType.string()).take(take_resource),
+            self._build(
+                "instrumentation_scope",
+                [(s.name, s.version, self._bag(s.attributes), s.dropped_attributes_count) for s in scope_list],
+            ).take(take_scope),
+            Array([s.schema_url for s in scope_list], DataType.string()).take(take_scope),
+            [names[row] for row in resource_rows],
+        )
+
+    def _build(self, column: str, rows: Sequence[tuple[Any, ...]]) -> Array:
+        return build(self._layout.column_type(column), rows)
+
+
+class SpanRows:
+    """Rows of `{prefix}_otel_spans`."""
+
+    def __init__(self, layout: Layout, version: Version) -> None:
+        self._layout = layout
+        self._json_bag: Callable[[dict[str, str]], Any] = _unquoted if version == "v1" else _loaded
+        self._bag: Callable[[Bag], Any] = _texts if version == "v1" else _values
+        self._origins = Origins(layout, self._bag)
+
+    def batch(self, spans: Sequence[MappedSpan]) -> RecordBatch:
+        raws = [span.raw for span in spans]
+        resource, resource_url, scope, scope_url, services = self._origins.columns(raws)
+        starts = [span.start_ns for span in spans]
+        bag = self._bag
+        return self._layout.batch(
+            (
+                [record_id(s.start_ns, s.span_id + s.trace_id) for s in spans],
+                [start // 1000 for start in starts],
+                [start // DAY_NS for start in starts],
+                services,
+                [span.trace_id for span in spans],
+                [span.span_id for span in spans],
+                [raw.trace_state for raw in raws],
+                [span.parent_id or "" for span in spans],
+                [raw.flags for raw in raws],
+                [span.name for span in spans],
+                [f"SPAN_KIND_{_KINDS[raw.kind if 0 <= raw.kind < 6 else 0]}" for raw in raws],
+                starts,
+                [span.end_ns for span in spans],
+                [self._json_bag(span.attributes) for span in spans],
+                [raw.dropped_attributes_count for raw in raws],
+                [
+                    [(e.time_ns, e.name, bag(e.attributes), e.dropped_attributes_count) for e in raw.events]
+                    for raw in raws
+                ],
+                [raw.dropped_events_count for raw in raws],
+                [
+                    [
+                        (k.trace_id, k.span_id, k.trace_state, bag(k.attributes), k.dropped_attributes_count, k.flags)
+                        for k in raw.links
+                    ]
+                    for raw in raws
+                ],
+                [raw.dropped_links_count for raw in raws],
+                [(raw.status_message, f"STATUS_CODE_{span.status}") for span, raw in zip(spans, raws, strict=True)],
+                resource,
+                resource_url,
+                scope,
+                scope_url,
+            )
+        )
+
+
+class LogRows:
+    """Rows of `{prefix}_otel_logs`."""
+
+    def __init__(self, layout: Layout, version: Version) -> None:
+        self._layout = layout
+        self._bag: Callable[[Bag], Any] = _texts if version == "v1" else _values
+        self._body: Callable[[Value], Any] = text if version == "v1" else lambda value: value
+        self._origins = Origins(layout, self._bag)
+
+    def batch(self, logs: Sequence[RawLog]) -> tuple[RecordBatch, list[str]]:
+        """The batch and the rows' record ids."""
+        resource, resource_url, scope, scope_url, services = self._origins.columns(logs)
+        times = [log.time_ns or log.observed_ns for log in logs]
+        ids = _log_ids(logs, times)
+        columns = (
+            ids,
+            [time // 1000 for time in times],
+            [time // DAY_NS for time in times],
+            services,
+            [log.event_name for log in logs],
+            [log.trace_id for log in logs],
+            [log.span_id for log in logs],
+            [log.time_ns for log in logs],
+            [log.observed_ns for log in logs],
+            [severity(log.severity_number) for log in logs],
+            [log.severity_text for log in logs],
+            [self._body(log.body) for log in logs],
+            [self._bag(log.attributes) for log in logs],
+            [log.dropped_attributes_count for log in logs],
+            [log.flags for log in logs],
+            resource,
+            resource_url,
+            scope,
+            scope_url,
+        )
+        return self._layout.batch(columns), ids
+
+
+def severity(number: int) -> str:
+    """`SEVERITY_NUMBER_INFO2`, as the protobuf enum names it."""
+    if not 1 <= number <= 24:
+        return "SEVERITY_NUMBER_UNSPECIFIED"
+    level, step = divmod(number - 1, 4)
+    return f"SEVERITY_NUMBER_{_SEVERITIES[level]}{step + 1 if step else ''}"
+
+
+def _log_ids(logs: Sequence[RawLog], times: Sequence[int]) -> list[str]:
+    """Log records have no id of their own: theirs is their content. Equal ones within a batch are numbered."""
+    seen: dict[bytes, int] = {}
+    ids = []
+    for log, time in zip(logs, times, strict=True):
+        content = dump(
+            [
+                log.time_ns,
+                log.observed_ns,
+                log.trace_id,
+                log.span_id,
+                log.event_name,
+                log.severity_number,
+                log.severity_text,
+                log.body,
+                log.attributes,
+                log.scope.name,
+                log.resource.attributes,
+            ]
+        )
+        number = seen[content] = seen.get(content, -1) + 1
+        digest = hashlib.blake2b(content + (b"#%d" % number if number else b""), digest_size=16)
+        ids.append(record_id(time, digest.hexdigest()))
+    return ids
+
+
+METADATA: Final = "METADATA"
+
+
+class AnnotationRows:
+    """Rows of `{prefix}_otel_annotations`: of each trace its metadata, its tags, its assessments."""
+
+    def __init__(self, layout: Layout, version: Version) -> None:
+        self._layout, self._version = layout, version
+
+    def batch(self, traces: Sequence[tuple[TraceRow, dict[str, str], dict[str, str]]]) -> tuple[RecordBatch, list[str]]:
+        """The batch and the rows' annotation ids. Each trace comes with its trace metadata and its tags."""
+        rows: list[tuple[Any, ...]] = []
+        for trace, metadata, tags in traces:
+            rows.append(self._metadata(trace, metadata))
+            rows.extend(self._tag(trace, key, value) for key, value in tags.items())
+            rows.extend(self._assessment(trace, assessment) for assessment in trace.assessments)
+        columns = list(zip(*rows, strict=True))
+        return self._layout.batch(columns), list(columns[0])
+
+    def _row(self, trace: TraceRow, identity: str, kind: str, name: str, value: Value, **more: Any) -> tuple[Any, ...]:
+        time = more.get("time_us") or trace.start_ns // 1000
+        by = more.get("by")
+        stored = value if self._version == "v2" else text(value)
+        bag: Bag = more.get("metadata") or {}
+        return (
+            identity, "TRACE", trace.trace_id, kind, name, stored, more.get("comment"),
+            bag if self._version == "v2" else _texts(bag), time, by, time, by, None, None, "insert",
+        )  # fmt: skip
+
+    def _metadata(self, trace: TraceRow, metadata: dict[str, str]) -> tuple[Any, ...]:
+        value: dict[str, Value] = {
+            "client_request_id": trace.client_request_id,
+            "request_preview": trace.request_preview,
+            "response_preview": trace.response_preview,
+            "trace_metadata": dict(metadata),
+        }
+        return self._row(trace, metadata_id(trace.trace_id), METADATA, "metadata", value)
+
+    def _tag(self, trace: TraceRow, key: str, value: str) -> tuple[Any, ...]:
+        return self._row(trace, tag_id(trace.trace_id, key), "TAG", key, value)
+
+    def _assessment(self, trace: TraceRow, assessment: Assessment) -> tuple[Any, ...]:
+        metadata: dict[str, Value] = {
+            **assessment.metadata,
+            "mlflow.source.source_type": assessment.source_type,
+            "mlflow.source.source_id": assessment.source_id,
+        }
+        if assessment.span_id:
+            metadata["mlflow.span_id"] = assessment.span_id
+        if assessment.error:
+            metadata["mlflow.error.error_message"] = assessment.error
+        return self._row(
+            trace, assessment.assessment_id, assessment.kind.upper(), assessment.name, _load(assessment.value),
+            comment=assessment.rationale, metadata=metadata, time_us=assessment.created_ms * 1000,
+            by=assessment.source_id or None,
+        )  # fmt: skip
+
+
+def metadata_id(trace_id: str) -> str:
+    """First 128 bits of the SHA-256 of `<hex>:metadata`, as MLflow's migration makes it."""
+    return str(uuid.UUID(hashlib.sha256(f"{trace_id}:metadata".encode()).hexdigest()[:32]))
+
+
+def tag_id(trace_id: str, key: str) -> str:
+    """Java's `UUID.nameUUIDFromBytes` of `<hex>:tag:<key>`: MD5 with the bits of version 3."""
+    digest = hashlib.md5(f"{trace_id}:tag:{key}".encode("utf-8", "replace"), usedforsecurity=False).digest()
+    return str(uuid.UUID(bytes=digest, version=3))

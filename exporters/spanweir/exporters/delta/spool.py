@@ -1,0 +1,108 @@
+"""What the exporter must remember across restarts: contents of traces that are not complete, and which are written.
+
+A SQLite database in the exporter's state directory. `pending` holds rendered spans until their trace is complete (the
+payload row needs them all); `written` holds the ids of traces that have a payload row, or may have one: an id is noted
+*before* the row is committed, so that after a crash at any moment the row is merged rather than appended again.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from spanweir.exporters.delta.payload import Content, Contents, Facts
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS pending (
+  trace_id BLOB NOT NULL, span_id BLOB NOT NULL, start_ns INTEGER NOT NULL, day INTEGER NOT NULL, content BLOB NOT NULL,
+  facts BLOB, PRIMARY KEY (trace_id, span_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS written (trace_id BLOB PRIMARY KEY, day INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS written_day ON written (day);
+"""
+_CHUNK: Final = 500
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_facts: Final = msgspec.msgpack.Decoder(Facts).decode
+
+
+class Spool:
+    """Thread-safe."""
+
+    def __init__(self, directory: str) -> None:
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path / "spool.db", isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _VERSION):
+            raise ValueError(f"{path / 'spool.db'} is of version {version}; this spanweir knows {_VERSION}")
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version={_VERSION}")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def written(self, trace_ids: Iterable[str]) -> dict[str, int]:
+        """Those of the traces that have, or may have, a payload row, and the row's day."""
+        return {trace.hex(): day for trace, day in self._select("trace_id, day", "written", trace_ids)}
+
+    def pending(self, trace_ids: Iterable[str]) -> dict[str, Contents]:
+        """Contents by trace and span id."""
+        result: dict[str, Contents] = {}
+        columns = "trace_id, span_id, start_ns, content, facts"
+        for trace, span, start, content, facts in self._select(columns, "pending", trace_ids):
+            known = _decode_facts(facts) if facts else None
+            result.setdefault(trace.hex(), {})[span.hex()] = Content(start, content, known)
+        return result
+
+    def pending_keys(self, trace_ids: Iterable[str]) -> set[str]:
+        """Trace id + span id of the spans that are there."""
+        return {trace.hex() + span.hex() for trace, span in self._select("trace_id, span_id", "pending", trace_ids)}
+
+    def _select(self, columns: str, table: str, trace_ids: Iterable[str]) -> list[tuple[Any, ...]]:
+        ids, rows = iter(trace_ids), []
+        with self._lock:
+            while chunk := [bytes.fromhex(trace) for trace in islice(ids, _CHUNK)]:
+                marks = ",".join("?" * len(chunk))
+                rows += self._db.execute(f"SELECT {columns} FROM {table} WHERE trace_id IN ({marks})", chunk).fetchall()
+        return rows
+
+    def commit(
+        self, incomplete: Mapping[str, Contents], complete: Mapping[str, int], forget: Sequence[str], today: int
+    ) -> None:
+        """Durably drop contents of `forget`, add contents of incomplete traces, note complete ones (with their day)."""
+        rows = [
+            (bytes.fromhex(trace), bytes.fromhex(span), c.start_ns, today, c.content, c.facts and _encode(c.facts))
+            for trace, contents in incomplete.items()
+            for span, c in contents.items()
+        ]
+        if not (rows or complete or forget):
+            return
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(
+                    "DELETE FROM pending WHERE trace_id=?", [(bytes.fromhex(trace),) for trace in forget]
+                )
+                self._db.executemany("INSERT OR REPLACE INTO pending VALUES (?,?,?,?,?,?)", rows)
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO written VALUES (?,?)",
+                    [(bytes.fromhex(trace), day) for trace, day in complete.items()],
+                )
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
+    def expire(self, before_day: int) -> int:
+        """Forget what was noted before a day; returns how many spans of traces that never became complete that were."""
+        with self._lock:
+            self._db.execute("DELETE FROM written WHERE day<?", (before_day,))
+            return self._db.execute("DELETE FROM pending WHERE day<?", (before_day,)).rowcount

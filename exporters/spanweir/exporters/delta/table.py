@@ -1,0 +1,256 @@
+"""One Delta table: opened or created, checked, appended to and merged into. delta-rs does the work.
+
+Not here: which rows (`rows`, `payload`, `metrics`), when (`exporter`), and table care (`care`).
+"""
+
+import json
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Final, TypeVar
+
+from arro3.core import RecordBatch
+from arro3.core import Table as ArrowTable
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+    Transaction,
+    WriterProperties,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import Field as DeltaField
+
+from spanweir.exporters.api import Permanent, Retry
+from spanweir.exporters.delta.arrow import Layout, delta_fields
+from spanweir.exporters.delta.files import Files, sync_directory
+from spanweir.schemas.inference_table import Table
+
+_LOG: Final = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+_COMMIT_ATTEMPTS: Final = 15
+_MERGE_ATTEMPTS: Final = 20
+_NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+COMPACT: Final = WriterProperties(compression="ZSTD", compression_level=3)
+_DENIED: Final = re.compile(
+    r"access ?denied|forbidden|unauthor|invalidaccesskey|signaturedoesnotmatch|\b40[13]\b|no credential|"
+    r"missing (region|credential)|NoSuchBucket|bucket does not exist",
+    re.IGNORECASE,
+)
+
+
+class Target:
+    """A table at its place. Used by one thread, except `open_again`."""
+
+    def __init__(
+        self,
+        spec: Table,
+        uri: str,
+        *,
+        storage_options: Mapping[str, str],
+        app_id: str,
+        properties: Mapping[str, str],
+        compression: str,
+    ) -> None:
+        self.spec, self.uri = spec, uri
+        self.layout = Layout(spec.columns)
+        self._options = dict(storage_options)
+        self._app_id = app_id
+        self._properties = {**properties, **spec.properties}
+        self._files = Files(spec, uri, storage_options, compression)
+        self._table: DeltaTable | None = None
+        self.commits = 0
+
+    @property
+    def table(self) -> DeltaTable:
+        if self._table is None:
+            self._table = self.open_again()
+        return self._table
+
+    def open_again(self) -> DeltaTable:
+        """A handle of its own for another thread. Raises what deltalake raises."""
+        return DeltaTable(self.uri, storage_options=self._options)
+
+    def open(self) -> None:
+        """Open or create, then check the columns. Raises `Permanent` for what no retry can heal, else `Retry`."""
+        try:
+            self._table = self._open_or_create()
+        except (Permanent, Retry):
+            raise
+        except (DeltaError, OSError, ValueError) as error:
+            raise self._explain(error) from error
+        self._check_columns(self._table)
+
+    def _open_or_create(self) -> DeltaTable:
+        try:
+            return self.open_again()
+        except TableNotFoundError:
+            pass
+        if "://" not in self.uri:
+            directory = Path(self.uri)
+            if directory.exists() and not directory.is_dir():
+                raise Permanent(f"{self.uri} is a file; the table needs a directory of its own")
+            if directory.is_dir() and any(directory.iterdir()):
+                raise Permanent(
+                    f"{self.uri} is a directory with files in it but no Delta table (it has no _delta_log); "
+                    "name another path or prefix, or move the files away"
+                )
+        schema = Schema.from_json(json.dumps({"type": "struct", "fields": delta_fields(self.layout.columns)}))
+        DeltaTable.create(
+            self.uri,
+            schema,
+            mode="ignore",
+            partition_by=[self.spec.partition] if self.spec.partition else None,
+            configuration=self._properties,
+            storage_options=self._options,
+            raise_if_key_not_exists=False,
+        )
+        return self.open_again()
+
+    def _check_columns(self, table: DeltaTable) -> None:
+        """Columns are only ever added: one that is missing is, one of another type is an error."""
+        there = {field["name"]: field for field in json.loads(table.schema().to_json())["fields"]}
+        wanted = delta_fields(self.layout.columns)
+        missing = []
+        for field in wanted:
+            found = there.get(field["name"])
+            if found is None:
+                missing.append(field)
+            elif not _same(found["type"], field["type"]):
+                version = table.metadata().configuration.get("otel.schemaVersion")
+                hint = f" (the table says otel.schemaVersion={version})" if version else ""
+                raise Permanent(
+                    f"{self.uri}: column {field['name']} is {_show(found['type'])}, not {_show(field['type'])}{hint}; "
+                    "set schema_version to what the table has, or name another path or prefix"
+                )
+        ours = {field["name"] for field in wanted}
+        required = [name for name, field in there.items() if name not in ours and not field["nullable"]]
+        if required or len(missing) == len(wanted):
+            raise Permanent(
+                f"{self.uri} is a Delta table of other columns ({', '.join(list(there)[:6])}, …), "
+                f"not a {self.spec.suffix} table; name another path or prefix"
+            )
+        if missing:
+            _LOG.info("%s: adding columns %s", self.uri, ", ".join(field["name"] for field in missing))
+            table.alter.add_columns([DeltaField.from_json(json.dumps(field)) for field in missing])
+
+    def written(self) -> int:
+        """The newest sequence number whose rows may be in the table; 0 for none."""
+        return self.table.transaction_version(self._app_id) or 0
+
+    def append(self, batches: Sequence[RecordBatch], last: int, days: Iterable[int]) -> None:
+        """Commit the batches. `days` occur in their partition column.
+
+        Raises `Retry`; then they may or may not have been committed.
+        """
+
+        def commit() -> None:
+            table = self.table
+            table.create_write_transaction(
+                self._files.write(batches, sorted(set(days))),
+                mode="append",
+                schema=table.schema(),
+                partition_by=table.metadata().partition_columns,
+                commit_properties=self._properties_of_commit(last),
+                post_commithook_properties=_NO_HOOKS,
+            )
+            table.update_incremental()
+
+        self._commit(commit)
+
+    def merge(self, batches: Sequence[RecordBatch], last: int, days: Iterable[int]) -> None:
+        """Update rows by key, insert those that are not there; no key may occur twice in the batches.
+
+        `days` are those in whose partitions the rows may stand. Raises `Retry`. Doing it twice is
+        harmless.
+        """
+        conditions = [f"t.{key} = s.{key}" for key in self.spec.key]
+        if self.spec.partition:
+            dates = ", ".join(f"DATE '{date.fromordinal(_EPOCH + day)}'" for day in sorted(set(days)))
+            conditions.append(f"t.{self.spec.partition} IN ({dates})")
+        predicate = " AND ".join(conditions)
+        source = ArrowTable.from_batches(batches, schema=self.layout.schema)
+
+        def commit() -> None:
+            (
+                self.table.merge(
+                    source,
+                    predicate,
+                    source_alias="s",
+                    target_alias="t",
+                    writer_properties=COMPACT,
+                    commit_properties=self._properties_of_commit(last),
+                    post_commithook_properties=_NO_HOOKS,
+                )
+                .when_matched_update({name: f"s.{name}" for name in self.layout.names})
+                .when_not_matched_insert({name: f"s.{name}" for name in self.layout.names})
+                .execute()
+            )
+
+        for attempt in range(_MERGE_ATTEMPTS):
+            try:
+                return self._commit(commit)
+            except Conflict as conflict:
+                if attempt == _MERGE_ATTEMPTS - 1:
+                    raise Retry(str(conflict)) from conflict
+                time.sleep(random.uniform(0.01, 0.05) * min(attempt + 1, 8))
+
+    def _properties_of_commit(self, last: int) -> CommitProperties:
+        return CommitProperties(
+            max_commit_retries=_COMMIT_ATTEMPTS, app_transactions=[Transaction(self._app_id, max(last, self.written()))]
+        )
+
+    def _commit(self, commit: Callable[[], _T]) -> _T:
+        try:
+            result = commit()
+        except CommitFailedError as error:
+            self._table = None
+            raise Conflict(f"{self.uri}: {error}") from error
+        except (DeltaError, OSError, ValueError) as error:
+            self._table = None
+            raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
+        self.commits += 1
+        if "://" not in self.uri:
+            sync_directory(Path(self.uri) / "_delta_log")
+        return result
+
+    def _explain(self, error: Exception) -> Exception:
+        text = " ".join(str(error).split())
+        if _DENIED.search(text):
+            return Permanent(
+                f"{self.uri}: the store refuses access: {text}; check the credentials and region in storage_options "
+                "or in the environment"
+            )
+        if isinstance(error, ValueError):
+            return Permanent(f"{self.uri}: {text}")
+        return Retry(f"{self.uri}: {text}", after_s=1.0)
+
+
+class Conflict(Retry):
+    """Another writer committed first, in a way that this commit cannot be put after it."""
+
+
+def _same(found: object, wanted: object) -> bool:
+    """Same type; nullability and metadata of nested fields aside, and fields that were added to a struct."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        if found.get("type") != wanted.get("type"):
+            return False
+        if wanted["type"] == "struct":
+            there = {field["name"]: field["type"] for field in found["fields"]}
+            return [f["name"] for f in found["fields"]] == [f["name"] for f in wanted["fields"]] and all(
+                _same(there[field["name"]], field["type"]) for field in wanted["fields"]
+            )
+        return all(
+            _same(found[part], wanted[part]) for part in ("keyType", "valueType", "elementType") if part in wanted
+        )
+    return found == wanted
+
+
+def _show(kind: object) -> str:
+    return kind.upper() if isinstance(kind, str) else str(kind["type"]).upper() if isinstance(kind, dict) else "?"

@@ -1,0 +1,116 @@
+"""The MLflow experiment store: traces as MLflow's own tracking server would have written them, in bulk.
+
+`tracking_uri` says where: a database (`sqlite`) is written directly. MLflow itself is never imported in this process.
+
+Where to look: `rows` (what is written), `revisions` (which tables), `sql` (the transaction), `experiments`, `known`
+(what is stored already), then one file per backend.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import msgspec
+
+from spanweir.exporters.api import Context, Exporter
+from spanweir.exporters.mlflow import schema
+from spanweir.exporters.mlflow.database import Database
+from spanweir.exporters.mlflow.sql import Options, SqlStore
+from spanweir.exporters.mlflow.sqlite import Sqlite, path_of
+from spanweir.schemas.options import Secret
+
+SCHEMES = ("sqlite", "postgresql", "mysql")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Write traces to an MLflow experiment store."""
+
+    tracking_uri: str = "sqlite:///mlflow.db"
+    """Where MLflow keeps its experiments: `sqlite:///relative.db`, `sqlite:////absolute.db`,
+    `postgresql://user:password@host/database` or `mysql://user:password@host/database`. A database is written
+    directly, without a server."""
+    password: Secret = Secret("")
+    """Password for the database, so that it need not stand in `tracking_uri`."""
+    experiment: str = "Default"
+    """Name or id of the experiment of traces that no routing rule sent elsewhere."""
+    create_experiments: bool = True
+    """Create an experiment that does not exist. Otherwise its traces are set aside."""
+    create_schema: bool = True
+    """Let MLflow create its tables in an empty database. Otherwise an empty database is refused."""
+    workspace: str = "default"
+    """MLflow workspace whose experiments are meant."""
+    artifact_root: str = ""
+    """Where artifacts of experiments created here are kept. Empty: `mlartifacts` beside a SQLite file, else
+    `mlflow-artifacts:`, which is the tracking server's own root."""
+    synchronous: Literal["full", "normal"] = "full"
+    """SQLite: `full` waits for the disk at each commit; `normal` does not, and a power failure may then undo the last
+    commits although the queue has moved on."""
+    rollups: bool | None = None
+    """Tell MLflow's daily roll-ups which days to rebuild. Default: as MLFLOW_SQL_TRACE_ROLLUPS_ENABLED says."""
+
+    def __post_init__(self) -> None:
+        scheme = _scheme(self.tracking_uri)
+        if scheme not in SCHEMES:
+            raise ValueError(
+                f"tracking_uri {self.tracking_uri.partition(':')[0]!r} is not supported; "
+                "use sqlite:///mlflow.db, sqlite:////absolute/mlflow.db, postgresql://... or mysql://..."
+            )
+        if scheme == "sqlite":
+            path_of(self.tracking_uri)
+        if not self.experiment:
+            raise ValueError("experiment must name an experiment, for example Default")
+
+    def build(self, context: Context) -> Exporter:
+        return SqlStore(self._options(), self._database, self._create)
+
+    def _database(self) -> Database:
+        """A driver is imported only where it is used: both are extras."""
+        scheme = _scheme(self.tracking_uri)
+        if scheme == "postgresql":
+            from spanweir.exporters.mlflow.postgresql import Postgresql
+
+            return Postgresql(self.tracking_uri, password=self.password.reveal())
+        if scheme == "mysql":
+            from spanweir.exporters.mlflow.mysql import Mysql
+
+            return Mysql(self.tracking_uri, password=self.password.reveal())
+        return Sqlite(path_of(self.tracking_uri), synchronous=self.synchronous.upper())
+
+    def _create(self) -> None:
+        if not self.create_schema:
+            raise schema.SchemaError("the database is empty and create_schema is off; run: mlflow db upgrade <uri>")
+        schema.create(self._uri_with_password(), self._artifact_root())
+
+    def _uri_with_password(self) -> str:
+        parts = urlsplit(self.tracking_uri)
+        if not self.password or not parts.hostname:
+            return self.tracking_uri
+        user = parts.netloc.rpartition("@")[0].partition(":")[0]
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{user}:{quote(self.password.reveal(), safe='')}@{host}"))
+
+    def _options(self) -> Options:
+        return Options(
+            experiment=self.experiment,
+            create_experiments=self.create_experiments,
+            workspace=self.workspace,
+            artifact_root=self._artifact_root(),
+            rollups=_rollups_enabled() if self.rollups is None else self.rollups,
+        )
+
+    def _artifact_root(self) -> str:
+        if self.artifact_root:
+            return self.artifact_root
+        if _scheme(self.tracking_uri) == "sqlite":
+            return str(Path(path_of(self.tracking_uri)).absolute().parent / "mlartifacts")
+        return "mlflow-artifacts:"
+
+
+def _scheme(uri: str) -> str:
+    """`postgresql+psycopg2` (SQLAlchemy's way to name a driver) is `postgresql`."""
+    return (urlsplit(uri).scheme or uri).partition("+")[0]
+
+
+def _rollups_enabled() -> bool:
+    return os.environ.get("MLFLOW_SQL_TRACE_ROLLUPS_ENABLED", "").lower() in ("true", "1")

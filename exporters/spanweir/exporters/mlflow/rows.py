@@ -1,0 +1,375 @@
+"""A batch -> rows of MLflow's tables. Pure: no connection, no clock.
+
+Not here: which traces may be written and where (`sql`), the tables themselves (`revisions`).
+Sources of the rules: MLflow 3.18 `SqlAlchemyStore._log_spans_once`, `_start_trace_once`, `SqlAssessments`; the limits
+are those of the columns. What is too long is shortened here and kept whole beside it where it identifies something,
+since PostgreSQL and MySQL would refuse the whole statement.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import orjson
+
+from spanweir.exporters.mlflow.revisions import COST_COLUMNS, TOKEN_COLUMNS, Layout
+from spanweir.schemas.trace import Assessment, Cost, MappedSpan, TokenUsage, TraceRow
+
+Row: TypeAlias = tuple[Any, ...]
+
+ID_CHARS: Final = 50
+PREVIEW_CHARS: Final = 1000
+SESSION_CHARS: Final = 250
+KEY_CHARS: Final = 250
+VALUE_CHARS: Final = 8000
+TRACE_NAME_CHARS: Final = 4096
+SPAN_NAME_CHARS: Final = 16_000
+"""MySQL's TEXT holds 65,535 bytes."""
+LABEL_CHARS: Final = 500
+"""Span type, model and provider."""
+TEXT_CHARS: Final = 16_000
+
+SPANS_LOCATION: Final = "mlflow.trace.spansLocation"
+TRACKING_STORE: Final = "TRACKING_STORE"
+ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
+TRACE_NAME: Final = "mlflow.traceName"
+FINALIZED: Final = "mlflow.trace.infoFinalized"
+SESSION: Final = "mlflow.trace.session"
+TOKEN_USAGE: Final = "mlflow.trace.tokenUsage"
+COST: Final = "mlflow.trace.cost"
+USER: Final = "mlflow.trace.user"
+SIZE_STATS: Final = "mlflow.trace.sizeStats"
+SIZE_BYTES: Final = "mlflow.trace.sizeBytes"
+SCHEMA_VERSION: Final = "mlflow.trace_schema.version"
+SOURCE_RUN: Final = "mlflow.sourceRun"
+MODEL_ID: Final = "mlflow.modelId"
+FULL_SESSION: Final = "spanweir.session_id"
+FULL_CLIENT_REQUEST: Final = "spanweir.client_request_id"
+
+_COLUMN_KEYS = frozenset((SESSION, TOKEN_USAGE, COST))
+_WRITTEN_HERE = frozenset((SPANS_LOCATION, ARTIFACT_LOCATION, TRACE_NAME))
+_INT64 = (1 << 63) - 1
+
+
+class Home(msgspec.Struct, frozen=True):
+    """Where a trace is written to."""
+
+    request_id: str
+    """MLflow's trace id."""
+    experiment_id: int
+    artifact_location: str
+
+
+class Rows(msgspec.Struct):
+    """Rows by table, each list in the order of the table's primary key."""
+
+    traces: list[Row]
+    tags: list[Row]
+    metadata: list[Row]
+    spans: list[Row]
+    assessments: list[Row]
+    trace_metrics: list[Row]
+    span_metrics: list[Row]
+    runs: dict[str, str]
+    """MLflow trace id -> run id to link it to."""
+
+
+def request_id(trace_id: str) -> str:
+    return "tr-" + trace_id
+
+
+def build(layout: Layout, traces: Iterable[TraceRow], spans: Sequence[MappedSpan], homes: Mapping[str, Home]) -> Rows:
+    """Rows of those traces and spans that have a home."""
+    rows = Rows([], [], [], [], [], [], [], {})
+    sizes = _sizes(spans)
+    for trace in traces:
+        home = homes.get(trace.trace_id)
+        if home is not None:
+            _add_trace(rows, layout, trace, home, sizes.get(trace.trace_id, []))
+    if layout.analytics:
+        _add_spans(rows.spans, spans, homes)
+    else:
+        _add_spans_before_analytics(rows, spans, homes)
+    for table in (rows.traces, rows.tags, rows.metadata, rows.spans, rows.assessments):
+        table.sort(key=_key)
+    return rows
+
+
+def _key(row: Row) -> tuple[Any, Any]:
+    return row[:2]
+
+
+def _sizes(spans: Sequence[MappedSpan]) -> dict[str, list[int]]:
+    sizes: dict[str, list[int]] = {}
+    for span in spans:
+        if (known := sizes.get(span.trace_id)) is None:
+            sizes[span.trace_id] = [len(span.content)]
+        else:
+            known.append(len(span.content))
+    return sizes
+
+
+def _add_spans(into: list[Row], spans: Sequence[MappedSpan], homes: Mapping[str, Home]) -> None:
+    add = into.append
+    for span in spans:
+        home = homes.get(span.trace_id)
+        if home is None:
+            continue
+        cost = span.cost
+        add(
+            (
+                home.request_id,
+                span.span_id,
+                home.experiment_id,
+                span.parent_id,
+                text(span.name, SPAN_NAME_CHARS),
+                text(span.type, LABEL_CHARS),
+                span.status,
+                span.start_ns,
+                span.end_ns,
+                span.content,
+                None if cost is None else finite(cost.input_cost),
+                None if cost is None else finite(cost.output_cost),
+                None if cost is None else finite(cost.total_cost),
+                optional(span.model, LABEL_CHARS),
+                optional(span.provider, LABEL_CHARS),
+            )
+        )
+
+
+def _add_spans_before_analytics(rows: Rows, spans: Sequence[MappedSpan], homes: Mapping[str, Home]) -> None:
+    """Until MLflow 3.16 model and provider were a JSON object, and cost stood in `span_metrics`."""
+    for span in spans:
+        home = homes.get(span.trace_id)
+        if home is None:
+            continue
+        dimensions = {}
+        if span.model:
+            dimensions["mlflow.llm.model"] = span.model
+        if span.provider:
+            dimensions["mlflow.llm.provider"] = span.provider
+        rows.spans.append(
+            (
+                home.request_id,
+                span.span_id,
+                home.experiment_id,
+                span.parent_id,
+                text(span.name, SPAN_NAME_CHARS),
+                text(span.type, LABEL_CHARS),
+                span.status,
+                span.start_ns,
+                span.end_ns,
+                span.content,
+                spaced_json(dimensions) if dimensions else None,
+            )
+        )
+        if span.cost is not None:
+            for key, value in cost_values(span.cost).items():
+                rows.span_metrics.append((home.request_id, span.span_id, key, value))
+    rows.span_metrics.sort()
+
+
+def _add_trace(rows: Rows, layout: Layout, trace: TraceRow, home: Home, sizes: list[int]) -> None:
+    key = home.request_id
+    metadata = _metadata(trace, sizes)
+    tags = {name: value for name, value in trace.tags.items() if name not in _WRITTEN_HERE}
+    tags[SPANS_LOCATION] = TRACKING_STORE
+    if home.artifact_location:
+        tags[ARTIFACT_LOCATION] = f"{home.artifact_location.rstrip('/')}/traces/{key}/artifacts"
+    start_ms = trace.start_ns // 1_000_000
+    client_request_id = trace.client_request_id
+    if client_request_id is not None and len(client_request_id) > ID_CHARS:
+        metadata[FULL_CLIENT_REQUEST] = client_request_id
+        client_request_id = distinct(client_request_id, ID_CHARS)
+    session_id = trace.session_id
+    if session_id is not None and len(session_id) > SESSION_CHARS:
+        metadata[FULL_SESSION] = session_id
+        session_id = distinct(session_id, SESSION_CHARS)
+    row: Row = (
+        key,
+        home.experiment_id,
+        start_ms,
+        None if trace.end_ns is None else trace.end_ns // 1_000_000 - start_ms,
+        trace.state,
+        optional(client_request_id, ID_CHARS),
+        optional(trace.request_preview, PREVIEW_CHARS),
+        optional(trace.response_preview, PREVIEW_CHARS),
+    )
+    if layout.analytics:
+        row += (optional(trace.name, TRACE_NAME_CHARS), optional(session_id, SESSION_CHARS))
+        row += _tokens(trace.usage) + _costs(trace.cost)
+    else:
+        _promote(rows, trace, key, session_id, tags, metadata)
+    rows.traces.append((*row, 1) if layout.generation else row)
+    for name, value in tags.items():
+        rows.tags.append((key, text(distinct(name, KEY_CHARS), KEY_CHARS), text(value, VALUE_CHARS)))
+    for name, value in metadata.items():
+        rows.metadata.append((key, text(distinct(name, KEY_CHARS), KEY_CHARS), text(value, VALUE_CHARS)))
+    for assessment in trace.assessments:
+        rows.assessments.append(_assessment(layout, assessment, home, start_ms))
+    if trace.run_id:
+        rows.runs[key] = trace.run_id
+
+
+def _metadata(trace: TraceRow, sizes: list[int]) -> dict[str, str]:
+    metadata = {name: value for name, value in trace.metadata.items() if name not in _COLUMN_KEYS}
+    metadata[SCHEMA_VERSION] = "3"
+    if trace.user_id:
+        metadata[USER] = trace.user_id
+    if trace.run_id:
+        metadata[SOURCE_RUN] = trace.run_id
+    if trace.model_id:
+        metadata[MODEL_ID] = trace.model_id
+    if trace.complete:
+        # MLflow hides a trace of which fewer than `num_spans` spans are stored. Only for a trace that came in one
+        # batch is the number beyond doubt: elsewhere a span may have been set aside.
+        total = trace.size_bytes or sum(sizes)
+        whole = len(sizes) == trace.span_count > 0
+        metadata[SIZE_STATS] = _size_stats(sorted(sizes), total) if whole else f'{{"total_size_bytes": {total}}}'
+        metadata[SIZE_BYTES] = str(total)
+    return metadata
+
+
+def _size_stats(sizes: list[int], total: int) -> str:
+    p25, p50, p75 = (_quantile(sizes, share) for share in (0.25, 0.5, 0.75))
+    return (
+        f'{{"total_size_bytes": {total}, "num_spans": {len(sizes)}, "max": {sizes[-1]},'
+        f' "p25": {p25}, "p50": {p50}, "p75": {p75}}}'
+    )
+
+
+def _quantile(ordered: list[int], share: float) -> int:
+    """Linear interpolation, as MLflow's `add_size_stats_to_trace_metadata` does it."""
+    position = (len(ordered) - 1) * share
+    low = int(position)
+    high = min(low + 1, len(ordered) - 1)
+    return int(ordered[low] + (ordered[high] - ordered[low]) * (position - low))
+
+
+def _promote(
+    rows: Rows, trace: TraceRow, key: str, session_id: str | None, tags: dict[str, str], metadata: dict[str, str]
+) -> None:
+    """Until MLflow 3.16 what are columns now were tags, metadata and rows of `trace_metrics`."""
+    if trace.name:
+        tags[TRACE_NAME] = trace.name
+    if session_id:
+        metadata[SESSION] = session_id
+    if trace.usage is not None:
+        tokens = usage_values(trace.usage)
+        metadata[TOKEN_USAGE] = spaced_json(tokens)
+        rows.trace_metrics.extend((key, name, float(value)) for name, value in sorted(tokens.items()))
+    if trace.cost is not None:
+        metadata[COST] = spaced_json(cost_values(trace.cost))
+
+
+def _tokens(usage: TokenUsage | None) -> Row:
+    if usage is None:
+        return (None,) * len(TOKEN_COLUMNS)
+    return (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.total_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_creation_input_tokens,
+        usage.cache_creation_input_tokens_above_1hr,
+    )
+
+
+def _costs(cost: Cost | None) -> Row:
+    if cost is None:
+        return (None,) * len(COST_COLUMNS)
+    return (finite(cost.input_cost), finite(cost.output_cost), finite(cost.total_cost))
+
+
+def usage_values(usage: TokenUsage) -> dict[str, int]:
+    return {name: value for name, value in zip(TOKEN_COLUMNS, _tokens(usage), strict=True) if value is not None}
+
+
+def cost_values(cost: Cost) -> dict[str, float]:
+    return {name: value for name, value in zip(COST_COLUMNS, _costs(cost), strict=True) if value is not None}
+
+
+def _assessment(layout: Layout, given: Assessment, home: Home, start_ms: int) -> Row:
+    row: Row = (
+        distinct(given.assessment_id, ID_CHARS),
+        home.request_id,
+        text(given.name, KEY_CHARS),
+        given.kind,
+        given.value,
+        given.error,
+        given.created_ms or start_ms,
+        given.created_ms or start_ms,
+        text(given.source_type, ID_CHARS),
+        text(given.source_id, KEY_CHARS),
+        None,
+        given.span_id,
+        optional(given.rationale, TEXT_CHARS),
+        True,
+        spaced_json(given.metadata) if given.metadata else None,
+    )
+    return (*row, home.experiment_id, start_ms, *aggregate(given.value)) if layout.analytics else row
+
+
+def aggregate(value: str) -> tuple[float | None, bool]:
+    """What charts add up, and whether it is a number: MLflow 3.17 `trace_analytics.assessment_aggregate`."""
+    try:
+        decoded = orjson.loads(value)
+    except ValueError:
+        return None, False
+    if isinstance(decoded, bool):
+        return float(decoded), False
+    if isinstance(decoded, int | float):
+        number = finite(float(decoded))
+        return number, number is not None
+    if isinstance(decoded, str) and (answer := decoded.strip().lower()) in ("yes", "no"):
+        return (1.0 if answer == "yes" else 0.0), False
+    return None, False
+
+
+def text(value: str, limit: int) -> str:
+    """At most `limit` characters, without the NUL that PostgreSQL refuses and SQLite's functions stop at."""
+    if len(value) > limit:
+        value = value[:limit]
+    return value.replace("\0", "\ufffd") if "\0" in value else value
+
+
+def optional(value: str | None, limit: int) -> str | None:
+    return None if value is None else text(value, limit)
+
+
+def distinct(value: str, limit: int) -> str:
+    """`value`, or where it is too long its beginning and a digest, so that two long ids never become one."""
+    if len(value) <= limit:
+        return value
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{value[: limit - len(digest) - 1]}~{digest}"
+
+
+def finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def spaced_json(value: Mapping[str, object]) -> str:
+    """JSON as Python's `json.dumps` writes it, which MLflow compares as text."""
+    return "{" + ", ".join(f"{_dumps(key)}: {_dumps(item)}" for key, item in value.items()) + "}"
+
+
+def _dumps(value: object) -> str:
+    return repr(value) if isinstance(value, float) else orjson.dumps(value).decode()
+
+
+def cleaned(rows: Sequence[Row]) -> list[Row]:
+    """The same rows in values that every database takes: no NUL, no lone surrogate, no number beyond 64 bits."""
+    return [tuple(_clean(value) for value in row) for row in rows]
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").replace("\0", "\ufffd").encode()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-_INT64, min(value, _INT64))
+    return value

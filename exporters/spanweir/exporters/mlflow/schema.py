@@ -1,0 +1,77 @@
+"""Which revision a database is at, and making MLflow's schema in an empty one.
+
+MLflow's own migrations make the schema, in a process of their own: importing MLflow costs 300 MB and seconds, and its
+tables are its business.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Final
+
+from spanweir.exporters.mlflow.database import Database
+from spanweir.exporters.mlflow.revisions import REVISIONS, TOO_OLD, Layout
+
+CREATE_TIMEOUT_S: Final = 300.0
+
+_OURS = frozenset(("experiments", "trace_info", "trace_tags", "spans"))
+
+
+class SchemaError(Exception):
+    """The database cannot be written, and why; waiting does not help."""
+
+
+class UnknownRevision(Exception):  # noqa: N818 - not an error: there is another way to write
+    """An MLflow database at a revision that is not in the table of `revisions`."""
+
+    def __init__(self, place: str, revision: str) -> None:
+        known = ", ".join(release for _, release in REVISIONS.values() if release)
+        super().__init__(f"{place} is at MLflow schema revision {revision}, which this version does not know ({known})")
+        self.revision = revision
+
+
+def is_empty(database: Database) -> bool:
+    return not any(not name.startswith(("alembic_", "sqlite_")) for name in database.tables())
+
+
+def layout_of(database: Database) -> tuple[str, Layout]:
+    """Revision and layout. Raises SchemaError or UnknownRevision."""
+    place = database.place
+    tables = database.tables()
+    if "alembic_version" not in tables:
+        some = ", ".join(sorted(tables)[:3])
+        raise SchemaError(f"{place} is not an MLflow database: it has tables ({some}) and no alembic_version")
+    revisions = [row[0] for row in database.select("SELECT version_num FROM alembic_version")]
+    if len(revisions) != 1 or not tables >= _OURS:
+        raise SchemaError(f"{place} is not a complete MLflow database (revision {revisions}); run: mlflow db upgrade")
+    revision = revisions[0]
+    if revision in REVISIONS:
+        return revision, REVISIONS[revision][0]
+    if revision in TOO_OLD:
+        raise SchemaError(
+            f"{place} is at schema revision {revision}, older than MLflow 3.10; back it up and run: mlflow db upgrade"
+        )
+    raise UnknownRevision(place, revision)
+
+
+def create(uri: str, artifact_root: str) -> None:
+    """Make MLflow's newest schema and its Default experiment. Raises SchemaError if MLflow says no."""
+    program = [sys.executable, "-m", "spanweir.exporters.mlflow.create_schema"]
+    given = json.dumps({"uri": uri, "artifact_root": artifact_root})
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    try:
+        result = subprocess.run(
+            program, input=given, capture_output=True, text=True, timeout=CREATE_TIMEOUT_S, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SchemaError(f"MLflow did not create its schema within {CREATE_TIMEOUT_S:.0f} s") from error
+    if result.returncode == 0:
+        return
+    if "No module named 'mlflow'" in result.stderr:
+        raise SchemaError(
+            "the database is empty and MLflow, which creates its own schema, is not installed; "
+            "run: pip install 'spanweir[mlflow]', or create it elsewhere with: mlflow db upgrade <uri>"
+        )
+    last = result.stderr.strip().splitlines()[-1:] or ["no message"]
+    raise SchemaError(f"MLflow could not create its schema: {last[0]}")

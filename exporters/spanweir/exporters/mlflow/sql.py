@@ -1,0 +1,342 @@
+"""The exporter for databases: one transaction a batch, a handful of set-based statements, whatever the database.
+
+What a transaction does, in the order in which its locks are taken (MLflow takes the same): rebuild queue of the
+roll-ups, rows of traces that exist, then traces, tags, metadata, spans, assessments and run links, each by key.
+
+Not here: what is written (`rows`), to which tables (`revisions`), and how a database is spoken to (`sqlite`, ...).
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from spanweir.exporters.api import Batch, KnownTrace, Permanent, Retry
+from spanweir.exporters.mlflow import experiments, known, rollups
+from spanweir.exporters.mlflow.database import Database, Trouble, select_in
+from spanweir.exporters.mlflow.revisions import (
+    COST_COLUMNS,
+    LINKS,
+    METADATA,
+    SPAN_METRICS,
+    TAGS,
+    TOKEN_COLUMNS,
+    TRACE_METRICS,
+    Layout,
+)
+from spanweir.exporters.mlflow.rows import FINALIZED, SPANS_LOCATION, TRACKING_STORE, Home, Rows, build, cleaned
+from spanweir.exporters.mlflow.rows import request_id as mlflow_id
+from spanweir.exporters.mlflow.schema import SchemaError, UnknownRevision, is_empty, layout_of
+from spanweir.schemas.trace import TraceRow
+
+RACES: Final = 5
+"""How often a batch is written again at once after another writer got in between."""
+BUSY_RETRY_S: Final = 1.0
+GONE_RETRY_S: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the configuration the SQL store needs."""
+
+    experiment: str
+    create_experiments: bool
+    workspace: str
+    artifact_root: str
+    rollups: bool
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What the database has of a trace, as far as writing it again needs to know."""
+
+    experiment_id: int
+    timestamp_ms: int
+    location: str | None
+    finalized: bool
+    """MLflow's `start_trace` wrote the row: its times and whatever totals it has stay."""
+
+
+class SqlStore:
+    """An `Exporter`, and `Hydrating`."""
+
+    def __init__(
+        self,
+        options: Options,
+        connect: Callable[[], Database],
+        create: Callable[[], None],
+    ) -> None:
+        """`create` makes MLflow's schema in an empty database."""
+        self._options = options
+        self._connect = connect
+        self._create = create
+        self._database: Database | None = None
+        self._revision = ""
+        self._layout: Layout | None = None
+        self._reader = known.Reader(connect)
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except Retry as reason:
+            _log.warning("%s; it is tried again with the first batch", reason)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._reader.close()
+        self._close()
+
+    def known(self, trace_ids: Sequence[str], /) -> dict[str, KnownTrace]:
+        return self._reader.known(trace_ids)
+
+    def export(self, batch: Batch) -> None:
+        if not batch.traces and not batch.spans:
+            return
+        clean = False
+        for races in range(RACES):
+            database = self._open()
+            try:
+                rejected = self._write(database, batch, clean)
+            except (Permanent, Retry):
+                database.rollback()
+                raise
+            except Exception as error:
+                database.rollback()
+                clean = self._recover(database, error, clean, last=races == RACES - 1)
+            else:
+                if rejected:
+                    reasons = "; ".join(sorted(set(rejected.values()))[:3])
+                    raise Permanent(f"{len(rejected)} traces cannot be written: {reasons}", rejected=rejected)
+                return None
+        raise Retry(f"{database.place}: other writers got in between {RACES} times", after_s=BUSY_RETRY_S)
+
+    def _recover(self, database: Database, error: Exception, clean: bool, *, last: bool) -> bool:
+        """Raise what `export` is to raise for a driver's error, or return whether to write cleaned values next."""
+        trouble = database.trouble(error)
+        if trouble is Trouble.RACE and not last:
+            return clean
+        if trouble is Trouble.DATA or trouble is Trouble.RACE:
+            if clean:
+                raise Permanent(f"{database.place} refuses a value: {error}") from error
+            return True
+        if trouble is Trouble.BUSY:
+            raise Retry(f"{database.place}: {error}", after_s=BUSY_RETRY_S) from error
+        self._close()
+        raise Retry(f"{database.place}: {error}", after_s=GONE_RETRY_S) from error
+
+    def _open(self) -> Database:
+        """The open database, its schema known. Raises Retry if it is out of reach, Permanent if it is not MLflow's."""
+        if self._database is not None:
+            return self._database
+        database = self._connect()
+        try:
+            database.open()
+            if is_empty(database):
+                self._create()
+            self._revision, self._layout = layout_of(database)
+        except (SchemaError, UnknownRevision) as error:
+            database.close()
+            raise Permanent(str(error)) from error
+        except Exception as error:
+            database.close()
+            raise Retry(f"{database.place} cannot be opened: {error}", after_s=GONE_RETRY_S) from error
+        self._database = database
+        return database
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _write(self, database: Database, batch: Batch, clean: bool) -> dict[str, str]:
+        """Write what can be written, in one transaction. Returns trace id -> reason for what cannot."""
+        layout = self._layout
+        assert layout is not None, "opened without a layout"
+        database.begin()
+        revision = database.select("SELECT version_num FROM alembic_version")
+        if [row[0] for row in revision] != [self._revision]:
+            self._close()
+            raise Retry(f"{database.place} was migrated; its tables are looked at again")
+        stored = self._stored(database, batch.traces)
+        homes, rejected = self._homes(database, batch, stored)
+        rows = build(layout, batch.traces, batch.spans, homes)
+        if clean:
+            rows = msgspec.structs.replace(rows, **{n: cleaned(getattr(rows, n)) for n in _TABLES})
+        if self._options.rollups and layout.analytics:
+            before = {key: (trace.experiment_id, trace.timestamp_ms) for key, trace in stored.items()}
+            rollups.enqueue(database, rows, before)
+        self._keep_finalized(database, layout, rows, stored)
+        self._put(database, layout, rows, stored, homes)
+        database.commit()
+        return rejected
+
+    def _stored(self, database: Database, traces: Sequence[TraceRow]) -> dict[str, Stored]:
+        """By MLflow trace id, rows locked in the order of their keys."""
+        rows = select_in(
+            database,
+            "SELECT i.request_id, i.experiment_id, i.timestamp_ms,"
+            f" (SELECT t.value FROM trace_tags t WHERE t.request_id = i.request_id AND t.key = '{SPANS_LOCATION}'),"
+            f" (SELECT 1 FROM trace_request_metadata m WHERE m.request_id = i.request_id AND m.key = '{FINALIZED}')"
+            " FROM trace_info i WHERE i.request_id IN",
+            sorted(mlflow_id(trace.trace_id) for trace in traces),
+            f" ORDER BY i.request_id{database.lock}",
+        )
+        return {row[0]: Stored(int(row[1]), int(row[2]), row[3], row[4] is not None) for row in rows}
+
+    def _homes(
+        self, database: Database, batch: Batch, stored: Mapping[str, Stored]
+    ) -> tuple[dict[str, Home], dict[str, str]]:
+        """Trace id -> where it is written, and trace id -> why it is not."""
+        found = self._experiments(database, {trace.experiment or self._options.experiment for trace in batch.traces})
+        homes: dict[str, Home] = {}
+        rejected: dict[str, str] = {}
+        for trace in batch.traces:
+            key = mlflow_id(trace.trace_id)
+            experiment = found[trace.experiment or self._options.experiment]
+            if isinstance(experiment, str):
+                rejected[trace.trace_id] = experiment
+            elif reason := _conflict(stored.get(key), experiment):
+                rejected[trace.trace_id] = reason
+            else:
+                homes[trace.trace_id] = Home(key, experiment.experiment_id, experiment.artifact_location)
+        for span in batch.spans:
+            if span.trace_id not in homes:
+                rejected.setdefault(span.trace_id, "spans came without the row of their trace")
+        return homes, rejected
+
+    def _experiments(self, database: Database, keys: set[str]) -> dict[str, experiments.Experiment | str]:
+        """The experiments asked for, or why there is none."""
+        options = self._options
+        found = experiments.find(database, keys, options.workspace)
+        answer: dict[str, experiments.Experiment | str] = {}
+        for key in sorted(keys):
+            experiment = found.get(key)
+            if experiment is None:
+                answer[key] = self._create_experiment(database, key)
+            elif not experiment.active:
+                answer[key] = f"experiment {experiment.name!r} (id {experiment.experiment_id}) is deleted"
+            else:
+                answer[key] = experiment
+        return answer
+
+    def _create_experiment(self, database: Database, key: str) -> experiments.Experiment | str:
+        options = self._options
+        if reason := experiments.refusal(key):
+            return reason
+        if not options.create_experiments:
+            return f"there is no experiment {key!r}, and create_experiments is off"
+        return experiments.create(
+            database,
+            key,
+            workspace=options.workspace,
+            artifact_root=options.artifact_root,
+            now_ms=time.time_ns() // 1_000_000,
+        )
+
+    def _keep_finalized(self, database: Database, layout: Layout, rows: Rows, stored: Mapping[str, Stored]) -> None:
+        """Where MLflow's client wrote the row itself, its times and totals stand; only gaps are filled."""
+        keys = sorted(key for key, known_trace in stored.items() if known_trace.finalized)
+        if not keys:
+            return
+        columns = [name for name in layout.traces.columns if name != layout.traces.counter]
+        names = ", ".join(f"i.{name}" for name in columns)
+        found = select_in(database, f"SELECT {names} FROM trace_info i WHERE i.request_id IN", keys)
+        theirs = {row[0]: dict(zip(columns, row, strict=True)) for row in found}
+        for index, ours in enumerate(rows.traces):
+            if kept := theirs.get(ours[0]):
+                rows.traces[index] = _merged(layout, ours, kept)
+        if not layout.analytics:
+            self._keep_finalized_metadata(database, rows, keys)
+
+    @staticmethod
+    def _keep_finalized_metadata(database: Database, rows: Rows, keys: Sequence[str]) -> None:
+        names = "m.key IN ('mlflow.trace.tokenUsage', 'mlflow.trace.cost', 'mlflow.trace.session')"
+        statement = f"SELECT m.request_id, m.key FROM trace_request_metadata m WHERE {names} AND m.request_id IN"
+        kept = {(row[0], row[1]) for row in select_in(database, statement, keys)}
+        rows.metadata = [row for row in rows.metadata if row[:2] not in kept]
+        usage = {key for key, name in kept if name == "mlflow.trace.tokenUsage"}
+        rows.trace_metrics = [row for row in rows.trace_metrics if row[0] not in usage]
+
+    def _put(
+        self,
+        database: Database,
+        layout: Layout,
+        rows: Rows,
+        stored: Mapping[str, Stored],
+        homes: Mapping[str, Home],
+    ) -> None:
+        fresh = {home.request_id for home in homes.values() if home.request_id not in stored}
+        database.write(layout.traces, rows.traces, fresh)
+        database.write(TAGS, rows.tags, fresh)
+        database.write(METADATA, rows.metadata, fresh)
+        database.write(layout.spans, rows.spans, fresh)
+        database.write(TRACE_METRICS, rows.trace_metrics, fresh)
+        database.write(SPAN_METRICS, rows.span_metrics, fresh)
+        database.write(layout.assessments, rows.assessments)
+        if layout.analytics:
+            moved = [
+                (row[2], row[0])
+                for row in rows.traces
+                if (before := stored.get(row[0])) is not None and before.timestamp_ms != row[2]
+            ]
+            if moved:
+                database.execute_many("UPDATE assessments SET trace_timestamp_ms = ? WHERE trace_id = ?", moved)
+        if rows.runs:
+            _link(database, rows.runs)
+
+
+_TABLES: Final = ("traces", "tags", "metadata", "spans", "assessments", "trace_metrics", "span_metrics")
+
+
+def _conflict(known_trace: Stored | None, experiment: experiments.Experiment) -> str | None:
+    """Why spans cannot be added to a trace that is stored already."""
+    if known_trace is None:
+        return None
+    if known_trace.location not in (None, TRACKING_STORE):
+        where = "archived" if known_trace.location == "ARCHIVE_REPO" else f"kept in {known_trace.location}"
+        return f"the trace is {where}, MLflow takes no more spans for it"
+    if known_trace.experiment_id != experiment.experiment_id:
+        return f"the trace is in experiment {known_trace.experiment_id}, not in {experiment.experiment_id}"
+    return None
+
+
+def _merged(layout: Layout, ours: tuple[Any, ...], theirs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """MLflow 3.18 `_log_spans_once`: of a finalised trace times stay, and each total that is there at all."""
+    has_tokens = any(theirs.get(name) is not None for name in TOKEN_COLUMNS)
+    has_cost = any(theirs.get(name) is not None for name in COST_COLUMNS)
+    merged = []
+    for name, value in zip(layout.traces.columns, ours, strict=True):
+        if name == layout.traces.counter:
+            keep = False
+        elif name in TOKEN_COLUMNS:
+            keep = has_tokens
+        elif name in COST_COLUMNS:
+            keep = has_cost
+        elif name == "status":
+            keep = theirs[name] not in ("IN_PROGRESS", "STATE_UNSPECIFIED")
+        elif name in ("timestamp_ms", "execution_time_ms"):
+            keep = True
+        else:
+            keep = theirs[name] is not None
+        merged.append(theirs[name] if keep else value)
+    return tuple(merged)
+
+
+def _link(database: Database, runs: Mapping[str, str]) -> None:
+    """Show traces under their runs, as far as the runs exist (MLflow `link_traces_to_run`)."""
+    found = {
+        row[0] for row in select_in(database, "SELECT run_uuid FROM runs WHERE run_uuid IN", sorted(set(runs.values())))
+    }
+    now_ms = time.time_ns() // 1_000_000
+    links = [
+        (hashlib.sha256(f"{trace}/{run}".encode()).hexdigest()[:32], "trace", trace, "run", run, now_ms)
+        for trace, run in sorted(runs.items())
+        if run in found
+    ]
+    database.write(LINKS, links)

@@ -1,0 +1,93 @@
+"""Span attributes whose content becomes text when somebody reads it, not when it is recorded.
+
+The SDK hands the same attribute mapping from the span to every processor and exporter, so the mapping of a span of ours
+is turned into a `LazyAttributes` shortly before the span ends. spanweir's worker takes the frozen content as it is;
+any other exporter that reads the mapping finds the finished text (and pays for it on its own thread).
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import Span
+from opentelemetry.util.types import AttributeValue
+
+from spanweir.instrumentation.freeze import Frozen
+from spanweir.instrumentation.policy import Policy
+
+_lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    """Another thread of the parent may have held the lock at the moment of the fork."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
+class LazyAttributes(BoundedAttributes):
+    """A `BoundedAttributes` (same layout: instances are made by assigning `__class__`)."""
+
+    frozen: dict[str, Frozen] | None
+    policy: Policy
+    size: int
+
+    def _finish(self) -> None:
+        with _lock:
+            frozen, self.frozen = self.frozen, None
+            for key, item in (frozen or {}).items():
+                pieces = self.policy.render(key, item)
+                if pieces:
+                    self._dict[key] = b"".join(pieces).decode()
+
+    def __getitem__(self, key: str) -> AttributeValue:
+        if self.frozen is not None:
+            self._finish()
+        return self._dict[key]
+
+    def __iter__(self) -> Iterator[str]:
+        if self.frozen is not None:
+            self._finish()
+        return iter(tuple(self._dict))
+
+    def __len__(self) -> int:
+        if self.frozen is not None:
+            self._finish()
+        return len(self._dict)
+
+    def copy(self) -> Any:
+        if self.frozen is not None:
+            self._finish()
+        return self._dict.copy()
+
+    def take(self) -> tuple[dict[str, AttributeValue], dict[str, Frozen]]:
+        """Finished attributes and frozen content, without finishing the latter."""
+        with _lock:
+            return self._dict, self.frozen or {}
+
+
+def attach(span: Span, frozen: dict[str, Frozen], policy: Policy) -> None:
+    """Put frozen content on a span that is about to end."""
+    attributes: Any = getattr(span, "_attributes", None)
+    if type(attributes) is BoundedAttributes:
+        turned: Any = attributes
+        turned.__class__ = LazyAttributes
+        turned.frozen = frozen
+        turned.policy = policy
+        turned.size = sum(item.size for item in frozen.values())
+        return
+    for key, item in frozen.items():  # not the SDK's span: write the text now
+        pieces = policy.render(key, item)
+        if pieces:
+            span.set_attribute(key, b"".join(pieces).decode())
+
+
+def content_of(span: ReadableSpan) -> LazyAttributes | None:
+    """The lazy attributes of an ended span, None if it is not one of ours."""
+    attributes = getattr(span, "_attributes", None)
+    return attributes if isinstance(attributes, LazyAttributes) else None

@@ -1,0 +1,292 @@
+"""An operation: what `chat(...)` and the others return. A context manager, a decorator and a factory of explicit spans.
+
+Not here: the operations themselves (`operations`), streams (`streams`).
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
+
+from spanweir.instrumentation import names, responses, state, streams
+from spanweir.instrumentation.span import Span, parent_context
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_QUERY = ("query", "question", "q", "text", "input")
+_MESSAGES = ("messages", "input", "prompt", "contents", "texts")
+_REQUEST = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "seed": "gen_ai.request.seed",
+}
+
+
+class Operation:
+    """One kind of work, described once. Use it in one of three ways:
+
+    - `with chat("gpt-5") as span:` the span is the current one inside the block and ends with it (also `async with`);
+    - `@chat("gpt-5")` on a function, coroutine, generator or async generator: arguments and return value are recorded;
+    - `span = chat("gpt-5").start(parent=...)`: explicit, never touches the current context; `span.end()` ends it.
+    """
+
+    __slots__ = ("_attributes", "_content", "_entered", "_forms", "_kind", "_name", "_op", "_target")
+
+    def __init__(
+        self,
+        op: str,
+        target: str | None,
+        attributes: Mapping[str, AttributeValue | None],
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        forms: tuple[tuple[str, str], tuple[str, str]] = (
+            (names.INPUT_MESSAGES, "input"),
+            (names.OUTPUT_MESSAGES, "output"),
+        ),
+        content: Mapping[str, tuple[str, Any]] | None = None,
+        target_attribute: str = "",
+    ) -> None:
+        self._op = op
+        self._target = target
+        self._name = f"{op} {target}" if target else op
+        self._attributes: dict[str, AttributeValue] = {names.OPERATION: op}
+        self._attributes.update({key: value for key, value in attributes.items() if value is not None})
+        if target and target_attribute:
+            self._attributes[target_attribute] = target
+        self._kind = kind
+        self._forms = forms
+        self._content = {key: item for key, item in (content or {}).items() if item[1] is not None}
+        self._entered: list[Span] = []
+
+    def start(self, parent: Any = None, *, start_time_ns: int | None = None) -> Span:
+        """Start a span under `parent` (a span of this API or of OpenTelemetry, a span context, a context, or headers
+        from `Span.inject`); without one it begins a new trace. The current context is neither read nor changed.
+        """
+        return self._start(parent_context(parent), start_time_ns)[0]
+
+    def __enter__(self) -> Span:
+        span, context = self._start(otel_context.get_current(), None)
+        span._token = otel_context.attach(context)
+        self._entered.append(span)
+        return span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        span = self._entered.pop()
+        if span._token is not None:
+            otel_context.detach(span._token)
+            span._token = None
+        if error is not None and not isinstance(error, GeneratorExit):
+            span.record_exception(error)
+        span.end()
+
+    async def __aenter__(self) -> Span:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, stack)
+
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
+        """Decorate a function. Its name stands for a target that was not given."""
+        operation = self._named(getattr(function, "__name__", "function"))
+        call = Call(operation, function)
+        wrapper: Any
+        if inspect.isasyncgenfunction(function):
+            wrapper = streams.async_generator(call, function)
+        elif inspect.isgeneratorfunction(function):
+            wrapper = streams.generator(call, function)
+        elif inspect.iscoroutinefunction(function):
+            wrapper = _coroutine(call, function)
+        else:
+            wrapper = _function(call, function)
+        return functools.wraps(function)(wrapper)
+
+    def _named(self, name: str) -> "Operation":
+        if self._target or self._op in ("chat", "embeddings", "rerank"):
+            return self
+        attribute = TARGETS.get(self._op, "")
+        return Operation(
+            self._op,
+            name,
+            self._attributes,
+            kind=self._kind,
+            forms=self._forms,
+            content=self._content,
+            target_attribute=attribute,
+        )
+
+    def _start(self, context: otel_context.Context, start_time_ns: int | None) -> tuple[Span, otel_context.Context]:
+        shared = context.get(state.TRACE_KEY)
+        attributes = self._attributes
+        if isinstance(shared, state.Trace) and shared.inherited:
+            attributes = {**attributes, **shared.inherited}
+        otel = state.tracer().start_span(
+            self._name, context, self._kind, attributes, start_time=start_time_ns, record_exception=False
+        )
+        span = Span(otel, *self._forms)
+        context = trace.set_span_in_context(otel, context)
+        if not isinstance(shared, state.Trace):
+            shared = state.Trace(otel)
+            context = otel_context.set_value(state.TRACE_KEY, shared, context)
+        span._active = shared
+        for key, (form, value) in self._content.items():
+            span._content(key, form, value)
+        return span, context
+
+
+TARGETS = {
+    "invoke_workflow": names.WORKFLOW_NAME,
+    "invoke_agent": names.AGENT_NAME,
+    "execute_tool": names.TOOL_NAME,
+    "retrieval": names.DATA_SOURCE_ID,
+    "evaluate": names.EVALUATION_NAME,
+}
+
+
+class Call:
+    """A decorated function's calls: which argument goes where, and what is made of the result."""
+
+    __slots__ = ("_bound", "_names", "_op", "operation")
+
+    def __init__(self, operation: Operation, function: Callable[..., Any]) -> None:
+        self.operation = operation
+        self._op = operation._op
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+        except (TypeError, ValueError):
+            parameters = []
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self._names = [p.name for p in parameters if p.kind in positional]
+        self._bound = bool(self._names) and self._names[0] in ("self", "cls")
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Span, otel_context.Context]:
+        span, context = self.operation._start(otel_context.get_current(), None)
+        if span._captures:
+            try:
+                self._record(span, args, kwargs)
+            except Exception as error:  # an argument that misbehaves must not reach the application
+                span.set_attribute("spanweir.capture_error", type(error).__name__)
+        return span, context
+
+    def _record(self, span: Span, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = dict(zip(self._names, args, strict=False))
+        if self._bound and self._names:
+            given.pop(self._names[0], None)
+        if len(args) > len(self._names):
+            given["args"] = args[len(self._names) :]
+        given.update(kwargs)
+        if self._op == "execute_tool":
+            span.set_input(given)
+        elif self._op in ("retrieval", "rerank"):
+            span.set_input(_first(given, _QUERY))
+            top_k = given.get("top_k", given.get("k"))
+            if isinstance(top_k, int):
+                span.set_attribute(names.TOP_K, top_k)
+        elif self._op in ("chat", "embeddings"):
+            _record_request(span, self._op, given)
+        elif given:
+            span.set_input(next(iter(given.values())) if len(given) == 1 else given)
+
+    def finish(self, span: Span, result: Any) -> None:
+        if result is not None:
+            if self._op in ("chat", "embeddings", "invoke_agent"):
+                span._set(responses.attributes_of(result))
+            if self._op == "evaluate" or self._op == "apply_guardrail":
+                _record_verdict(span, result)
+            if self._op != "embeddings":
+                span.set_output(result)
+        span.end()
+
+
+def _first(given: dict[str, Any], wanted: tuple[str, ...]) -> Any:
+    for name in wanted:
+        if name in given:
+            return given[name]
+    return next(iter(given.values()), None)
+
+
+def _record_request(span: Span, op: str, given: dict[str, Any]) -> None:
+    model = given.get("model")
+    if isinstance(model, str):
+        span.set_attribute(names.REQUEST_MODEL, model)
+        span._otel.update_name(f"{op} {model}")
+    for name, attribute in _REQUEST.items():
+        if isinstance(given.get(name), (int, float)):
+            span.set_attribute(attribute, given[name])
+    for name in ("system", "instructions"):
+        if given.get(name) is not None:
+            span.set_system(given[name])
+    if given.get("tools") is not None:
+        span.set_tools(given["tools"])
+    rest = {key: value for key, value in given.items() if key != "model"}
+    span.set_input(_first(rest, _MESSAGES) if rest else None)
+
+
+def _record_verdict(span: Span, result: Any) -> None:
+    score = responses.get(result, "score")
+    label = responses.get(result, "label")
+    if isinstance(result, bool):
+        label = "pass" if result else "fail"
+    elif isinstance(result, (int, float)):
+        score = result
+    elif isinstance(result, str):
+        label = result
+    explanation = responses.get(result, "explanation") or responses.get(result, "rationale")
+    span.set_score(
+        float(score) if isinstance(score, (int, float)) else None,
+        label=label if isinstance(label, str) else None,
+        explanation=explanation if isinstance(explanation, str) else None,
+    )
+
+
+def _function(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        span, context = call.begin(args, kwargs)
+        token = otel_context.attach(context)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            span.record_exception(error)
+            span.end()
+            raise
+        finally:
+            otel_context.detach(token)
+        stream = streams.wrap(call, span, context, result)
+        if stream is not None:
+            return stream
+        call.finish(span, result)
+        return result
+
+    return wrapper
+
+
+def _coroutine(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        span, context = call.begin(args, kwargs)
+        token = otel_context.attach(context)
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            span.record_exception(error)
+            span.end()
+            raise
+        finally:
+            otel_context.detach(token)
+        stream = streams.wrap(call, span, context, result)
+        if stream is not None:
+            return stream
+        call.finish(span, result)
+        return result
+
+    return wrapper

@@ -1,0 +1,143 @@
+"""`init`: the OpenTelemetry SDK set up against a collector, once per process."""
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.util.types import AttributeValue
+
+from spanweir.instrumentation import policy, state, transport
+from spanweir.instrumentation.worker import Limits, Worker
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+
+_log = logging.getLogger(__name__)
+_lock = threading.Lock()
+_worker: Worker | None = None
+
+
+def init(
+    *,
+    endpoint: str | None = None,
+    protocol: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    service_name: str | None = None,
+    resource: Mapping[str, AttributeValue] | None = None,
+    capture_content: bool | str | None = None,
+    redact: policy.Redact | None = None,
+    max_content_bytes: int = 16 << 20,
+    limits: Limits | None = None,
+    tracer_provider: TracerProvider | None = None,
+) -> None:
+    """Send this process's spans to a collector: gRPC to localhost:4317 unless told otherwise.
+
+    A second call does nothing. If the application has set up OpenTelemetry already, its tracer provider (or
+    `tracer_provider`) gets one more span processor and keeps everything else. Forked children send for themselves.
+
+    Args:
+        endpoint: `http(s)://host:port`. Default: `OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT`, else `http://localhost:4317`.
+        protocol: `grpc` or `http/protobuf`. Default: `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL`, else by the port.
+        headers: Added to `OTEL_EXPORTER_OTLP_[TRACES_]HEADERS`.
+        service_name: `service.name`. Default: `OTEL_SERVICE_NAME`.
+        resource: More resource attributes.
+        capture_content: True, False, or a mode of `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` (`NO_CONTENT`,
+            `SPAN_ONLY`, `EVENT_ONLY`, `SPAN_AND_EVENT`). Default: that variable; where it is unset too, content is
+            recorded on spans, because whoever decorates a function with this API wants to see what it did.
+        redact: `redact(attribute_name, value)` gives what to record instead, None for nothing. It runs off the calling
+            thread, also on content that other instrumentations wrote; if it raises, the content is left out.
+        max_content_bytes: Of one attribute; what is longer is cut inside its longest strings.
+        limits: Bounds of the export worker.
+        tracer_provider: Use this one instead of the global one.
+
+    Raises:
+        ValueError: an unknown protocol or capture mode.
+    """
+    global _worker
+    with _lock:
+        if _worker is not None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+            return
+        content = policy.from_environment(capture=capture_content, redact=redact, max_content_bytes=max_content_bytes)
+        settings = transport.settings(endpoint, protocol, headers)
+        state.set_policy(content)
+        state.set_provider(tracer_provider)
+        provider = tracer_provider or _provider(service_name, resource)
+        if os.environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() == "none":
+            return
+        _worker = Worker(settings, content, limits)
+        provider.add_span_processor(_worker)
+        if content.on_events:
+            _send_events(provider.resource)
+        atexit.register(_worker.shutdown)
+        if settings.protocol == "grpc":
+            import grpc  # noqa: F401 - now, not in the worker, where 0.1 s of importing would stall the application
+
+
+def flush(timeout_s: float = 30.0) -> bool:
+    """Wait until everything that has ended is sent. False: the time was up, or spans had to be dropped."""
+    worker = _worker
+    if worker is None:
+        return True
+    before = worker.counters.dropped_failed
+    return worker.force_flush(int(timeout_s * 1000)) and worker.counters.dropped_failed == before
+
+
+def worker() -> Worker | None:
+    """The export worker, for `doctor` and tests."""
+    return _worker
+
+
+def reset() -> None:
+    """Undo `init` so that it can be called again (tests, notebooks). Spans that wait are sent first."""
+    global _worker
+    with _lock:
+        if _worker is not None:
+            _worker.shutdown()
+            atexit.unregister(_worker.shutdown)
+        _worker = None
+        state.set_policy(None)
+        state.set_provider(None)
+
+
+def _provider(service_name: str | None, extra: Mapping[str, AttributeValue] | None) -> TracerProvider:
+    current = trace.get_tracer_provider()
+    if isinstance(current, TracerProvider):
+        return current
+    attributes = dict(extra or {})
+    if service_name:
+        attributes["service.name"] = service_name
+    # The worker has an exit handler with a deadline of its own.
+    provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def _send_events(resource: Resource) -> None:
+    """Modes with EVENT: log records go to the same collector through the SDK's own batch processor."""
+    from opentelemetry._logs import get_logger_provider, set_logger_provider
+    from opentelemetry.sdk._logs import LoggerProvider
+
+    if isinstance(get_logger_provider(), LoggerProvider):
+        return
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    logs = LoggerProvider(resource=resource)
+    logs.add_log_record_processor(BatchLogRecordProcessor(_log_exporter()))
+    set_logger_provider(logs)
+
+
+def _log_exporter() -> "LogRecordExporter":
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    if protocol == "http/protobuf":
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as HttpExporter
+
+        return HttpExporter()
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcExporter
+
+    return GrpcExporter()

@@ -1,0 +1,222 @@
+"""The span handle that applications hold: `workflow(...)`, `chat(...)` and the others give one.
+
+Not here: which attributes an operation starts with (`operations`), what becomes of content (`policy`, `worker`).
+"""
+
+import contextvars
+import time
+import traceback
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
+
+from spanweir.instrumentation import lazy, names, state
+from spanweir.instrumentation.freeze import Frozen
+
+Parent = "Span | SpanContext | otel_context.Context | Mapping[str, str] | None"
+"""A handle, a span context, an OpenTelemetry context, or carrier headers that `Span.inject` has filled elsewhere."""
+
+
+_VERDICT = {names.EVALUATION_SCORE, names.EVALUATION_LABEL, names.EVALUATION_EXPLANATION}
+
+
+class Span:
+    """One span that has started. Every method may be called from any thread until `end`, and none of them raises."""
+
+    __slots__ = ("_active", "_attributes", "_frozen", "_input", "_otel", "_output", "_policy", "_started", "_token")
+
+    def __init__(self, otel: trace.Span, input_form: tuple[str, str], output_form: tuple[str, str]) -> None:
+        self._otel = otel
+        self._input = input_form
+        self._output = output_form
+        self._policy = state.policy() if otel.is_recording() else None
+        self._attributes: dict[str, AttributeValue] = {}
+        self._frozen: dict[str, Frozen] = {}
+        self._started = time.perf_counter_ns()
+        self._active: state.Trace | None = None
+        self._token: contextvars.Token[otel_context.Context] | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits."""
+        return format(self._otel.get_span_context().trace_id, "032x")
+
+    @property
+    def span_id(self) -> str:
+        """16 hex digits."""
+        return format(self._otel.get_span_context().span_id, "016x")
+
+    @property
+    def context(self) -> SpanContext:
+        return self._otel.get_span_context()
+
+    def inject(self, carrier: MutableMapping[str, str] | None = None) -> MutableMapping[str, str]:
+        """Headers (W3C by default) that name this span as parent in another process; also usable as `parent=`."""
+        carrier = {} if carrier is None else carrier
+        propagate.inject(carrier, context=trace.set_span_in_context(self._otel, otel_context.Context()))
+        return carrier
+
+    def set_input(self, value: Any) -> None:
+        """Record what went in.
+
+        Emits `gen_ai.input.messages` (workflow, agent, chat, embeddings, guardrail, evaluation: a string or messages in
+        the OpenAI, Anthropic or OpenTelemetry form), `gen_ai.tool.call.arguments` (tool) or
+        `gen_ai.retrieval.query.text` (retrieval, rerank).
+        """
+        self._content(*self._input, value)
+
+    def set_output(self, value: Any) -> None:
+        """Record what came out.
+
+        Emits `gen_ai.output.messages`, `gen_ai.tool.call.result` (tool) or `gen_ai.retrieval.documents` (retrieval,
+        rerank: strings, dicts, LangChain or LlamaIndex documents, or pairs of a document and its score).
+        A model response of OpenAI or Anthropic also gives id, model, finish reasons and token usage.
+        """
+        self._content(*self._output, value)
+
+    def set_system(self, value: Any) -> None:
+        """Emits `gen_ai.system_instructions`."""
+        self._content(names.SYSTEM_INSTRUCTIONS, "system", value)
+
+    def set_tools(self, value: Any) -> None:
+        """Emits `gen_ai.tool.definitions` (OpenAI, Anthropic or OpenTelemetry form)."""
+        self._content(names.TOOL_DEFINITIONS, "tools", value)
+
+    def set_usage(
+        self,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        *,
+        cache_read: int | None = None,
+        cache_write: int | None = None,
+        reasoning: int | None = None,
+    ) -> None:
+        """Emits `gen_ai.usage.*`.
+
+        `input_tokens` includes tokens read from and written to a cache, `output_tokens` includes reasoning.
+        """
+        self._set(
+            {
+                names.INPUT_TOKENS: input_tokens,
+                names.OUTPUT_TOKENS: output_tokens,
+                names.CACHE_READ_TOKENS: cache_read,
+                names.CACHE_WRITE_TOKENS: cache_write,
+                names.REASONING_TOKENS: reasoning,
+            }
+        )
+
+    def set_response(
+        self, *, id: str | None = None, model: str | None = None, finish_reasons: Sequence[str] | None = None
+    ) -> None:
+        """Emits `gen_ai.response.id`, `.model` and `.finish_reasons`."""
+        reasons = None if finish_reasons is None else list(finish_reasons)
+        self._set({names.RESPONSE_ID: id, names.RESPONSE_MODEL: model, names.FINISH_REASONS: reasons})
+
+    def set_score(
+        self, value: float | None = None, *, label: str | None = None, explanation: str | None = None
+    ) -> None:
+        """The verdict of an evaluation or guardrail: emits `gen_ai.evaluation.score.*` and `.explanation`."""
+        self._set(
+            {
+                names.EVALUATION_SCORE: None if value is None else float(value),
+                names.EVALUATION_LABEL: label,
+                names.EVALUATION_EXPLANATION: explanation if self._captures else None,
+            }
+        )
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Any other attribute, as it stands."""
+        self._set({key: value})
+
+    def first_chunk(self) -> None:
+        """The first chunk of a stream has come: emits `gen_ai.request.stream` and `.response.time_to_first_chunk`.
+
+        Streams that a decorated function returns or yields are timed without this.
+        """
+        if self._policy is not None and names.TIME_TO_FIRST_CHUNK not in self._attributes:
+            self._attributes[names.REQUEST_STREAM] = True
+            self._attributes[names.TIME_TO_FIRST_CHUNK] = (time.perf_counter_ns() - self._started) / 1e9
+
+    def record_exception(self, error: BaseException) -> None:
+        """Emits an `exception` event, `error.type` and the error status. The span stays open."""
+        if self._policy is None:
+            return
+        try:
+            self._exception(error)
+        except Exception:  # a __str__ of the application's that raises
+            self._otel.set_status(Status(StatusCode.ERROR, type(error).__qualname__))
+
+    def end(self, end_time_ns: int | None = None) -> None:
+        """End the span. A second call does nothing."""
+        if self._policy is None or not self._otel.is_recording():
+            return
+        if self._attributes:
+            self._otel.set_attributes(self._attributes)
+        if self._attributes.keys() & _VERDICT:
+            self._verdict()
+        if self._frozen and self._policy.on_spans:
+            lazy.attach(self._otel, self._frozen, self._policy)
+        if self._frozen and self._policy.on_events:
+            state.emit_details(self._otel, self._attributes, self._frozen, self._policy)
+        self._otel.end(end_time_ns)
+
+    # used by the operations
+
+    @property
+    def _captures(self) -> bool:
+        return self._policy is not None and self._policy.captures
+
+    def _content(self, key: str, form: str, value: Any) -> None:
+        if self._policy is not None and self._policy.captures and value is not None:
+            self._frozen[key] = Frozen(value, form)
+
+    def _set(self, attributes: Mapping[str, AttributeValue | None]) -> None:
+        if self._policy is not None:
+            for key, value in attributes.items():
+                if value is not None:
+                    self._attributes[key] = value
+
+    def _verdict(self) -> None:
+        """An evaluation is an event in the conventions; the span carries the same attributes."""
+        attributes = getattr(self._otel, "attributes", None) or {}
+        name = attributes.get(names.EVALUATION_NAME)
+        if name is not None:
+            result = {key: value for key, value in self._attributes.items() if key in _VERDICT}
+            self._otel.add_event(names.EVALUATION_EVENT, {names.EVALUATION_NAME: name, **result})
+
+    def _exception(self, error: BaseException) -> None:
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        message = str(error)
+        self._attributes[names.ERROR_TYPE] = name
+        stack = "".join(traceback.format_exception(error, limit=64))
+        self._otel.add_event(
+            "exception",
+            {"exception.type": name, "exception.message": message, "exception.stacktrace": stack},
+        )
+        self._otel.set_status(Status(StatusCode.ERROR, f"{kind.__qualname__}: {message}"[:1024]))
+
+
+def parent_context(parent: Any) -> otel_context.Context:
+    """The OpenTelemetry context that a `parent=` argument stands for; None is a new trace, not the current span."""
+    empty = otel_context.Context()
+    if parent is None:
+        return empty
+    if isinstance(parent, Span):
+        context = trace.set_span_in_context(parent._otel, empty)
+        return context if parent._active is None else otel_context.set_value(state.TRACE_KEY, parent._active, context)
+    if isinstance(parent, SpanContext):
+        return trace.set_span_in_context(trace.NonRecordingSpan(parent), empty)
+    if isinstance(parent, trace.Span):
+        return trace.set_span_in_context(parent, empty)
+    if isinstance(parent, otel_context.Context):
+        return parent
+    return propagate.extract(parent, context=empty)
+
+
+CLIENT = SpanKind.CLIENT
+INTERNAL = SpanKind.INTERNAL

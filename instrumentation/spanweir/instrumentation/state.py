@@ -1,0 +1,134 @@
+"""What the process has set up (policy, tracer) and what the spans of one trace share (session, user, metadata)."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.util.types import AttributeValue
+
+from spanweir.instrumentation import names
+from spanweir.instrumentation.encode import dumps
+from spanweir.instrumentation.freeze import Frozen
+from spanweir.instrumentation.policy import Policy, from_environment
+
+SCOPE = "spanweir.instrumentation"
+SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
+TRACE_KEY = otel_context.create_key("spanweir-trace")
+
+_policy: Policy | None = None
+_provider: trace.TracerProvider | None = None
+_loggers: Any = None
+_tracers: dict[int, tuple[trace.TracerProvider, trace.Tracer]] = {}
+
+
+def policy() -> Policy:
+    """The policy of this process: what `init` was told, or what the environment says."""
+    global _policy
+    if _policy is None:
+        _policy = from_environment()
+    return _policy
+
+
+def set_policy(new: Policy | None) -> None:
+    """None: read the environment again when it is next needed."""
+    global _policy
+    _policy = new
+
+
+def set_logger_provider(new: Any) -> None:
+    """Where details records go; None: to the global logger provider."""
+    global _loggers
+    _loggers = new
+
+
+def set_provider(new: trace.TracerProvider | None) -> None:
+    """None: the global one."""
+    global _provider
+    _provider = new
+
+
+def tracer() -> trace.Tracer:
+    """The tracer of the provider that `init` was given, else of the global one, which may be set late or replaced."""
+    provider = _provider or trace.get_tracer_provider()
+    known = _tracers.get(id(provider))
+    if known is None or known[0] is not provider:
+        known = (provider, provider.get_tracer(SCOPE, schema_url=SCHEMA_URL))
+        _tracers.clear()
+        _tracers[id(provider)] = known
+    return known[1]
+
+
+class Trace:
+    """What the spans of one trace in this process share. Lives in the OpenTelemetry context, so it crosses tasks."""
+
+    __slots__ = ("inherited", "metadata", "root", "tags")
+
+    def __init__(self, root: trace.Span) -> None:
+        self.root = root
+        self.inherited: dict[str, AttributeValue] = {}
+        self.metadata: dict[str, Any] = {}
+        self.tags: list[str] = []
+
+
+def update_current_trace(
+    *,
+    session: str | None = None,
+    user: str | None = None,
+    tags: Mapping[str, str] | Iterable[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Say something about the trace that the calling code runs in. Outside a trace it does nothing.
+
+    Emits, on the trace's root in this process and on the current span, and for session and user on every later span:
+    `gen_ai.conversation.id` and `session.id` (session), `user.id` (user), `tag.tags` or `mlflow.traceTag.<key>` (tags,
+    a list or a mapping), `metadata` (a JSON object; repeated calls add to it).
+    """
+    shared = otel_context.get_value(TRACE_KEY)
+    current = trace.get_current_span()
+    known = shared if isinstance(shared, Trace) else None
+    if not current.is_recording() and known is None:
+        return
+    attributes: dict[str, AttributeValue] = {}
+    if session is not None:
+        attributes[names.CONVERSATION_ID] = attributes[names.SESSION_ID] = str(session)
+    if user is not None:
+        attributes[names.USER_ID] = str(user)
+    if known is not None:
+        known.inherited.update(attributes)
+    if isinstance(tags, Mapping):
+        attributes.update({names.TRACE_TAG + str(key): str(value) for key, value in tags.items()})
+    elif tags is not None:
+        listed = known.tags if known is not None else []
+        listed.extend(str(tag) for tag in ([tags] if isinstance(tags, str) else tags) if str(tag) not in listed)
+        attributes[names.TAGS] = list(listed)
+    if metadata is not None:
+        merged = known.metadata if known is not None else {}
+        merged.update(metadata)
+        attributes[names.METADATA] = dumps(Frozen(merged).value).decode()
+    for span in {id(s): s for s in (current, known.root if known is not None else current)}.values():
+        if span.is_recording():
+            span.set_attributes(attributes)
+
+
+def emit_details(
+    span: trace.Span, attributes: Mapping[str, AttributeValue], frozen: Mapping[str, Frozen], policy: Policy
+) -> None:
+    """The content as a `gen_ai.client.inference.operation.details` log record of the span (modes with EVENT)."""
+    from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
+
+    content: dict[str, Any] = {}
+    for key, item in frozen.items():
+        text = b"".join(policy.render(key, item)).decode()
+        if text:
+            content[key] = json.loads(text) if item.form != "text" else text
+    context = trace.set_span_in_context(span, otel_context.Context())
+    get_logger(SCOPE, schema_url=SCHEMA_URL, logger_provider=_loggers).emit(
+        LogRecord(
+            context=context,
+            event_name=names.CLIENT_DETAILS_EVENT,
+            severity_number=SeverityNumber.INFO,
+            attributes={**(getattr(span, "attributes", None) or {}), **attributes, **content},
+        )
+    )

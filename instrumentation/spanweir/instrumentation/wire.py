@@ -1,0 +1,112 @@
+"""Ended spans to OTLP requests of bounded size, off the calling thread.
+
+The SDK's own encoder writes the spans; frozen content is written here, in pieces, and joined to the encoded span. That
+is legal protobuf (fields may come in any order, repeated fields may be apart) and spares three copies of every string.
+Only four nested messages are framed by hand: request, ResourceSpans, ScopeSpans, Span.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan
+
+from spanweir.instrumentation import lazy, names
+from spanweir.instrumentation.policy import Policy, redact_text
+
+Pieces = list[bytes]
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def field(number: int, pieces: Pieces) -> Pieces:
+    """A length-delimited field."""
+    return [varint(number << 3 | 2) + varint(sum(map(len, pieces))), *pieces]
+
+
+def attribute(key: str, value: Pieces) -> Pieces:
+    """`Span.attributes` (9): a KeyValue whose AnyValue is a string."""
+    name = key.encode()
+    return field(9, field(1, [name]) + field(2, field(1, value)))
+
+
+def requests(spans: Sequence[ReadableSpan], limit_bytes: int) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Serialized ExportTraceServiceRequests and the ids of the spans in each.
+
+    None is larger than `limit_bytes` unless a single span is.
+    """
+    content: dict[bytes, Pieces] = {}
+    message: Any = encode_spans([_split(span, content) for span in spans])
+    held: Pieces = []
+    held_bytes = 0
+    ids: list[bytes] = []
+    for resource_spans in message.resource_spans:
+        resource = field(1, [resource_spans.resource.SerializeToString()])
+        for scope_spans in resource_spans.scope_spans:
+            scope = field(1, [scope_spans.scope.SerializeToString()]) + field(3, [scope_spans.schema_url.encode()])
+            overhead = sum(map(len, resource)) + sum(map(len, scope)) + 64
+            group: Pieces = []
+            group_bytes = 0
+            for span in scope_spans.spans:
+                body = field(2, [span.SerializeToString(), *content.get(span.span_id, ())])
+                size = sum(map(len, body))
+                if ids and held_bytes + group_bytes + size + overhead > limit_bytes:
+                    yield b"".join(held + (_resource_spans(resource, scope, group) if group else [])), ids
+                    held, held_bytes, group, group_bytes, ids = [], 0, [], 0, []
+                group += body
+                group_bytes += size
+                ids.append(span.span_id)
+            if group:
+                held += _resource_spans(resource, scope, group)
+                held_bytes += group_bytes + overhead
+    if ids:
+        yield b"".join(held), ids
+
+
+def _resource_spans(resource: Pieces, scope: Pieces, spans: Pieces) -> Pieces:
+    return field(1, resource + field(2, scope + spans))
+
+
+def _split(span: ReadableSpan, content: dict[bytes, Pieces]) -> ReadableSpan:
+    """The span without its frozen content, which is rendered into `content` under the span's id."""
+    attributes = lazy.content_of(span)
+    if attributes is None:
+        return span
+    finished, frozen = attributes.take()
+    pieces: Pieces = []
+    for key, item in frozen.items():
+        text = attributes.policy.render(key, item)
+        if text:
+            pieces += attribute(key, text)
+    context = span.get_span_context()
+    if pieces and context is not None:
+        content[context.span_id.to_bytes(8, "big")] = pieces
+    bare = copy.copy(span)
+    bare._attributes = finished
+    return bare
+
+
+def redacted(span: ReadableSpan, policy: Policy) -> ReadableSpan:
+    """A third-party instrumentation's span with the policy applied to the content that it wrote itself."""
+    attributes = span.attributes or {}
+    if policy.redact is None or lazy.content_of(span) is not None or not names.CONTENT & attributes.keys():
+        return span
+    changed = dict(attributes)
+    for key in names.CONTENT & attributes.keys():
+        value = attributes[key]
+        text = redact_text(policy.redact, key, value) if isinstance(value, str) else None
+        if text is None:
+            del changed[key]
+        else:
+            changed[key] = text
+    bare = copy.copy(span)
+    bare._attributes = changed
+    return bare

@@ -1,0 +1,291 @@
+"""The span processor: takes ended spans from application threads, sends them from a thread of its own.
+
+An application thread does one append and returns; it never waits, whatever becomes of the collector. The thread turns
+spans into requests bounded in bytes, sends them, and retries with backoff. What waits is bounded in bytes; beyond that
+spans are dropped and counted. Not here: protobuf (`wire`), sockets (`transport`).
+"""
+
+import dataclasses
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from spanweir.instrumentation import lazy, wire
+from spanweir.instrumentation.policy import Policy
+from spanweir.instrumentation.transport import Answer, Settings, Transport
+
+_log = logging.getLogger(__name__)
+_SPAN_BYTES = 1500
+"""What a span without large content is taken to weigh."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds of the worker."""
+
+    interval_s: float = 0.5
+    """How long a span may wait before it is sent."""
+    max_request_bytes: int = 16 << 20
+    """Requests are split to stay below this; only a single larger span exceeds it. Keep it below the collector's limit
+    (64 MiB for spanweir; set 4 MiB for an OpenTelemetry Collector with its default)."""
+    max_queued_bytes: int = 128 << 20
+    """What may wait in memory; beyond it spans are dropped and counted."""
+    retry_for_s: float = 300.0
+    """A request that was refused for so long is dropped and counted."""
+    shutdown_s: float = 5.0
+    """How long the end of the program may be held up by spans that still wait."""
+
+
+@dataclasses.dataclass
+class Counters:
+    """Spans, since the start of this process."""
+
+    ended: int = 0
+    sent: int = 0
+    dropped_full: int = 0
+    dropped_failed: int = 0
+    requests: int = 0
+    last_error: str = ""
+
+    @property
+    def waiting(self) -> int:
+        return self.ended - self.sent - self.dropped_full - self.dropped_failed
+
+
+class Worker(SpanProcessor):
+    """See the module. `counters` may be read at any time."""
+
+    def __init__(self, settings: Settings, policy: Policy, limits: Limits | None = None) -> None:
+        self.settings = settings
+        self.limits = limits or Limits()
+        self._policy = policy
+        self._open: Callable[[], Transport] = settings.open
+        self._reset()
+        reference = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _after_fork(reference))
+
+    def _reset(self) -> None:
+        """A new process: what the parent has queued is the parent's to send."""
+        self.counters = Counters()
+        self._queue: deque[ReadableSpan] = deque()
+        self._sizes: deque[int] = deque()
+        self._queued_bytes = 0
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._flushes = 0
+        self._idle = threading.Condition(self._lock)
+        self._stopping = False
+        self._deadline = float("inf")
+        self._thread: threading.Thread | None = None
+        self._warned = 0.0
+        self._transport: Transport | None = None
+        self._request_bytes = self.limits.max_request_bytes
+
+    # application threads
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        pass
+
+    def on_end(self, span: ReadableSpan) -> None:
+        context = span.context
+        if context is None or not context.trace_flags.sampled or self._stopping:
+            return
+        content = lazy.content_of(span)
+        size = _SPAN_BYTES + (content.size if content is not None else _text_bytes(span))
+        with self._lock:
+            self.counters.ended += 1
+            if self._queued_bytes + size > self.limits.max_queued_bytes:
+                self.counters.dropped_full += 1
+                return
+            self._queued_bytes += size
+            self._queue.append(span)
+            self._sizes.append(size)
+            if self._thread is None:
+                self._start()
+        if self._queued_bytes > self.limits.max_request_bytes:
+            self._wake.set()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until every span that has ended is sent or dropped. False: the time was up first."""
+        until = time.monotonic() + timeout_millis / 1000
+        with self._idle:
+            if self._thread is None:
+                return True
+            self._flushes += 1
+            self._wake.set()
+            try:
+                while self.counters.waiting > 0 and self._thread.is_alive():
+                    if not self._idle.wait(min(until - time.monotonic(), 0.2)) and time.monotonic() >= until:
+                        return False
+                return self.counters.waiting == 0
+            finally:
+                self._flushes -= 1
+
+    def shutdown(self) -> None:
+        """Send what waits, for at most `Limits.shutdown_s`; a collector that refuses connections is tried once."""
+        if self._stopping:
+            return
+        self._deadline = time.monotonic() + self.limits.shutdown_s
+        self._stopping = True
+        self._wake.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(self.limits.shutdown_s + 0.5)
+        if self.counters.waiting > 0:
+            _log.warning("%d spans were not sent before the program ended", self.counters.waiting)
+
+    # the worker's thread
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="spanweir-export", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is shutting down
+            return
+        self._thread = thread
+        # A child of multiprocessing leaves without the handlers of atexit.
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None and sys.modules["multiprocessing.process"].parent_process() is not None:
+            util.Finalize(None, self.shutdown, exitpriority=100)
+
+    def _run(self) -> None:
+        token = otel_context.attach(otel_context.set_value("suppress_instrumentation", True))
+        try:
+            while not self._stopping:
+                self._wake.wait(self.limits.interval_s)
+                self._wake.clear()
+                self._drain()
+            self._drain()
+        finally:
+            otel_context.detach(token)
+            if self._transport is not None:
+                self._transport.close()
+
+    def _drain(self) -> None:
+        while True:
+            spans, size = self._take()
+            if not spans:
+                return
+            try:
+                self._send_spans(spans)
+            except Exception as error:  # a span that cannot be encoded must not end the thread
+                self._dropped(len(spans), f"{type(error).__name__}: {error}")
+            with self._idle:
+                self._queued_bytes -= size
+                self._idle.notify_all()
+
+    def _take(self) -> tuple[list[ReadableSpan], int]:
+        """Some spans that make about one request."""
+        spans: list[ReadableSpan] = []
+        total = 0
+        with self._lock:
+            while self._queue and len(spans) < 512:
+                if spans and total + self._sizes[0] > self.limits.max_request_bytes:
+                    break
+                spans.append(self._queue.popleft())
+                total += self._sizes.popleft()
+        return spans, total
+
+    def _send_spans(self, spans: list[ReadableSpan]) -> None:
+        if self._policy.redact is not None:
+            spans = [wire.redacted(span, self._policy) for span in spans]
+        waiting = [(spans, self._request_bytes)]
+        while waiting:
+            batch, limit = waiting.pop()
+            left = len(batch)
+            try:
+                for body, ids in wire.requests(batch, limit):
+                    left -= len(ids)
+                    if self._send(body, len(ids)):
+                        continue
+                    # Larger than the receiver accepts: in halves, and never again so large.
+                    self._request_bytes = limit = max(len(body) // 2, 1 << 16)
+                    known = {span.context.span_id.to_bytes(8, "big"): span for span in batch if span.context}
+                    waiting.append(([known[i] for i in ids], limit))
+            except Exception as error:
+                if left == len(batch) > 1:  # one of them cannot be encoded: find it
+                    middle = left // 2
+                    waiting += [(batch[:middle], limit), (batch[middle:], limit)]
+                else:
+                    self._dropped(left, f"{type(error).__name__}: {error}")
+
+    def _send(self, body: bytes, count: int) -> bool:
+        """Send, again and again if need be, until it is accepted or given up. False: it should be split."""
+        started, attempt = time.monotonic(), 0
+        while True:
+            if self._transport is None:
+                self._transport = self._open()
+            timeout_s = min(self.settings.timeout_s, max(self._deadline - time.monotonic(), 0.2))
+            answer = self._transport.send(body, timeout_s)
+            self.counters.requests += 1
+            if answer.accepted:
+                self.counters.sent += count
+                if answer.reason:
+                    self._warn(answer.reason)
+                return True
+            self.counters.last_error = answer.reason
+            delay = self._delay(answer, attempt, started)
+            if delay is None:
+                if answer.too_large and count > 1:
+                    self._warn(f"{answer.reason}; sending smaller requests")
+                    return False
+                self._dropped(count, answer.reason)
+                return True
+            self._warn(f"{answer.reason}; trying again")
+            attempt += 1
+            self._pause(delay)
+
+    def _delay(self, answer: Answer, attempt: int, started: float) -> float | None:
+        """Seconds until the next attempt, None to give up."""
+        if answer.retry_after_s is None:
+            return None
+        now = time.monotonic()
+        if now - started > self.limits.retry_for_s:
+            return None
+        delay: float = max(answer.retry_after_s, min(0.2 * 2.0**attempt, 10.0) * random.uniform(0.8, 1.2))
+        if self._stopping and (attempt >= 2 or now + delay > self._deadline):
+            return None
+        return delay
+
+    def _pause(self, delay: float) -> None:
+        """Sleep between attempts; the end of the program or a flush cuts it short, new spans do not."""
+        until = time.monotonic() + delay
+        while (left := until - time.monotonic()) > 0 and not self._stopping:
+            time.sleep(min(left, 0.1))
+            if self._flushes and delay > 0.5:
+                return
+
+    def _dropped(self, count: int, reason: str) -> None:
+        self.counters.dropped_failed += count
+        self.counters.last_error = reason
+        self._warn(f"{count} spans were dropped: {reason}")
+
+    def _warn(self, message: str) -> None:
+        """At most once in 30 s: a dead collector must not fill the application's log."""
+        now = time.monotonic()
+        if now - self._warned > 30:
+            self._warned = now
+            _log.warning("%s: %s", self.settings.endpoint, message)
+
+
+def _text_bytes(span: ReadableSpan) -> int:
+    """About how much text another instrumentation has put on a span."""
+    attributes: Any = getattr(span, "_attributes", None)
+    return sum(len(value) for value in (attributes or {}).values() if type(value) is str)
+
+
+def _after_fork(reference: "weakref.ref[Worker]") -> None:
+    worker = reference()
+    if worker is not None:
+        worker._reset()

@@ -1,0 +1,348 @@
+"""Coding agents: their spans and log records, regrouped into one trace for each user turn.
+
+Command-line agents split a turn over many traces, bury it in internal spans, or send log records only. `Agents` holds
+the records of open turns, and hands on what it can tell of each turn as spans in plain OTel GenAI form, so that nothing
+after it needs to know of agents. What goes out is a pure function of the records that came, in whatever order: a span
+that later records change goes out again under the same ids, and one that no longer stands is named in `retractions`.
+
+Bounded: by records, bytes and age for each turn, and by bytes in all; what was let go leaves its root behind, so that
+late records still find the trace. State is rebuilt by reading the queue again from `low_water`.
+
+Not here: what an agent's records mean (one module for each), and what a turn's spans look like (`compose`).
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from spanweir.schemas.agents import emit
+from spanweir.schemas.agents.claude_code import ClaudeCode
+from spanweir.schemas.agents.codex import Codex
+from spanweir.schemas.agents.copilot import Copilot
+from spanweir.schemas.agents.gemini_cli import GeminiCli
+from spanweir.schemas.agents.opencode import OpenCode
+from spanweir.schemas.agents.qwen_code import QwenCode
+from spanweir.schemas.agents.turn import Group, Item, Rules, log_time, text_of
+from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Resource, Scope
+
+SECOND = 1_000_000_000
+MIB = 1 << 20
+LINK_BYTES = 200
+"""About what a dropped span's id and its parent's take."""
+
+
+class Limits(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """When turns go out and how much is held for them."""
+
+    settle_ns: int = 1 * SECOND
+    """A turn goes out when nothing has arrived for it for so long."""
+    hold_ns: int = 5 * SECOND
+    """A turn that keeps growing goes out at least so often."""
+    final_ns: int = 10 * SECOND
+    """Silence after which calls and tools are made from log records alone, and a missing root is made up."""
+    idle_ns: int = 300 * SECOND
+    """Silence after which the records of a turn are let go; later ones are added to its trace without joins."""
+    forget_ns: int = 3600 * SECOND
+    """Silence after which nothing is known of a session any more."""
+    max_turn_bytes: int = 16 * MIB
+    """Records held for one session; the oldest turns are let go first."""
+    max_bytes: int = 48 * MIB
+    """Records held in all; the sessions that were silent longest are let go first."""
+    max_records: int = 20_000
+    """Records held for one session."""
+    max_groups: int = 20_000
+    """Sessions known."""
+    keep_internal: bool = False
+    """Hand on the agents' internal spans too."""
+
+
+Key: TypeAlias = tuple[str, str, Hashable]
+"""Agent, session or trace id, origin."""
+
+_BY_SCOPE: tuple[tuple[str, str], ...] = (
+    ("com.anthropic.claude_code", "claude-code"),
+    ("codex", "codex"),
+    ("gemini-cli", "gemini-cli"),
+    ("gemini_cli", "gemini-cli"),
+    ("qwen-code", "qwen-code"),
+    ("github.copilot", "copilot"),
+    ("@github/copilot", "copilot"),
+    ("copilot-chat", "copilot"),
+    ("opencode", "opencode"),
+)
+"""Scope name prefixes. Scopes are set by the tools, service names by their users, so scopes come first."""
+
+_BY_SERVICE: dict[str, str] = {
+    "claude-code": "claude-code",
+    "gemini-cli": "gemini-cli",
+    "opencode": "opencode",
+    "copilot-chat": "copilot",
+    "github-copilot": "copilot",
+}
+"""Default service names of agents whose processes also send spans of other scopes (HTTP clients, the AI SDK)."""
+
+
+class Agents:
+    """Regroups coding agents' records. Not thread-safe. Never raises for what a record holds.
+
+    Times: `now_ns` is the clock of the caller (when the record was received); record times are the senders'.
+    `origin` is whatever tells senders apart that must not be mixed (tenant, route): it is compared, never looked into,
+    and `origin` gives it back for a trace that was just handed on.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.counters: Counter[str] = Counter()
+        """`internal.<agent>`: spans dropped as noise; `late.<agent>`: records of turns that were let go already;
+        `failed.<agent>`: turns whose records could not be read, handed on untouched."""
+        self._rules: dict[str, Rules] = {
+            rules.name: rules for rules in (ClaudeCode(), Codex(), GeminiCli(), QwenCode(), Copilot(), OpenCode())
+        }
+        self._scopes: dict[tuple[str, str], str] = {}
+        self._groups: dict[Key, Group] = {}
+        self._by_trace: dict[Key, Key] = {}
+        self._origins: dict[str, Hashable] = {}
+        self._retracted: list[tuple[str, str]] = []
+        self._bytes = 0
+
+    # -------------------------------------------------------------------------------------------- in
+
+    def spans(self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0, origin: Hashable = None) -> list[RawSpan]:
+        """Take spans; return those that go on now: all that are no agent's, untouched and in order."""
+        out: list[RawSpan] = []
+        scope: Scope | None = None
+        resource: Resource | None = None
+        agent = ""
+        for span in spans:
+            if span.scope is not scope or span.resource is not resource:
+                scope, resource = span.scope, span.resource
+                agent = self._agent(scope, resource)
+            if agent:
+                self._take_span(self._rules[agent], span, now_ns, sequence, origin)
+            else:
+                out.append(span)
+        return out
+
+    def logs(self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0, origin: Hashable = None) -> list[RawLog]:
+        """Take log records; return those that are no agent's."""
+        out: list[RawLog] = []
+        scope: Scope | None = None
+        resource: Resource | None = None
+        agent = ""
+        for log in logs:
+            if log.scope is not scope or log.resource is not resource:
+                scope, resource = log.scope, log.resource
+                agent = self._agent(scope, resource)
+            if agent:
+                self._take_log(self._rules[agent], log, now_ns, sequence, origin)
+            else:
+                out.append(log)
+        return out
+
+    def _agent(self, scope: Scope, resource: Resource) -> str:
+        service = text_of(resource.attributes.get("service.name"))
+        known = self._scopes.get((scope.name, service))
+        if known is None:
+            known = next((agent for prefix, agent in _BY_SCOPE if scope.name.startswith(prefix)), "")
+            known = known or _BY_SERVICE.get(service, "")
+            if len(self._scopes) < 10_000:
+                self._scopes[(scope.name, service)] = known
+        return known
+
+    def _take_span(self, rules: Rules, span: RawSpan, now_ns: int, sequence: int, origin: Hashable) -> None:
+        group = self._group(rules, span.trace_id, span.attributes, now_ns, origin)
+        known = len(group.links)
+        wanted = rules.span(span, group)
+        if len(group.links) != known:
+            group.size_bytes += LINK_BYTES
+            self._bytes += LINK_BYTES
+        if not wanted:
+            self.counters[f"internal.{rules.name}"] += 1
+            if not self.limits.keep_internal:
+                return
+        key = f"{span.trace_id}/{span.span_id}"
+        self._put(group, Item(key, span.start_ns, span.end_ns, span=span), now_ns, sequence)
+
+    def _take_log(self, rules: Rules, log: RawLog, now_ns: int, sequence: int, origin: Hashable) -> None:
+        event = rules.event(log)
+        if not event or not any(rules.keys(log.trace_id, log.attributes)):
+            self.counters[f"internal.{rules.name}"] += 1
+            return
+        group = self._group(rules, log.trace_id, log.attributes, now_ns, origin)
+        at = log_time(log)
+        self._put(group, Item(_log_key(log, event, at), at, at, log=log, event=event), now_ns, sequence)
+
+    def _put(self, group: Group, item: Item, now_ns: int, sequence: int) -> None:
+        old = group.items.get(item.key)
+        item.sequence = old.sequence if old and old.sequence else sequence
+        item.arrived_ns = now_ns
+        item.size_bytes = _size(item.attributes)
+        grown = item.size_bytes - (old.size_bytes if old else 0)
+        group.items[item.key] = item
+        group.size_bytes += grown
+        self._bytes += grown
+        group.touched_ns = now_ns
+        group.finished = False
+        if not group.dirty_ns:
+            group.dirty_ns = now_ns
+
+    # -------------------------------------------------------------------------------------------- groups
+
+    def _group(self, rules: Rules, trace_id: str, attributes: Attributes, now_ns: int, origin: Hashable) -> Group:
+        """The group of a record: by session, else by trace; two that turn out to be one are joined."""
+        trace, session = rules.keys(trace_id, attributes)
+        by_trace = self._by_trace.get((rules.name, trace, origin)) if trace else None
+        key = (rules.name, session, origin) if session else by_trace or (rules.name, trace, origin)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(rules.name, origin)
+            group.touched_ns, group.release_ns = now_ns, now_ns + self.limits.idle_ns
+        if session:
+            group.session = session
+        if by_trace and by_trace != key:
+            self._join(group, self._groups.pop(by_trace))
+            for known in group.traces:
+                self._by_trace[(rules.name, known, origin)] = key
+        if trace and trace not in group.traces:
+            group.traces.add(trace)
+            self._by_trace[(rules.name, trace, origin)] = key
+        return group
+
+    @staticmethod
+    def _join(group: Group, other: Group) -> None:
+        group.items = {**other.items, **group.items}
+        group.links.update(other.links)
+        group.closed = {**other.closed, **group.closed}
+        group.traces |= other.traces
+        group.remote = group.remote or other.remote
+        group.size_bytes += other.size_bytes
+        for turn, spans in other.emitted.items():
+            group.emitted.setdefault(turn, {}).update(spans)
+        group.stamps.clear()
+        if other.dirty_ns and (not group.dirty_ns or other.dirty_ns < group.dirty_ns):
+            group.dirty_ns = other.dirty_ns
+
+    # -------------------------------------------------------------------------------------------- out
+
+    def tick(self, now_ns: int) -> list[RawSpan]:
+        """Spans of turns that settled, grew for long, or came to an end. To be called about once a second."""
+        out: list[RawSpan] = []
+        limits = self.limits
+        self._origins.clear()
+        for key in list(self._groups):
+            group = self._groups[key]
+            silent = now_ns - group.touched_ns
+            if silent >= limits.final_ns and not group.finished:
+                out += self._flush(group, True)
+            elif group.dirty_ns and (silent >= limits.settle_ns or now_ns - group.dirty_ns >= limits.hold_ns):
+                out += self._flush(group, False)
+            if group.items and now_ns >= group.release_ns:
+                group.release_ns = now_ns + limits.idle_ns // 4
+                self._release(group, now_ns - limits.idle_ns)
+            if group.size_bytes > limits.max_turn_bytes or len(group.items) > limits.max_records:
+                out += self._shrink(group)
+            if not group.items and silent >= (limits.forget_ns if group.closed else limits.idle_ns):
+                self._forget(key)
+        out += self._shrink_all()
+        return out
+
+    def drain(self) -> list[RawSpan]:
+        """Everything that is held, as final: at the end of a stream that is known to be whole."""
+        self._origins.clear()
+        return [span for group in list(self._groups.values()) for span in self._flush(group, True)]
+
+    def origin(self, trace_id: str) -> Hashable:
+        """The origin of a trace that the last `tick` or `drain` handed on or retracted from; `None` for any other."""
+        return self._origins.get(trace_id)
+
+    def retractions(self) -> list[tuple[str, str]]:
+        """Trace and span ids that were handed out and no longer stand; each is named once. Whoever has stored them
+        deletes them, and a trace that is left without spans with them."""
+        taken, self._retracted = self._retracted, []
+        return taken
+
+    def low_water(self) -> int | None:
+        """The oldest queue position that is still needed to rebuild the state; `None` when nothing is held."""
+        held = [item.sequence for group in self._groups.values() for item in group.items.values() if item.sequence]
+        return min(held, default=None)
+
+    @property
+    def held_bytes(self) -> int:
+        return self._bytes
+
+    def _flush(self, group: Group, final: bool) -> list[RawSpan]:
+        group.dirty_ns = 0
+        group.finished = group.finished or final
+        rules = self._rules[group.agent]
+        try:
+            spans, gone = emit.changed(rules, group, final, self.limits.keep_internal)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+            # A record of a shape that no version sent so far: better untouched spans than none.
+            self.counters[f"failed.{rules.name}"] += 1
+            return [item.span for item in group.items.values() if item.span is not None]
+        self._retracted += gone
+        for trace_id in {span.trace_id for span in spans} | {trace_id for trace_id, _ in gone}:
+            self._origins[trace_id] = group.origin
+        return spans
+
+    # -------------------------------------------------------------------------------------------- bounds
+
+    def _release(self, group: Group, before_ns: int) -> None:
+        """Let go of the records of turns that nothing has arrived for since `before_ns`."""
+        rules = self._rules[group.agent]
+        emit.close(rules, group, before_ns)
+        if not group.items:
+            group.links.clear()
+        self._bytes -= group.size_bytes
+        group.size_bytes = len(group.links) * LINK_BYTES + sum(item.size_bytes for item in group.items.values())
+        self._bytes += group.size_bytes
+
+    def _shrink(self, group: Group) -> list[RawSpan]:
+        """Hand on a group that has grown too large and let go of its oldest turns."""
+        out = self._flush(group, False)
+        turns = sorted({item.arrived_ns for item in group.items.values()})
+        for arrived in turns:
+            self._release(group, arrived + 1)
+            if group.size_bytes <= self.limits.max_turn_bytes // 2 and len(group.items) <= self.limits.max_records // 2:
+                break
+        return out
+
+    def _shrink_all(self) -> list[RawSpan]:
+        out: list[RawSpan] = []
+        if self._bytes > self.limits.max_bytes or len(self._groups) > self.limits.max_groups:
+            for key, group in sorted(self._groups.items(), key=lambda pair: pair[1].touched_ns):
+                if self._bytes <= self.limits.max_bytes // 2 and len(self._groups) <= self.limits.max_groups:
+                    break
+                if group.items:
+                    out += self._flush(group, False)
+                    self._release(group, group.touched_ns + 1)
+                if len(self._groups) > self.limits.max_groups:
+                    self._forget(key)
+        return out
+
+    def _forget(self, key: Key) -> None:
+        group = self._groups.pop(key)
+        self._bytes -= group.size_bytes
+        for trace in group.traces:
+            self._by_trace.pop((group.agent, trace, group.origin), None)
+
+
+def _log_key(log: RawLog, event: str, at: int) -> str:
+    """Log records have no id: time, event and what tells two records of one millisecond apart."""
+    attributes = log.attributes
+    parts = [event, str(at), log.span_id]
+    for name in ("event.sequence", "event.kind", "request_id", "tool_use_id", "call_id", "response_id", "prompt_id"):
+        parts.append(text_of(attributes.get(name)))
+    return "/".join(parts) + f"/{len(attributes)}"
+
+
+def _size(attributes: Attributes) -> int:
+    """About how much memory a record takes."""
+    return 500 + sum(len(value) if isinstance(value, (str, bytes)) else 100 for value in attributes.values())
+
+
+def names() -> Iterable[str]:
+    """Names of the agents that are known, for documentation."""
+    return sorted({agent for _, agent in _BY_SCOPE})

@@ -1,0 +1,127 @@
+"""Claude Code 2.1: `claude_code.*` spans (scope `com.anthropic.claude_code.tracing`) and log events (`….events`).
+
+A turn is one `claude_code.interaction` span; its log records carry the trace and span id of the interaction (or of a
+tool that runs a subagent), never of the model call: they are joined by `request_id` and `tool_use_id`. Without spans a
+turn is one `prompt.id` of a session. `input_tokens` excludes cache tokens. `gen_ai.response.id` is the HTTP request id.
+"""
+
+from spanweir.schemas.agents.claude_code_facts import NAME, Records, kind_of
+from spanweir.schemas.agents.compose import compose
+from spanweir.schemas.agents.turn import Group, Item, Turn, first_text, in_order, int_of, span_hash, text_of, trace_hash
+from spanweir.schemas.raw import Attributes, RawLog, RawSpan
+
+_EVENTS = frozenset(
+    {
+        "user_prompt",
+        "assistant_response",
+        "api_request",
+        "api_error",
+        "api_refusal",
+        "api_retries_exhausted",
+        "tool_result",
+        "tool_decision",
+        "api_request_body",
+        "api_response_body",
+        "system_prompt",
+        "tool",
+        "subagent_completed",
+    }
+)
+
+
+class ClaudeCode:
+    name = NAME
+
+    def span(self, span: RawSpan, group: Group | None) -> bool:
+        kind = kind_of(span)
+        if kind in ("interaction", "llm_request", "tool", "tool.execution"):
+            return True
+        if group is not None:
+            group.links[span.span_id] = span.parent_id
+        return False
+
+    def keys(self, trace_id: str, attributes: Attributes) -> tuple[str, str]:
+        return (trace_id, "") if trace_id else ("", first_text(attributes, "session.id"))
+
+    def event(self, log: RawLog) -> str:
+        name = (text_of(log.attributes.get("event.name")) or log.event_name or text_of(log.body)).removeprefix(
+            "claude_code."
+        )
+        return name if name in _EVENTS else ""
+
+    # -------------------------------------------------------------------------------------------- turns
+
+    def turns(self, group: Group) -> list[Turn]:
+        items = in_order(group.items.values())
+        if not group.traces:
+            return _turns_of_session(group, items)
+        anchors = _anchors(group, items)
+        trace_id = next(iter(group.traces))
+        if len(anchors) <= 1:
+            root_id = anchors[0][1] if anchors else ""
+            return [_turn(root_id or trace_id, trace_id, items, root_id)]
+        parents = {**group.links, **{i.span_id: i.span.parent_id for i in items if i.span is not None}}
+        prompts = {text_of(i.attributes.get("prompt.id")): i.span_id for i in items if i.event == "user_prompt"}
+        turns = {
+            anchor: _turn(anchor, trace_hash(trace_id, anchor) if n else trace_id, [], anchor)
+            for n, (_, anchor) in enumerate(anchors)
+        }
+        for item in items:
+            at = item.span_id
+            for _ in range(64):
+                if at in turns or at not in parents:
+                    break
+                at = parents[at]
+            if at not in turns:
+                at = prompts.get(text_of(item.attributes.get("prompt.id")), "")
+            if at not in turns:
+                at = next((a for start, a in reversed(anchors) if start <= item.start_ns), anchors[0][1])
+            turns[at].items.append(item)
+        return [turn for turn in turns.values() if turn.items]
+
+    # -------------------------------------------------------------------------------------------- facts
+
+    def render(self, turn: Turn) -> list[RawSpan]:
+        read = Records(turn)
+        if not read.tells_something() or not (turn.root_id or turn.final):
+            return []
+        return compose(turn, read.facts())
+
+
+def _turn(key: str, trace_id: str, items: list[Item], root_id: str) -> Turn:
+    session = next((s for i in items if (s := first_text(i.attributes, "session.id", "gen_ai.conversation.id"))), "")
+    return Turn(key, trace_id, items, session, root_id)
+
+
+def _anchors(group: Group, items: list[Item]) -> list[tuple[int, str]]:
+    """Start and span id of the turns of a trace, known from the turn's span or from its prompt's log record."""
+    found: dict[str, int] = {}
+    for known in group.closed.values():
+        found[known.key] = known.start_ns
+    for item in items:
+        if item.event == "user_prompt" and item.span_id:
+            found.setdefault(item.span_id, item.start_ns)
+    for item in items:
+        if item.span is not None and kind_of(item.span) == "interaction":
+            found[item.span_id] = item.start_ns
+    if not found:
+        parents = [i.span.parent_id for i in items if i.span is not None and kind_of(i.span) == "llm_request"]
+        if parents and parents[0]:
+            found[parents[0]] = 0
+    return sorted((start, anchor) for anchor, start in found.items())
+
+
+def _turns_of_session(group: Group, items: list[Item]) -> list[Turn]:
+    """Log records without any trace id: by `prompt.id`; records without one belong to the prompt before them."""
+    turns: dict[str, Turn] = {}
+    last = ""
+    for item in sorted(items, key=lambda i: (i.start_ns, int_of(i.attributes.get("event.sequence")) or 0, i.key)):
+        prompt = text_of(item.attributes.get("prompt.id"))
+        if not prompt and item.event == "user_prompt":
+            prompt = str(item.start_ns)
+        last = prompt or last
+        if last not in turns:
+            trace_id = trace_hash(NAME, group.session, last)
+            turns[last] = Turn(last, trace_id, [], group.session, span_hash(trace_id))
+        turns[last].items.append(item)
+    return list(turns.values())

@@ -1,0 +1,87 @@
+"""What of a group's turns has changed since it last went out, and what of it is let go."""
+
+from hashlib import blake2b
+
+import msgspec
+
+from spanweir.schemas.agents.turn import Closed, Group, Rules, Turn
+from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, RawSpan
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def changed(rules: Rules, group: Group, final: bool, keep: bool) -> tuple[list[RawSpan], list[tuple[str, str]]]:
+    """Spans that are new or differ from what went out, and (trace id, span id) pairs that no longer stand."""
+    out: list[RawSpan] = []
+    gone: dict[tuple[str, str], None] = {}
+    standing: set[tuple[str, str]] = set()
+    turns = rules.turns(group)
+    for turn in turns:
+        turn.final, turn.keep = final, keep
+        if known := group.closed.get(turn.key):
+            turn.carried = known.root
+        stamp = _stamp(turn)
+        before = group.emitted.get(turn.key, {})
+        if group.stamps.get(turn.key) == stamp:
+            standing.update((trace, span_id) for span_id, (trace, _) in before.items())
+            continue
+        after: dict[str, tuple[str, bytes]] = {}
+        for span in rules.render(turn):
+            sent = after[span.span_id] = (span.trace_id, _digest(span))
+            standing.add((span.trace_id, span.span_id))
+            if before.get(span.span_id) != sent:
+                out.append(span)
+        for span_id, (trace, _) in before.items():
+            if span_id not in after or after[span_id][0] != trace:
+                gone[(trace, span_id)] = None
+        group.emitted[turn.key], group.stamps[turn.key] = after, stamp
+    current = {turn.key for turn in turns}
+    for key in [key for key in group.emitted if key not in current]:
+        for span_id, (trace, _) in group.emitted.pop(key).items():
+            gone[(trace, span_id)] = None
+        group.stamps.pop(key, None)
+    return out, [pair for pair in gone if pair not in standing]
+
+
+def close(rules: Rules, group: Group, before_ns: int) -> None:
+    """Let go of the records of turns that nothing arrived for since `before_ns`, and of records of no turn.
+
+    A turn's root stays, without content that is large.
+    """
+    placed: set[str] = set()
+    for turn in rules.turns(group):
+        placed.update(item.key for item in turn.items)
+        if not turn.items or any(item.arrived_ns >= before_ns for item in turn.items):
+            continue
+        known = group.closed.get(turn.key)
+        turn.carried = known.root if known else None
+        root = _slim(next(iter(rules.render(turn)), None))
+        start = min(item.start_ns for item in turn.items)
+        if known:
+            known.root, known.start_ns = root or known.root, min(known.start_ns, start)
+        else:
+            group.closed[turn.key] = Closed(turn.key, turn.trace_id, start, root)
+        for item in turn.items:
+            group.items.pop(item.key, None)
+        group.emitted.pop(turn.key, None)
+        group.stamps.pop(turn.key, None)
+    for key in [key for key, item in group.items.items() if key not in placed and item.arrived_ns < before_ns]:
+        del group.items[key]
+
+
+def _slim(root: RawSpan | None) -> RawSpan | None:
+    """A root small enough to be kept for an hour."""
+    if root is None:
+        return None
+    small = {key: value for key, value in root.attributes.items() if not isinstance(value, str) or len(value) < 32_768}
+    return msgspec.structs.replace(root, attributes=small)
+
+
+def _stamp(turn: Turn) -> tuple[object, ...]:
+    items = tuple((item.key, item.arrived_ns) for item in turn.items)
+    return (turn.trace_id, turn.root_id, turn.session, turn.final, hash(items))
+
+
+def _digest(span: RawSpan) -> bytes:
+    shown = msgspec.structs.replace(span, resource=NO_RESOURCE, scope=NO_SCOPE)
+    return blake2b(_encode(shown), digest_size=8).digest()

@@ -1,0 +1,175 @@
+"""Gemini contents (`parts` of text, functionCall, functionResponse) as OTel GenAI messages.
+
+Also takes what Gemini CLI and Qwen Code log: plain strings, chunks of a stream (`candidates`), messages that are in
+OTel form already, and text that was cut (`...[TRUNCATED: original length N]`), of which whole elements are kept.
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+from spanweir.schemas.agents.compose import dumps
+
+_CUT = re.compile(r"\.\.\.\[TRUNCATED: original length \d+\]\s*$")
+
+
+def to_messages(text: str, role: str) -> str:
+    """JSON text of OTel messages; empty for no content. Chunks of one role in a row are one message."""
+    if not text:
+        return ""
+    made: list[dict[str, Any]] = []
+    for content in _contents(_parse(text)):
+        said = _role(content.get("role"), role)
+        parts = [part for raw in content.get("parts") or () if (part := _part(raw))]
+        if role == "assistant" and made:
+            _append(made[-1]["parts"], parts)
+            if content.get("finish_reason"):
+                made[-1]["finish_reason"] = content["finish_reason"]
+            continue
+        message: dict[str, Any] = {"role": "assistant" if role == "assistant" else said, "parts": []}
+        _append(message["parts"], parts)
+        if content.get("finish_reason"):
+            message["finish_reason"] = content["finish_reason"]
+        made.append(message)
+    made = [message for message in made if message["parts"]]
+    return dumps(made) if made else ""
+
+
+def output_text(messages: str) -> str:
+    """All answered text of messages in OTel form."""
+    return "".join(part["content"] for message in _list(messages) for part in _texts(message))
+
+
+def user_text(messages: str) -> str:
+    """The last text that a user wrote."""
+    for message in reversed(_list(messages)):
+        texts = [part["content"] for part in _texts(message)]
+        if message.get("role") == "user" and texts:
+            return str(texts[-1])
+    return ""
+
+
+def tool_definitions(text: str) -> str:
+    """`functionDeclarations` as OTel tool definitions."""
+    made = []
+    for tool in _list(text):
+        for declared in tool.get("functionDeclarations") or ():
+            if isinstance(declared, dict) and "name" in declared:
+                schema = declared.get("parametersJsonSchema", declared.get("parameters"))
+                made.append(
+                    {
+                        "type": "function",
+                        "name": declared["name"],
+                        "description": declared.get("description"),
+                        "parameters": schema,
+                    }
+                )
+    return dumps(made) if made else ""
+
+
+def _list(text: str) -> list[dict[str, Any]]:
+    value = _parse(text) if text else None
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _texts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    parts = message.get("parts") or ()
+    return [p for p in parts if isinstance(p, dict) and p.get("type") == "text" and isinstance(p.get("content"), str)]
+
+
+def _parse(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if text.lstrip()[:1] != "[":
+            return _CUT.sub("", text)
+    return _leading(_CUT.sub("", text))
+
+
+def _leading(text: str) -> list[Any]:
+    """The whole elements at the beginning of a cut JSON array."""
+    depth, quoted, escaped, start, found = 0, False, False, 0, []
+    for at, char in enumerate(text):
+        if quoted:
+            quoted = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        elif char == '"':
+            quoted = True
+        elif char in "[{":
+            depth += 1
+            start = at if depth == 2 else start
+        elif char in "]}":
+            depth -= 1
+            if depth == 1:
+                try:
+                    found.append(orjson.loads(text[start : at + 1]))
+                except orjson.JSONDecodeError:
+                    return found
+    return found
+
+
+def _contents(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, str):
+        return [{"parts": [{"text": value}]}]
+    if isinstance(value, dict):
+        if "candidates" in value:
+            return [_candidate(c) for c in value["candidates"] if isinstance(c, dict)]
+        return [value] if "parts" in value else []
+    if isinstance(value, list):
+        if any(isinstance(entry, str) for entry in value):
+            return [{"parts": [{"text": entry} if isinstance(entry, str) else entry for entry in value]}]
+        return [content for entry in value for content in _contents(entry)]
+    return []
+
+
+def _candidate(candidate: dict[str, Any]) -> dict[str, Any]:
+    content = candidate.get("content")
+    made = dict(content) if isinstance(content, dict) else {}
+    if candidate.get("finishReason"):
+        made["finish_reason"] = candidate["finishReason"]
+    return made
+
+
+def _role(role: Any, default: str) -> str:
+    if not isinstance(role, str):
+        return default
+    return {"model": "assistant", "function": "tool"}.get(role, role)
+
+
+def _append(parts: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+    """Chunks of a streamed text are one text."""
+    for part in more:
+        same = parts and parts[-1].get("type") == part.get("type") and part.get("type") in ("text", "reasoning")
+        if same:
+            parts[-1]["content"] += part["content"]
+        else:
+            parts.append(part)
+
+
+def _part(raw: Any) -> dict[str, Any] | None:
+    if isinstance(raw, str):
+        return {"type": "text", "content": raw}
+    if not isinstance(raw, dict):
+        return None
+    if "type" in raw:
+        if raw.get("type") == "tool_call" and isinstance(raw.get("arguments"), str):
+            try:
+                return {**raw, "arguments": orjson.loads(raw["arguments"])}
+            except orjson.JSONDecodeError:
+                return dict(raw)
+        return dict(raw)
+    if isinstance(raw.get("text"), str):
+        return {"type": "reasoning" if raw.get("thought") else "text", "content": raw["text"]}
+    if isinstance(call := raw.get("functionCall"), dict):
+        made = {"type": "tool_call", "name": call.get("name", ""), "arguments": call.get("args")}
+        return {**made, "id": call["id"]} if call.get("id") else made
+    if isinstance(done := raw.get("functionResponse"), dict):
+        made = {"type": "tool_call_response", "response": done.get("response")}
+        return {**made, "id": done["id"]} if done.get("id") else made
+    if isinstance(data := raw.get("inlineData"), dict):
+        mime = str(data.get("mimeType", ""))
+        return {"type": "blob", "modality": mime.partition("/")[0], "mime_type": mime, "content": data.get("data", "")}
+    if isinstance(data := raw.get("fileData"), dict):
+        return {"type": "uri", "mime_type": data.get("mimeType"), "uri": data.get("fileUri", "")}
+    return {"type": "gemini", **raw}

@@ -1,0 +1,112 @@
+"""Private PostgreSQL and MariaDB servers for tests: in a temporary directory, on a free port of 127.0.0.1.
+
+They run as an unprivileged user, because neither server starts as root.
+"""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+START_S = 60
+
+
+def find(*names: str) -> str | None:
+    """A program, also where Debian hides it from PATH."""
+    places = [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
+    places += sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    for name in names:
+        if path := shutil.which(name, path=os.pathsep.join(places)):
+            return str(Path(path).resolve())
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def owner(directory: Path, *preferred: str) -> str | None:
+    """The user to run a server as, made owner of `directory`; None where this process is unprivileged already."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    name = next(name for name in (*preferred, "nobody") if name in names)
+    entry = pwd.getpwnam(name)
+    os.chown(directory, entry.pw_uid, entry.pw_gid)
+    return name
+
+
+@contextmanager
+def postgresql(directory: Path) -> Iterator[str]:
+    """Yields `postgresql://...` without a database. `directory` must be reachable for other users."""
+    initdb, postgres = find("initdb"), find("postgres")
+    assert initdb, "PostgreSQL is not installed"
+    assert postgres, "PostgreSQL is not installed"
+    user = owner(directory, "postgres")
+    data, port = directory / "data", free_port()
+    subprocess.run(
+        [initdb, "-D", str(data), "-U", "mlflow", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+        check=True, capture_output=True, user=user, cwd=directory,
+    )  # fmt: skip
+    settings = ["fsync=off", "listen_addresses=127.0.0.1", f"unix_socket_directories={directory}", "max_connections=40"]
+    command = [postgres, "-D", str(data), "-p", str(port), *(part for one in settings for part in ("-c", one))]
+    with _running(command, port, user, directory):
+        yield f"postgresql://mlflow@127.0.0.1:{port}"
+
+
+@contextmanager
+def mariadb(directory: Path) -> Iterator[str]:
+    """Yields `mysql://...` without a database."""
+    install, server = find("mariadb-install-db", "mysql_install_db"), find("mariadbd", "mysqld")
+    assert install, "MariaDB is not installed"
+    assert server, "MariaDB is not installed"
+    user = owner(directory, "mysql")
+    data, port = directory / "data", free_port()
+    base = ["--no-defaults", f"--datadir={data}"]
+    as_user = [f"--user={user}"] if user else []
+    subprocess.run(
+        [install, *base, "--auth-root-authentication-method=normal", "--skip-test-db", *as_user],
+        check=True, capture_output=True, cwd=directory, user=user,
+    )  # fmt: skip
+    command = [
+        server, *base, f"--port={port}", "--bind-address=127.0.0.1", f"--socket={directory}/socket",
+        f"--pid-file={directory}/pid", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M",
+        "--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin", "--skip-name-resolve",
+    ]  # fmt: skip
+    with _running(command, port, user, directory):
+        yield f"mysql://root@127.0.0.1:{port}"
+
+
+@contextmanager
+def _running(command: list[str], port: int, user: str | None, directory: Path) -> Iterator[None]:
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, user=user, cwd=directory)
+    try:
+        _wait(process, port, log)
+        yield
+    finally:
+        # Nothing of it is kept, and an orderly shutdown would wait for connections.
+        process.kill()
+        process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"the server did not start:\n{log.read_text(errors='replace')[-2000:]}")
