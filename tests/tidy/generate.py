@@ -7,8 +7,10 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+from spanweir.collector.config.model import Settings
 from spanweir.collector.config.options import field_docs
-from spanweir.collector.config.reference import markdown
+from spanweir.collector.config.reference import markdown, table
+from spanweir.collector.telemetry import METRICS
 from spanweir.schemas import conventions
 from spanweir.schemas.genai import GenAISpan
 from tests.tidy.shipped import shipped
@@ -22,7 +24,10 @@ def exporters() -> str:
 
 
 def collector() -> str:
-    return markdown(("receivers", "queue", "processors", "extensions"))
+    rows = [f"| `{name}` | {metric.kind} | {metric.help} |" for name, metric in METRICS.items()]
+    service = ["## Service (`service`)", "", *table(Settings)]
+    metrics = ["## Metrics (`service.telemetry.metrics`)", "", "| name | kind | |", "|---|---|---|", *rows, ""]
+    return markdown(("receivers", "queue", "processors", "extensions")) + "\n".join(["", *service, *metrics])
 
 
 def schemas() -> str:

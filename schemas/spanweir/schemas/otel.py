@@ -104,7 +104,7 @@ def attributes(raw: RawSpan, span: GenAISpan | None) -> Attributes:
     """
     if span is None:
         return raw.attributes
-    consumed = frozenset(span.consumed)
+    consumed = {key for keys in (span.consumed or {}).values() for key in keys}
     result = {key: value for key, value in raw.attributes.items() if key not in consumed}
     for group, get, key, convert in _ROWS:
         if getattr(span, group) is None:

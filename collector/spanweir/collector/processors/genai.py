@@ -6,6 +6,7 @@ The mapping itself is `spanweir.schemas.mapping`; here are its options.
 import msgspec
 
 from spanweir.collector.processors.api import Context, Item
+from spanweir.schemas.conventions import ORDER, load
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
 
@@ -17,8 +18,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     conventions: tuple[str, ...] = ()
     """Conventions to read, strongest first; empty means all, in the order that suits what libraries really send."""
 
+    def __post_init__(self) -> None:
+        for name in self.conventions:
+            if name not in ORDER:
+                raise ValueError(f"no convention {name!r}; there are: {', '.join(ORDER)}")
+
     def build(self, context: Context) -> "GenAI":
-        return GenAI(Mapper(self.conventions))
+        by_name = {convention.name: convention for convention in load()}
+        return GenAI(Mapper([by_name[name] for name in self.conventions or ORDER]))
 
     def renderer(self) -> Renderer:
         return Renderer(keep_originals=self.keep_originals)
