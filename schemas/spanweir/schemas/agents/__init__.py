@@ -13,7 +13,6 @@ Not here: what an agent's records mean (one module for each), and what a turn's 
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeAlias
 
 import msgspec
 
@@ -24,7 +23,7 @@ from spanweir.schemas.agents.copilot import Copilot
 from spanweir.schemas.agents.gemini_cli import GeminiCli
 from spanweir.schemas.agents.opencode import OpenCode
 from spanweir.schemas.agents.qwen_code import QwenCode
-from spanweir.schemas.agents.turn import Group, Item, Rules, log_time, text_of
+from spanweir.schemas.agents.turn import Group, Item, Key, Rules, log_time, text_of
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Resource, Scope
 
 SECOND = 1_000_000_000
@@ -57,9 +56,6 @@ class Limits(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     keep_internal: bool = False
     """Hand on the agents' internal spans too."""
 
-
-Key: TypeAlias = tuple[str, str, Hashable]
-"""Agent, session or trace id, origin."""
 
 _BY_SCOPE: tuple[tuple[str, str], ...] = (
     ("com.anthropic.claude_code", "claude-code"),
@@ -96,13 +92,16 @@ class Agents:
         self.limits = limits or Limits()
         self.counters: Counter[str] = Counter()
         """`internal.<agent>`: spans dropped as noise; `late.<agent>`: records of turns that were let go already;
-        `failed.<agent>`: turns whose records could not be read, handed on untouched."""
+        `failed.<agent>`: turns whose records could not be read, their spans handed on untouched."""
         self._rules: dict[str, Rules] = {
             rules.name: rules for rules in (ClaudeCode(), Codex(), GeminiCli(), QwenCode(), Copilot(), OpenCode())
         }
         self._scopes: dict[tuple[str, str], str] = {}
-        self._groups: dict[Key, Group] = {}
-        self._by_trace: dict[Key, Key] = {}
+        self._groups: dict[Group, None] = {}
+        self._active: dict[Group, None] = {}
+        """Groups that hold records."""
+        self._by_key: dict[Key, Group] = {}
+        self._sweep_ns = 0
         self._origins: dict[str, Hashable] = {}
         self._retracted: list[tuple[str, str]] = []
         self._bytes = 0
@@ -183,75 +182,88 @@ class Agents:
         group.items[item.key] = item
         group.size_bytes += grown
         self._bytes += grown
+        if sequence and (not group.low or sequence < group.low):
+            group.low = sequence
         group.touched_ns = now_ns
         group.finished = False
         if not group.dirty_ns:
             group.dirty_ns = now_ns
+        self._active[group] = None
 
     # -------------------------------------------------------------------------------------------- groups
 
     def _group(self, rules: Rules, trace_id: str, attributes: Attributes, now_ns: int, origin: Hashable) -> Group:
-        """The group of a record: by session, else by trace; two that turn out to be one are joined."""
+        """The group that knows the record's trace or session; two that turn out to be one are joined."""
         trace, session = rules.keys(trace_id, attributes)
-        by_trace = self._by_trace.get((rules.name, trace, origin)) if trace else None
-        key = (rules.name, session, origin) if session else by_trace or (rules.name, trace, origin)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = Group(rules.name, origin)
-            group.touched_ns, group.release_ns = now_ns, now_ns + self.limits.idle_ns
+        trace_key = (rules.name, "trace", trace, origin)
+        session_key = (rules.name, "session", session, origin)
+        group = self._by_key.get(trace_key) if trace else None
         if session:
-            group.session = session
-        if by_trace and by_trace != key:
-            self._join(group, self._groups.pop(by_trace))
-            for known in group.traces:
-                self._by_trace[(rules.name, known, origin)] = key
-        if trace and trace not in group.traces:
+            other = self._by_key.get(session_key)
+            if other is not None and other is not group:
+                group = self._join(other, group) if group is not None else other
+        if group is None:
+            group = Group(rules.name, origin)
+            group.touched_ns, group.release_ns = now_ns, now_ns + self.limits.idle_ns
+            self._groups[group] = None
+        if session and session_key not in group.keys:
+            group.session = group.session or session
+            group.keys.add(session_key)
+            self._by_key[session_key] = group
+        if trace and trace_key not in group.keys:
+            group.keys.add(trace_key)
             group.traces.add(trace)
-            self._by_trace[(rules.name, trace, origin)] = key
+            self._by_key[trace_key] = group
         return group
 
-    @staticmethod
-    def _join(group: Group, other: Group) -> None:
-        group.items = {**other.items, **group.items}
-        group.links.update(other.links)
-        group.closed = {**other.closed, **group.closed}
-        group.traces |= other.traces
-        group.remote = group.remote or other.remote
-        group.size_bytes += other.size_bytes
-        for turn, spans in other.emitted.items():
-            group.emitted.setdefault(turn, {}).update(spans)
-        group.stamps.clear()
-        if other.dirty_ns and (not group.dirty_ns or other.dirty_ns < group.dirty_ns):
-            group.dirty_ns = other.dirty_ns
+    def _join(self, group: Group, other: Group) -> Group:
+        """Two groups as one; the smaller goes into the larger."""
+        if len(other.items) > len(group.items):
+            group, other = other, group
+        group.take(other)
+        for key in other.keys:
+            self._by_key[key] = group
+        self._groups.pop(other, None)
+        if self._active.pop(other, self) is None:
+            self._active[group] = None
+        return group
 
     # -------------------------------------------------------------------------------------------- out
 
     def tick(self, now_ns: int) -> list[RawSpan]:
         """Spans of turns that settled, grew for long, or came to an end. To be called about once a second."""
         out: list[RawSpan] = []
-        limits = self.limits
         self._origins.clear()
-        for key in list(self._groups):
-            group = self._groups[key]
-            silent = now_ns - group.touched_ns
-            if silent >= limits.final_ns and not group.finished:
-                out += self._flush(group, True)
-            elif group.dirty_ns and (silent >= limits.settle_ns or now_ns - group.dirty_ns >= limits.hold_ns):
-                out += self._flush(group, False)
-            if group.items and now_ns >= group.release_ns:
-                group.release_ns = now_ns + limits.idle_ns // 4
-                self._release(group, now_ns - limits.idle_ns)
-            if group.size_bytes > limits.max_turn_bytes or len(group.items) > limits.max_records:
-                out += self._shrink(group)
-            if not group.items and silent >= (limits.forget_ns if group.closed else limits.idle_ns):
-                self._forget(key)
+        for group in list(self._active):
+            out += self._tick(group, now_ns)
+        if now_ns >= self._sweep_ns:
+            self._sweep_ns = now_ns + self.limits.idle_ns // 4
+            for group in [group for group in self._groups if group not in self._active]:
+                silent = now_ns - group.touched_ns
+                if silent >= (self.limits.forget_ns if group.closed else self.limits.idle_ns):
+                    self._forget(group)
         out += self._shrink_all()
+        return out
+
+    def _tick(self, group: Group, now_ns: int) -> list[RawSpan]:
+        limits = self.limits
+        out: list[RawSpan] = []
+        silent = now_ns - group.touched_ns
+        if silent >= limits.final_ns and not group.finished:
+            out += self._flush(group, True)
+        elif group.dirty_ns and (silent >= limits.settle_ns or now_ns - group.dirty_ns >= limits.hold_ns):
+            out += self._flush(group, False)
+        if now_ns >= group.release_ns:
+            group.release_ns = now_ns + limits.idle_ns // 4
+            self._release(group, now_ns - limits.idle_ns)
+        if group.size_bytes > limits.max_turn_bytes or len(group.items) > limits.max_records:
+            out += self._shrink(group)
         return out
 
     def drain(self) -> list[RawSpan]:
         """Everything that is held, as final: at the end of a stream that is known to be whole."""
         self._origins.clear()
-        return [span for group in list(self._groups.values()) for span in self._flush(group, True)]
+        return [span for group in list(self._active) for span in self._flush(group, True)]
 
     def origin(self, trace_id: str) -> Hashable:
         """The origin of a trace that the last `tick` or `drain` handed on or retracted from; `None` for any other."""
@@ -265,8 +277,7 @@ class Agents:
 
     def low_water(self) -> int | None:
         """The oldest queue position that is still needed to rebuild the state; `None` when nothing is held."""
-        held = [item.sequence for group in self._groups.values() for item in group.items.values() if item.sequence]
-        return min(held, default=None)
+        return min((group.low for group in self._active if group.low), default=None)
 
     @property
     def held_bytes(self) -> int:
@@ -275,13 +286,7 @@ class Agents:
     def _flush(self, group: Group, final: bool) -> list[RawSpan]:
         group.dirty_ns = 0
         group.finished = group.finished or final
-        rules = self._rules[group.agent]
-        try:
-            spans, gone = emit.changed(rules, group, final, self.limits.keep_internal)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-            # A record of a shape that no version sent so far: better untouched spans than none.
-            self.counters[f"failed.{rules.name}"] += 1
-            return [item.span for item in group.items.values() if item.span is not None]
+        spans, gone = emit.changed(self._rules[group.agent], group, final, self.limits.keep_internal, self.counters)
         self._retracted += gone
         for trace_id in {span.trace_id for span in spans} | {trace_id for trace_id, _ in gone}:
             self._origins[trace_id] = group.origin
@@ -291,42 +296,46 @@ class Agents:
 
     def _release(self, group: Group, before_ns: int) -> None:
         """Let go of the records of turns that nothing has arrived for since `before_ns`."""
-        rules = self._rules[group.agent]
-        emit.close(rules, group, before_ns)
+        emit.close(self._rules[group.agent], group, before_ns, self.counters)
         if not group.items:
             group.links.clear()
+            self._active.pop(group, None)
         self._bytes -= group.size_bytes
         group.size_bytes = len(group.links) * LINK_BYTES + sum(item.size_bytes for item in group.items.values())
         self._bytes += group.size_bytes
+        group.low = min((item.sequence for item in group.items.values() if item.sequence), default=0)
 
     def _shrink(self, group: Group) -> list[RawSpan]:
         """Hand on a group that has grown too large and let go of its oldest turns."""
         out = self._flush(group, False)
-        turns = sorted({item.arrived_ns for item in group.items.values()})
-        for arrived in turns:
-            self._release(group, arrived + 1)
+        arrivals = sorted(item.arrived_ns for item in group.items.values())
+        for eighth in range(1, 9):
+            self._release(group, arrivals[len(arrivals) * eighth // 8 - 1] + 1)
             if group.size_bytes <= self.limits.max_turn_bytes // 2 and len(group.items) <= self.limits.max_records // 2:
                 break
         return out
 
     def _shrink_all(self) -> list[RawSpan]:
         out: list[RawSpan] = []
-        if self._bytes > self.limits.max_bytes or len(self._groups) > self.limits.max_groups:
-            for key, group in sorted(self._groups.items(), key=lambda pair: pair[1].touched_ns):
-                if self._bytes <= self.limits.max_bytes // 2 and len(self._groups) <= self.limits.max_groups:
-                    break
-                if group.items:
-                    out += self._flush(group, False)
-                    self._release(group, group.touched_ns + 1)
-                if len(self._groups) > self.limits.max_groups:
-                    self._forget(key)
+        most, limits = len(self._groups) - self.limits.max_groups, self.limits
+        if self._bytes <= limits.max_bytes and most <= 0:
+            return out
+        for n, group in enumerate(sorted(self._groups, key=lambda group: group.touched_ns)):
+            if self._bytes <= limits.max_bytes // 2 and n >= most:
+                break
+            if group.items:
+                out += self._flush(group, False)
+                self._release(group, group.touched_ns + 1)
+            if n < most:
+                self._forget(group)
         return out
 
-    def _forget(self, key: Key) -> None:
-        group = self._groups.pop(key)
+    def _forget(self, group: Group) -> None:
+        self._groups.pop(group, None)
+        self._active.pop(group, None)
         self._bytes -= group.size_bytes
-        for trace in group.traces:
-            self._by_trace.pop((group.agent, trace, group.origin), None)
+        for key in group.keys:
+            self._by_key.pop(key, None)
 
 
 def _log_key(log: RawLog, event: str, at: int) -> str:

@@ -41,7 +41,7 @@ class ClaudeCode:
         return False
 
     def keys(self, trace_id: str, attributes: Attributes) -> tuple[str, str]:
-        return (trace_id, "") if trace_id else ("", first_text(attributes, "session.id"))
+        return trace_id, first_text(attributes, "session.id", "gen_ai.conversation.id")
 
     def event(self, log: RawLog) -> str:
         name = (text_of(log.attributes.get("event.name")) or log.event_name or text_of(log.body)).removeprefix(
@@ -52,32 +52,17 @@ class ClaudeCode:
     # -------------------------------------------------------------------------------------------- turns
 
     def turns(self, group: Group) -> list[Turn]:
+        """By trace where there are spans, with the log records without ids that tell of the same calls; the rest by
+        prompt."""
         items = in_order(group.items.values())
-        if not group.traces:
-            return _turns_of_session(group, items)
-        anchors = _anchors(group, items)
-        trace_id = next(iter(group.traces))
-        if len(anchors) <= 1:
-            root_id = anchors[0][1] if anchors else ""
-            return [_turn(root_id or trace_id, trace_id, items, root_id)]
-        parents = {**group.links, **{i.span_id: i.span.parent_id for i in items if i.span is not None}}
-        prompts = {text_of(i.attributes.get("prompt.id")): i.span_id for i in items if i.event == "user_prompt"}
-        turns = {
-            anchor: _turn(anchor, trace_hash(trace_id, anchor) if n else trace_id, [], anchor)
-            for n, (_, anchor) in enumerate(anchors)
-        }
+        traces: dict[str, list[Item]] = {}
+        bare: list[Item] = []
         for item in items:
-            at = item.span_id
-            for _ in range(64):
-                if at in turns or at not in parents:
-                    break
-                at = parents[at]
-            if at not in turns:
-                at = prompts.get(text_of(item.attributes.get("prompt.id")), "")
-            if at not in turns:
-                at = next((a for start, a in reversed(anchors) if start <= item.start_ns), anchors[0][1])
-            turns[at].items.append(item)
-        return [turn for turn in turns.values() if turn.items]
+            (traces.setdefault(item.trace_id, []) if item.trace_id else bare).append(item)
+        if traces and bare:
+            bare = _placed(traces, bare)
+        turns = [turn for trace_id, own in traces.items() for turn in _turns_of_trace(group, trace_id, in_order(own))]
+        return [*turns, *_turns_of_session(group, bare)]
 
     # -------------------------------------------------------------------------------------------- facts
 
@@ -89,21 +74,93 @@ class ClaudeCode:
 
 
 def _turn(key: str, trace_id: str, items: list[Item], root_id: str) -> Turn:
-    session = next((s for i in items if (s := first_text(i.attributes, "session.id", "gen_ai.conversation.id"))), "")
-    return Turn(key, trace_id, items, session, root_id)
+    return Turn(key, trace_id, items, _session(items), root_id)
 
 
-def _anchors(group: Group, items: list[Item]) -> list[tuple[int, str]]:
+def _session(items: list[Item]) -> str:
+    return next((s for i in items if (s := first_text(i.attributes, "session.id", "gen_ai.conversation.id"))), "")
+
+
+def _placed(traces: dict[str, list[Item]], bare: list[Item]) -> list[Item]:
+    """Put records without ids where a span or record with the same prompt, request or tool is; return the others.
+
+    Versions that open spans without making them current log without ids.
+    """
+    known: dict[str, str] = {}
+    for trace_id, items in traces.items():
+        for item in items:
+            for name in ("prompt.id", "request_id", "tool_use_id"):
+                if text := text_of(item.attributes.get(name)):
+                    known.setdefault(text, trace_id)
+    prompts: dict[str, str] = {}
+    for item in bare:
+        prompt = text_of(item.attributes.get("prompt.id"))
+        for name in ("prompt.id", "request_id", "tool_use_id"):
+            place = known.get(text_of(item.attributes.get(name)), "")
+            if prompt and place:
+                prompts.setdefault(prompt, place)
+    rest: list[Item] = []
+    for item in bare:
+        ids = [text_of(item.attributes.get(name)) for name in ("request_id", "tool_use_id")]
+        place = next((known[i] for i in ids if i in known), "") or prompts.get(
+            text_of(item.attributes.get("prompt.id")), ""
+        )
+        place = place or _running(traces, item)
+        (traces[place] if place else rest).append(item)
+    return rest
+
+
+def _running(traces: dict[str, list[Item]], item: Item) -> str:
+    """The trace whose turn was running then."""
+    for trace_id, items in traces.items():
+        for own in items:
+            turn = own.span is not None and kind_of(own.span) == "interaction"
+            if turn and own.start_ns <= item.start_ns <= own.end_ns:
+                return trace_id
+    return ""
+
+
+def _turns_of_trace(group: Group, trace_id: str, items: list[Item]) -> list[Turn]:
+    """A trace is a turn; of several turns that share one (a remote parent) the first keeps the trace id."""
+    anchors = _anchors(group, trace_id, items)
+    if len(anchors) <= 1:
+        root_id = anchors[0][1] if anchors else ""
+        return [_turn(f"{trace_id}/{root_id}", trace_id, items, root_id)]
+    parents = {**group.links, **{i.span_id: i.span.parent_id for i in items if i.span is not None}}
+    prompts = {text_of(i.attributes.get("prompt.id")): i.span_id for i in items if i.event == "user_prompt"}
+    turns = {
+        anchor: _turn(f"{trace_id}/{anchor}", trace_hash(trace_id, anchor) if n else trace_id, [], anchor)
+        for n, (_, anchor) in enumerate(anchors)
+    }
+    for item in items:
+        at = item.span_id
+        for _ in range(64):
+            if at in turns or at not in parents:
+                break
+            at = parents[at]
+        if at not in turns:
+            at = prompts.get(text_of(item.attributes.get("prompt.id")), "")
+        if at not in turns:
+            at = next((a for start, a in reversed(anchors) if start <= item.start_ns), anchors[0][1])
+        turns[at].items.append(item)
+    for turn in turns.values():
+        turn.session = _session(turn.items)
+    return [turn for turn in turns.values() if turn.items]
+
+
+def _anchors(group: Group, trace_id: str, items: list[Item]) -> list[tuple[int, str]]:
     """Start and span id of the turns of a trace, known from the turn's span or from its prompt's log record."""
     found: dict[str, int] = {}
     for known in group.closed.values():
-        found[known.key] = known.start_ns
+        if known.key.startswith(trace_id):
+            found[known.key.rpartition("/")[2]] = known.start_ns
     for item in items:
         if item.event == "user_prompt" and item.span_id:
             found.setdefault(item.span_id, item.start_ns)
     for item in items:
         if item.span is not None and kind_of(item.span) == "interaction":
             found[item.span_id] = item.start_ns
+    found.pop("", None)
     if not found:
         parents = [i.span.parent_id for i in items if i.span is not None and kind_of(i.span) == "llm_request"]
         if parents and parents[0]:

@@ -45,7 +45,6 @@ class Records:
         self.bodies = {
             text_of(log.attributes.get("request_body_id")): log for log in self.events.get("api_request_body", [])
         }
-        self.logs_only = not self.requests and not self.tools and self.root is None
 
     def _add_span(self, span: RawSpan) -> None:
         kind = kind_of(span)
@@ -112,8 +111,6 @@ class Records:
         )
         if source is not None:
             facts.resource, facts.scope = source.resource, source.scope
-        if not turn.root_id:
-            turn.root_id = span_hash(turn.trace_id)
         return facts
 
     def _prompt(self) -> str:
@@ -330,9 +327,9 @@ def _utility(attributes: Attributes) -> str:
     source = first_text(attributes, "query_source", "query_source_safe")
     if attributes.get("agent_id") or source.startswith("agent"):
         return ""
-    if first_text(attributes, "llm_request.context") == "standalone":
-        return source or "standalone"
-    return "" if not source or source.startswith(_MAIN_SOURCES) else source
+    if source:
+        return "" if source.startswith(_MAIN_SOURCES) else source
+    return "standalone" if first_text(attributes, "llm_request.context") == "standalone" else ""
 
 
 def _add_reminders(call: Call) -> None:
@@ -345,6 +342,8 @@ def _add_reminders(call: Call) -> None:
 
 def _arguments(attributes: Attributes) -> str:
     if given := first_text(attributes, "tool_input"):
+        if given.startswith("[TOOL INPUT"):
+            given = given.partition("\n")[2]
         return "" if given == _REDACTED else given
     named = {"full_command": "command", "file_path": "file_path"}
     found = {name: text for key, name in named.items() if (text := first_text(attributes, key))}

@@ -51,7 +51,10 @@ class Codex:
         return name == "handle_responses" and "gen_ai.usage.input_tokens" in attributes
 
     def keys(self, trace_id: str, attributes: Attributes) -> tuple[str, str]:
-        return trace_id, first_text(attributes, "conversation.id", "conversation_id", "thread_id")
+        session = first_text(attributes, "conversation.id", "conversation_id", "thread_id")
+        if not session and len(thread := text_of(attributes.get("thread.id"))) == 36:
+            session = thread  # A task's thread is its conversation; an operating system's thread is a small number.
+        return trace_id, session
 
     def event(self, log: RawLog) -> str:
         name = (text_of(log.attributes.get("event.name")) or log.event_name).removeprefix("codex.")
@@ -72,10 +75,11 @@ class Codex:
         session = group.session
         marks: list[tuple[int, str]] = []
         turn_traces = _turn_traces(items)
+        spans = _spans_of_turns(items)
         for item in items:
             if item.event == "conversation_starts" and (provider := first_text(item.attributes, "provider_name")):
                 group.notes["provider"] = provider.lower()
-            if item.event == "user_prompt":
+            if item.event == "user_prompt" and not _running(spans, item):
                 key = item.trace_id if item.trace_id in turn_traces else f"{session}/{item.start_ns}"
                 marks.append((item.start_ns, key))
         for known in group.closed.values():
@@ -87,6 +91,8 @@ class Codex:
             key = item.trace_id if item.trace_id in turn_traces else ""
             if item.event == "conversation_starts":
                 continue
+            if not key and item.span is None:
+                key = _running(spans, item)
             if not key and item.span is None:
                 at = bisect_right(marks, (item.start_ns, "\uffff"))
                 key = marks[at - 1][1] if at else ""
@@ -121,6 +127,22 @@ def _turn_traces(items: list[Item]) -> set[str]:
         elif item.trace_id and item.event in ("user_prompt", "tool_result", "agent_response", "api_request"):
             found.add(item.trace_id)
     return found
+
+
+def _spans_of_turns(items: list[Item]) -> list[tuple[int, int, str]]:
+    """Start, end and trace id of turns that have spans."""
+    found: dict[str, tuple[int, int]] = {}
+    for item in items:
+        if item.span is not None:
+            start, end = found.get(item.trace_id, (item.start_ns, item.end_ns))
+            found[item.trace_id] = (min(start, item.start_ns), max(end, item.end_ns))
+    return sorted((start, end, trace_id) for trace_id, (start, end) in found.items())
+
+
+def _running(spans: list[tuple[int, int, str]], item: Item) -> str:
+    """The trace whose turn was running when the record was written; records of a turn trail it a little."""
+    at = bisect_right(spans, (item.start_ns + _SLACK_NS, 0, "")) - 1
+    return spans[at][2] if at >= 0 and item.start_ns <= spans[at][1] + 100 * _SLACK_NS else ""
 
 
 def _by_turn_id(turn: Turn) -> list[Turn]:

@@ -38,6 +38,8 @@ class Call(msgspec.Struct):
     start_ns: int
     end_ns: int
     span: RawSpan | None = None
+    own_id: str = ""
+    """Id of the span, where it is known without the span."""
     parent_id: str = ""
     """Span id of the agent it belongs to; empty for the turn's root."""
     utility: str = ""
@@ -66,7 +68,7 @@ class Call(msgspec.Struct):
 
     @property
     def span_id(self) -> str:
-        return self.span.span_id if self.span else ""
+        return self.span.span_id if self.span else self.own_id
 
 
 class ToolRun(msgspec.Struct):
@@ -76,6 +78,7 @@ class ToolRun(msgspec.Struct):
     start_ns: int
     end_ns: int
     span: RawSpan | None = None
+    own_id: str = ""
     parent_id: str = ""
     name: str = ""
     call_id: str = ""
@@ -87,6 +90,10 @@ class ToolRun(msgspec.Struct):
     extra: Attributes = {}
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
+
+    @property
+    def span_id(self) -> str:
+        return self.span.span_id if self.span else self.own_id
 
 
 class SubAgent(msgspec.Struct):
@@ -142,6 +149,16 @@ def json_or_text(text: str) -> Any:
             return text
         return orjson.Fragment(text)
     return text
+
+
+def unwrapped(result: str) -> str:
+    """The text of a result that is an object of nothing but `output` or `error`."""
+    try:
+        value = orjson.loads(result)
+    except orjson.JSONDecodeError:
+        return result
+    only = value.get("output", value.get("error")) if isinstance(value, dict) and len(value) == 1 else None
+    return only if isinstance(only, str) else result
 
 
 def text_part(content: str) -> dict[str, Any]:
@@ -214,7 +231,9 @@ def link_conversation(prompt: str, calls: list[Call]) -> None:
 
 
 def compose(turn: Turn, facts: Facts) -> list[RawSpan]:
-    """The spans of the turn; the root is the first."""
+    """The spans of the turn; the root is the first. Utility calls outside of any turn stand alone: no agent ran."""
+    if facts.calls and all(call.utility for call in facts.calls) and not (facts.root or facts.prompt or facts.tools):
+        return [_chat(turn, call, "") for call in facts.calls]
     spans = [_root(turn, facts)]
     root_id = spans[0].span_id
     spans += [_agent(turn, agent, root_id) for agent in facts.agents]
@@ -256,7 +275,7 @@ def _root(turn: Turn, facts: Facts) -> RawSpan:
     end = max(facts.end_ns, base.end_ns if base else 0, carried.end_ns if carried else 0)
     span = RawSpan(
         trace_id=turn.trace_id,
-        span_id=turn.root_id,
+        span_id=turn.root_id or span_hash(turn.trace_id),
         name=f"invoke_agent {facts.agent}",
         kind=INTERNAL,
         start_ns=start,
@@ -339,7 +358,7 @@ def _tool(turn: Turn, run: ToolRun, root_id: str) -> RawSpan:
             made[key] = text
     made.update(run.extra)
     name = f"execute_tool {run.name}".strip()
-    span_id = run.span.span_id if run.span else span_hash(turn.trace_id, run.key)
+    span_id = run.span_id or span_hash(turn.trace_id, run.key)
     return _span(turn, run.span, span_id, run.parent_id or root_id, name, INTERNAL, made, run)
 
 

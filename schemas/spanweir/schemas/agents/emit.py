@@ -1,5 +1,6 @@
 """What of a group's turns has changed since it last went out, and what of it is let go."""
 
+from collections import Counter
 from hashlib import blake2b
 
 import msgspec
@@ -10,23 +11,26 @@ from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, RawSpan
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def changed(rules: Rules, group: Group, final: bool, keep: bool) -> tuple[list[RawSpan], list[tuple[str, str]]]:
+def changed(
+    rules: Rules, group: Group, final: bool, keep: bool, counters: Counter[str]
+) -> tuple[list[RawSpan], list[tuple[str, str]]]:
     """Spans that are new or differ from what went out, and (trace id, span id) pairs that no longer stand."""
     out: list[RawSpan] = []
     gone: dict[tuple[str, str], None] = {}
     standing: set[tuple[str, str]] = set()
-    turns = rules.turns(group)
+    turns = _turns(rules, group, counters)
     for turn in turns:
         turn.final, turn.keep = final, keep
         if known := group.closed.get(turn.key):
             turn.carried = known.root
+            counters[f"late.{rules.name}"] += 1
         stamp = _stamp(turn)
         before = group.emitted.get(turn.key, {})
         if group.stamps.get(turn.key) == stamp:
             standing.update((trace, span_id) for span_id, (trace, _) in before.items())
             continue
         after: dict[str, tuple[str, bytes]] = {}
-        for span in rules.render(turn):
+        for span in _render(rules, turn, counters):
             sent = after[span.span_id] = (span.trace_id, _digest(span))
             standing.add((span.trace_id, span.span_id))
             if before.get(span.span_id) != sent:
@@ -43,19 +47,19 @@ def changed(rules: Rules, group: Group, final: bool, keep: bool) -> tuple[list[R
     return out, [pair for pair in gone if pair not in standing]
 
 
-def close(rules: Rules, group: Group, before_ns: int) -> None:
+def close(rules: Rules, group: Group, before_ns: int, counters: Counter[str]) -> None:
     """Let go of the records of turns that nothing arrived for since `before_ns`, and of records of no turn.
 
     A turn's root stays, without content that is large.
     """
     placed: set[str] = set()
-    for turn in rules.turns(group):
+    for turn in _turns(rules, group, counters):
         placed.update(item.key for item in turn.items)
         if not turn.items or any(item.arrived_ns >= before_ns for item in turn.items):
             continue
         known = group.closed.get(turn.key)
         turn.carried = known.root if known else None
-        root = _slim(next(iter(rules.render(turn)), None))
+        root = _slim(next(iter(_render(rules, turn, counters)), None))
         start = min(item.start_ns for item in turn.items)
         if known:
             known.root, known.start_ns = root or known.root, min(known.start_ns, start)
@@ -67,6 +71,25 @@ def close(rules: Rules, group: Group, before_ns: int) -> None:
         group.stamps.pop(turn.key, None)
     for key in [key for key, item in group.items.items() if key not in placed and item.arrived_ns < before_ns]:
         del group.items[key]
+
+
+def _turns(rules: Rules, group: Group, counters: Counter[str]) -> list[Turn]:
+    try:
+        return rules.turns(group)
+    except Exception:  # what a sender sends must never stop the stream; the counter tells
+        counters[f"failed.{rules.name}"] += 1
+        by_trace: dict[str, Turn] = {}
+        for item in group.items.values():
+            by_trace.setdefault(item.trace_id, Turn(item.trace_id, item.trace_id, [])).items.append(item)
+        return list(by_trace.values())
+
+
+def _render(rules: Rules, turn: Turn, counters: Counter[str]) -> list[RawSpan]:
+    try:
+        return rules.render(turn)
+    except Exception:  # better untouched spans than none
+        counters[f"failed.{rules.name}"] += 1
+        return [item.span for item in turn.items if item.span is not None]
 
 
 def _slim(root: RawSpan | None) -> RawSpan | None:

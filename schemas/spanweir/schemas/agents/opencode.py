@@ -164,9 +164,10 @@ class _Read:
         tools = [self._tool(span, agents) for span in self.tools]
         calls.sort(key=lambda call: (call.start_ns, call.end_ns, call.key))
         tools.sort(key=lambda run: (run.start_ns, run.key))
+        turn.session = next((s for c in calls if c.span and (s := _session(c.span.attributes))), turn.session)
+        self._add_strays(agents, [*calls, *tools])
         main = [call for call in calls if not call.utility and not call.parent_id]
         told = main or calls
-        turn.session = next((s for c in told if c.span and (s := _session(c.span.attributes))), turn.session)
         marks = [s for s in self.by_id.values() if s.name == _MESSAGE and s.parent_id == turn.key]
         spans = [*self.calls, *self.tools, *self.outer, *marks]
         some = (spans or [item.span for item in turn.items if item.span])[0]
@@ -255,6 +256,21 @@ class _Read:
     def _agent_of(self, span: RawSpan, agents: dict[str, SubAgent]) -> str:
         found = _above(span.parent_id, self.turn.notes, agents) if agents else ""
         return agents[found].span_id if found else ""
+
+    def _add_strays(self, agents: dict[str, SubAgent], members: list[Call | ToolRun]) -> None:
+        """Another session's calls are a subagent's, also where the chain of parents is lost."""
+        for member in members:
+            session = _session(member.span.attributes) if member.span else ""
+            if member.parent_id or not session or session == self.turn.session:
+                continue
+            agent = agents.get(session)
+            if agent is None:
+                span_id = span_hash(self.turn.trace_id, session)
+                agent = agents[session] = SubAgent(span_id, member.start_ns, member.end_ns, name="subagent")
+                if member.span is not None:
+                    agent.resource, agent.scope = member.span.resource, member.span.scope
+            agent.start_ns, agent.end_ns = min(agent.start_ns, member.start_ns), max(agent.end_ns, member.end_ns)
+            member.parent_id = agent.span_id
 
     @staticmethod
     def _add_answers(agents: dict[str, SubAgent], calls: list[Call]) -> None:

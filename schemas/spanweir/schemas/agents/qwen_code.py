@@ -1,24 +1,18 @@
 """Qwen Code 0.24 (scope `qwen-code`): one trace for each turn, rooted at `qwen-code.interaction`, in `gen_ai.*`.
 
 Content is on the spans; the text of a failed tool only in the log event `tool_call`. Hook spans are marked as failed
-when the hook said nothing, and are internal. A background memory agent runs in traces of its own. Version 0.15 sends
-log records and metrics only: then a turn is one `prompt_id` of a session.
+when the hook said nothing, and are internal. Background agents (`managed-…`) run in traces of their own. Version 0.15
+sends log records and metrics only: then a turn is one `prompt_id` of a session. Prompt ids: `<session>########<n>` of
+a turn, `<session>#<name>-<tool call id>#<n>` of a subagent, `<session>#managed-<name>-…#<n>` of a background agent.
 """
 
-import msgspec
-import orjson
+from bisect import bisect_right
 
-from spanweir.schemas.agents.compose import (
-    ERROR,
-    UTILITY,
-    Call,
-    Facts,
-    ToolRun,
-    Usage,
-    compose,
-    link_conversation,
-)
-from spanweir.schemas.agents.gemini_content import output_text, to_messages, user_text
+import msgspec
+
+from spanweir.schemas.agents.compose import ERROR, UTILITY, compose, unwrapped
+from spanweir.schemas.agents.gemini_content import to_messages
+from spanweir.schemas.agents.qwen_code_logs import NAME, Logs, purpose
 from spanweir.schemas.agents.turn import (
     Group,
     Item,
@@ -26,8 +20,6 @@ from spanweir.schemas.agents.turn import (
     first_text,
     in_order,
     int_of,
-    log_time,
-    milliseconds,
     span_hash,
     text_of,
     trace_hash,
@@ -35,10 +27,9 @@ from spanweir.schemas.agents.turn import (
 )
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 
-NAME = "qwen-code"
-
 _EVENTS = frozenset({"user_prompt", "api_request", "api_response", "api_error", "tool_call"})
 _INTERNAL = frozenset({"hook", "tool.execution", "tool.blocked_on_user"})
+_MAX_LINKS = 20_000
 
 
 class QwenCode:
@@ -47,7 +38,7 @@ class QwenCode:
     def span(self, span: RawSpan, group: Group | None) -> bool:
         if _kind(span) not in _INTERNAL:
             return True
-        if group is not None and len(group.links) < 20_000:
+        if group is not None and len(group.links) < _MAX_LINKS:
             group.links[span.span_id] = span.parent_id
         return False
 
@@ -78,11 +69,14 @@ class QwenCode:
         return [*turns.values(), *_turns_of_session(group, bare)]
 
     def render(self, turn: Turn) -> list[RawSpan]:
+        read = Logs(turn)
         spans = [item.span for item in turn.items if item.span is not None]
-        if spans:
-            return _amended(turn, spans)
-        read = _Logs(turn)
-        return compose(turn, read.facts()) if read.tells_something() else []
+        if not spans:
+            return compose(turn, read.facts()) if read.tells_something() else []
+        made = _amended(turn, spans)
+        if turn.final:
+            made = _completed(turn, made, read)
+        return made
 
 
 def _kind(span: RawSpan) -> str:
@@ -90,21 +84,27 @@ def _kind(span: RawSpan) -> str:
 
 
 def _turns_of_session(group: Group, items: list[Item]) -> list[Turn]:
-    """Log records without trace ids, by prompt. Calls of subagents have prompt ids that begin with the turn's."""
-    prompts = {p for i in items if i.event == "user_prompt" and (p := text_of(i.attributes.get("prompt_id")))}
-    prompts |= set(group.closed)
+    """Log records without trace ids, by prompt; subagents belong to the prompt before them."""
+    prompts = [(item.start_ns, text_of(item.attributes.get("prompt_id"))) for item in items if _asks(item)]
+    prompts += [(known.start_ns, known.key) for known in group.closed.values() if "########" in known.key]
+    prompts.sort()
     turns: dict[str, Turn] = {}
-    last = ""
     for item in items:
         own = text_of(item.attributes.get("prompt_id"))
-        longest = max((p for p in prompts if own.startswith(p)), key=len, default="")
-        key = longest or own or last
-        last = key
-        if key not in turns:
-            trace_id = trace_hash(NAME, group.session, key)
-            turns[key] = Turn(key, trace_id, [], group.session, span_hash(trace_id))
-        turns[key].items.append(item)
+        if not own or (purpose(own) and not purpose(own).startswith("managed-")):
+            at = bisect_right(prompts, (item.start_ns, "\uffff"))
+            own = prompts[at - 1][1] if at else own
+        elif purpose(own):
+            own = own.rpartition("#")[0]
+        if own not in turns:
+            trace_id = trace_hash(NAME, group.session, own)
+            turns[own] = Turn(own, trace_id, [], group.session, span_hash(trace_id))
+        turns[own].items.append(item)
     return list(turns.values())
+
+
+def _asks(item: Item) -> bool:
+    return item.event == "user_prompt" or "########" in text_of(item.attributes.get("prompt_id"))
 
 
 # ------------------------------------------------------------------------------------------------ spans
@@ -139,6 +139,34 @@ def _amended(turn: Turn, spans: list[RawSpan]) -> list[RawSpan]:
     return sorted(out, key=lambda span: (kinds[span.span_id] != "interaction", span.start_ns, span.span_id))
 
 
+def _completed(turn: Turn, spans: list[RawSpan], read: Logs) -> list[RawSpan]:
+    """Spans that were lost, from their log records, under the ids that the records name."""
+    known = {span.span_id for span in spans}
+    if any(_kind_made(span) == "invoke_agent" and span.parent_id not in known for span in spans):
+        return spans
+    above = sorted({span.parent_id for span in spans} - known - {""}) or [""]
+    told = any(not _purpose_of(span) for span in spans)
+    if not told and not read.events.keys() & {"user_prompt", "tool_call"}:
+        return spans
+    turn.root_id = above[0] or span_hash(turn.trace_id)
+    made = compose(turn, read.facts())
+    # A record's span id is that of the span it was written in: the model call's, or the tool's.
+    spans += [span for span in made if span.span_id not in known]
+    roots = {span.span_id for span in made}
+    for span in spans:
+        if span.parent_id not in roots | known and span.span_id != turn.root_id:
+            span.parent_id = turn.root_id
+    return sorted(spans, key=lambda span: (span.span_id != turn.root_id, span.start_ns, span.span_id))
+
+
+def _kind_made(span: RawSpan) -> str:
+    return text_of(span.attributes.get("gen_ai.operation.name"))
+
+
+def _purpose_of(span: RawSpan) -> str:
+    return text_of(span.attributes.get(UTILITY))
+
+
 def _parent(parent: str, links: dict[str, str]) -> str:
     for _ in range(16):
         if parent not in links:
@@ -162,18 +190,12 @@ def _add_call(more: Attributes, span: RawSpan) -> None:
     own = span.attributes
     more["gen_ai.operation.name"] = "chat"
     if first_text(own, "llm_request.context") == "standalone":
-        more[UTILITY] = _purpose(first_text(own, "qwen-code.prompt_id")) or "standalone"
+        more[UTILITY] = purpose(first_text(own, "qwen-code.prompt_id")) or "standalone"
     thoughts = int_of(own.get("thoughts_token_count"))
     if thoughts and "gen_ai.usage.reasoning.output_tokens" not in own:
         more["gen_ai.usage.reasoning.output_tokens"] = thoughts
     if true_of(own.get("success")) is False and "error.message" not in own and own.get("error") is not None:
         more["error.message"] = own["error"]
-
-
-def _purpose(prompt_id: str) -> str:
-    """Prompt ids are `<session>########<n>`, those of background agents `<session>#<purpose>…`."""
-    _, found, rest = prompt_id.partition("#")
-    return "" if not found or rest.startswith("#") else rest.partition("#")[0]
 
 
 def _add_tool(more: Attributes, span: RawSpan, log: RawLog | None) -> None:
@@ -186,115 +208,5 @@ def _add_tool(more: Attributes, span: RawSpan, log: RawLog | None) -> None:
         if error := first_text(log.attributes, "error.message", "error"):
             more["error.message"] = error
             more.setdefault("gen_ai.tool.call.result", error)
-    result = text_of(own.get("gen_ai.tool.call.result"))
-    if result:
-        more["gen_ai.tool.call.result"] = _unwrapped(result)
-
-
-def _unwrapped(result: str) -> str:
-    try:
-        value = orjson.loads(result)
-    except orjson.JSONDecodeError:
-        return result
-    if isinstance(value, dict) and len(value) == 1:
-        only = value.get("output", value.get("error"))
-        if isinstance(only, str):
-            return only
-    return result
-
-
-# ------------------------------------------------------------------------------------------------ log records alone
-
-
-class _Logs:
-    """A turn from log records alone."""
-
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
-        self.events: dict[str, list[RawLog]] = {}
-        for item in turn.items:
-            if item.log is not None:
-                self.events.setdefault(item.event, []).append(item.log)
-
-    def tells_something(self) -> bool:
-        """Spans may still come when a record has a trace id, or is the prompt's, which has none in any case."""
-        alone = not any(item.trace_id for item in self.turn.items) and self.events.keys() != {"user_prompt"}
-        return self.turn.final or alone
-
-    def facts(self) -> Facts:
-        turn = self.turn
-        calls = [_call(log) for event in ("api_response", "api_error") for log in self.events.get(event, [])]
-        calls.sort(key=lambda call: (call.start_ns, call.end_ns, call.key))
-        self._add_requests(calls)
-        runs = [_run(log) for log in self.events.get("tool_call", [])]
-        runs.sort(key=lambda pair: (pair[0].start_ns, pair[0].key))
-        main = [call for call in calls if not call.utility]
-        for run, response in runs:
-            asked = [c for c in main if c.response_id and c.response_id == response]
-            asked = asked or [c for c in main if c.end_ns <= run.start_ns + 10_000_000]
-            if asked:
-                asked[-1].tools.append(run)
-        prompts = [first_text(log.attributes, "prompt") for log in self.events.get("user_prompt", [])]
-        prompt = "\n".join(p for p in prompts if p) or next((t for c in main if (t := user_text(c.input))), "")
-        link_conversation(prompt, main)
-        some = next(log for logs in self.events.values() for log in logs)
-        if not turn.root_id:
-            turn.root_id = span_hash(turn.trace_id)
-        answers = [call.text for call in main if call.text and not call.error]
-        return Facts(
-            agent=NAME,
-            start_ns=min([*(item.start_ns for item in turn.items), *(call.start_ns for call in calls)]),
-            end_ns=max(item.end_ns for item in turn.items),
-            prompt=prompt,
-            answer=answers[-1] if answers else "",
-            model=main[0].model if main else "",
-            calls=calls,
-            tools=[run for run, _ in runs],
-            error=main[-1].error if main else "",
-            resource=some.resource,
-            scope=some.scope,
-        )
-
-    def _add_requests(self, calls: list[Call]) -> None:
-        """Each request belongs to the call that ended next."""
-        for log in sorted(self.events.get("api_request", []), key=log_time):
-            call = next((c for c in calls if c.end_ns >= log_time(log) and not c.input), None)
-            if call is not None:
-                call.input = to_messages(first_text(log.attributes, "request_text"), "user")
-
-
-def _call(log: RawLog) -> Call:
-    own, end = log.attributes, log_time(log)
-    start = end - milliseconds(own.get("duration_ms"))
-    response = first_text(own, "response_id")
-    call = Call(response or f"call/{start}/{end}", start, end, resource=log.resource, scope=log.scope)
-    call.model = first_text(own, "model")
-    call.provider = {"qwen-oauth": "alibaba", "openai": "openai", "anthropic": "anthropic"}.get(
-        first_text(own, "auth_type"), "openai"
-    )
-    call.response_id = response
-    call.text = first_text(own, "response_text")
-    if call.text.lstrip()[:1] in ("[", "{"):
-        call.output = to_messages(call.text, "assistant")
-        call.text = output_text(call.output)
-    if "input_token_count" in own:
-        cached, thoughts = int_of(own.get("cached_content_token_count")), int_of(own.get("thoughts_token_count"))
-        call.usage = Usage(int_of(own.get("input_token_count")), int_of(own.get("output_token_count")), cached or None)
-        call.usage.reasoning = thoughts or None
-    call.utility = _purpose(first_text(own, "prompt_id"))
-    if error := first_text(own, "error.message", "error_message", "error"):
-        call.error, call.error_type = error, first_text(own, "error.type", "error_type", "status_code")
-    return call
-
-
-def _run(log: RawLog) -> tuple[ToolRun, str]:
-    own, end = log.attributes, log_time(log)
-    start = end - milliseconds(own.get("duration_ms"))
-    call_id = first_text(own, "call_id")
-    run = ToolRun(call_id or f"tool/{start}/{end}", start, end, resource=log.resource, scope=log.scope)
-    run.name, run.call_id = first_text(own, "function_name"), call_id
-    run.arguments = first_text(own, "function_args")
-    if true_of(own.get("success")) is False:
-        run.error = first_text(own, "error.message", "error") or "tool failed"
-        run.error_type = first_text(own, "error.type", "error_type") or "tool_error"
-    return run, first_text(own, "response_id")
+    if result := text_of(own.get("gen_ai.tool.call.result")):
+        more["gen_ai.tool.call.result"] = unwrapped(result)

@@ -5,7 +5,7 @@ Not here: which record belongs to which turn and what it means (one module per a
 
 from collections.abc import Hashable, Iterable
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -76,12 +76,17 @@ class Turn(msgspec.Struct):
     """What was said once for the whole session."""
 
 
+Key: TypeAlias = tuple[str, str, str, Hashable]
+"""Agent, `trace` or `session`, its id, origin."""
+
+
 class Group:
     """All open records of one session or trace of an agent, and what was made of them."""
 
     def __init__(self, agent: str, origin: Hashable = None) -> None:
         self.agent = agent
         self.origin = origin
+        self.keys: set[Key] = set()
         self.session = ""
         self.traces: set[str] = set()
         self.items: dict[str, Item] = {}
@@ -101,6 +106,27 @@ class Group:
         """When to look for turns to let go next."""
         self.finished = False
         self.size_bytes = 0
+        self.low = 0
+        """The oldest queue position of a record; 0 for none."""
+
+    def take(self, other: "Group") -> None:
+        """Take over what another group holds that turned out to be the same."""
+        self.session = self.session or other.session
+        self.keys |= other.keys
+        self.traces |= other.traces
+        self.items = {**other.items, **self.items}
+        self.links.update(other.links)
+        self.notes = {**other.notes, **self.notes}
+        self.closed = {**other.closed, **self.closed}
+        self.remote = self.remote or other.remote
+        for turn, spans in other.emitted.items():
+            self.emitted.setdefault(turn, {}).update(spans)
+        self.stamps.clear()
+        self.size_bytes += other.size_bytes
+        self.dirty_ns = min((at for at in (self.dirty_ns, other.dirty_ns) if at), default=0)
+        self.touched_ns = max(self.touched_ns, other.touched_ns)
+        self.finished = self.finished and other.finished
+        self.low = min((at for at in (self.low, other.low) if at), default=0)
 
 
 class Rules(Protocol):
