@@ -117,6 +117,7 @@ class Renderer:
             end_ns=raw.end_ns or None,
             attributes=attributes,
             raw=raw,
+            canonical=span,
         )
         shown: tuple[str, ...] = ()
         encoded = False

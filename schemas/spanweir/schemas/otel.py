@@ -91,6 +91,12 @@ _CONVERTED: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("documents", "gen_ai.retrieval.documents", _text),
 )
 
+_OPERATIONS = {
+    "llm": "chat", "embedding": "embeddings", "retrieval": "retrieval", "tool": "execute_tool", "agent": "invoke_agent",
+    "workflow": "invoke_workflow",
+}  # fmt: skip
+"""`gen_ai.operation.name` of kinds whose sender named none; the conventions have no other value for the rest."""
+
 _ROWS = tuple(
     (field.partition(".")[0], attrgetter(field), key, convert)
     for field, key, convert in (*((field, key, None) for field, key in _SCALARS), *_CONVERTED)
@@ -106,6 +112,8 @@ def attributes(raw: RawSpan, span: GenAISpan | None) -> Attributes:
         return raw.attributes
     consumed = {key for keys in (span.consumed or {}).values() for key in keys}
     result = {key: value for key, value in raw.attributes.items() if key not in consumed}
+    if operation := _OPERATIONS.get(span.kind):
+        result["gen_ai.operation.name"] = operation
     for group, get, key, convert in _ROWS:
         if getattr(span, group) is None:
             continue
