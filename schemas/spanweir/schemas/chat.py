@@ -27,7 +27,8 @@ from spanweir.schemas.genai import (
     ToolResult,
     Uri,
 )
-from spanweir.schemas.values import dumps, finish_reason
+from spanweir.schemas.values import dumps
+from spanweir.schemas.vocabulary import finish_reason
 
 _OPENAI_REASONS = {"tool_call": "tool_calls"}
 
@@ -160,7 +161,7 @@ def choices(messages: list[Message], reasons: list[str] | None) -> list[dict[str
             common = finish_reason(reason)
             common = _OPENAI_REASONS.get(common, common)
             choice["finish_reason"] = common
-            if common != reason:
+            if reason not in (common, "tool_call"):
                 choice["native_finish_reason"] = reason
         found.append(choice)
         for extra in rendered[1:]:

@@ -15,7 +15,7 @@ import msgspec
 from spanweir.schemas import usage as tokens
 from spanweir.schemas.genai import Doc, Embedding, Message, Text, ToolDef
 from spanweir.schemas.messages import messages, otel_parts, parse
-from spanweir.schemas.parts import Notes, Shape, first, id_of, name_of, rest
+from spanweir.schemas.notes import Notes, Shape, first, id_of, name_of, rest
 from spanweir.schemas.values import dumps, integer, number
 
 # ------------------------------------------------------------------------------------------------ tools

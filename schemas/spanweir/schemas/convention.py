@@ -32,7 +32,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan, Value
 
 OVERRIDE = 0

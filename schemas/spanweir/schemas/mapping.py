@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from spanweir.schemas.convention import EVENT, LOG, Convention, Occurrence
+from spanweir.schemas.conventions import load
 from spanweir.schemas.genai import Error, GenAISpan, Usage
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.paths import get_field, is_empty, join_field, set_field
 from spanweir.schemas.plan import JOINED, Candidate, Plan, Planner, UsageSet
 from spanweir.schemas.raw import NO_RESOURCE, Attributes, RawLog, RawSpan, Resource
 from spanweir.schemas.settle import settle
-from spanweir.schemas.values import content_state, count, provider, text
+from spanweir.schemas.values import content_state, count, text
+from spanweir.schemas.vocabulary import provider
 
 _SENTINEL_CHARS = 64
 
@@ -26,13 +28,10 @@ _SENTINEL_CHARS = 64
 class Mapper:
     """Maps spans. Not thread-safe: one for each thread that maps (it holds the plan caches)."""
 
-    def __init__(self, conventions: Sequence[Convention] | None = None, *, disable: Sequence[str] = ()) -> None:
-        """`conventions`: strongest first, by default all in `conventions.ORDER`; `disable`: names to leave out."""
-        if conventions is None:
-            from spanweir.schemas.conventions import load
-
-            conventions = load()
-        self.conventions = tuple(c for c in conventions if c.name not in disable)
+    def __init__(self, order: Sequence[str] = (), *, conventions: Sequence[Convention] | None = None) -> None:
+        """`order`: names of conventions, strongest first, by default all of `conventions.ORDER`; or the conventions
+        themselves. Raises ValueError for a name that is none."""
+        self.conventions = tuple(load(order) if conventions is None else conventions)
         self.planner = Planner(self.conventions)
         self._resource: Resource = NO_RESOURCE
         self._context: dict[str, str] = {}

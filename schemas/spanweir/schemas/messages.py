@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 
 from spanweir.schemas.genai import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from spanweir.schemas.parts import Notes, Shape, arguments, id_of, name_of, part, parts, rest, tool_call, tool_output
-from spanweir.schemas.values import Broken, dumps, loads, role
+from spanweir.schemas.notes import Notes, Shape, arguments, id_of, name_of, rest
+from spanweir.schemas.parts import part, parts, tool_call, tool_output
+from spanweir.schemas.values import Broken, dumps, loads
+from spanweir.schemas.vocabulary import role
 
 _OTEL = msgspec.json.Decoder(list[Message])
 _OTEL_PARTS = msgspec.json.Decoder(list[Part])

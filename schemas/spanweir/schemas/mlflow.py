@@ -1,7 +1,7 @@
-"""Canonical spans in MLflow's form, and what a trace's own row needs to know of each span.
+"""Canonical spans in MLflow's form.
 
 Sources: MLflow 3.17 `entities/span.py`, `tracing/constant.py`, `tracing/utils/truncation.py`.
-Not here: the trace row itself (the collector's trace assembly) and the store's tables (exporters).
+Not here: the shapes of messages and documents (`chat`), what the trace's row needs (`summary`), tables (exporters).
 """
 
 import binascii
@@ -12,8 +12,7 @@ import msgspec
 import orjson
 
 from spanweir.schemas.chat import chat_messages, choices, docs, tool_definitions
-from spanweir.schemas.genai import Costs, Evaluation, GenAISpan, Usage
-from spanweir.schemas.messages import text_of
+from spanweir.schemas.genai import Costs, GenAISpan, Usage
 from spanweir.schemas.raw import RawSpan, Resource, Scope
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
 from spanweir.schemas.usage import total_of
@@ -51,40 +50,6 @@ _REWRITTEN = frozenset(
         "mlflow.chat.tokenUsage", "mlflow.llm.model", "mlflow.llm.provider", "mlflow.llm.cost",
     }
 )  # fmt: skip
-
-
-class Summary(msgspec.Struct, omit_defaults=True):
-    """What trace assembly keeps of a span: no content, so some hundred bytes."""
-
-    span_id: str
-    parent_id: str
-    name: str
-    kind: str
-    """`GenAISpan.kind`, or `` for a span that is not about generative AI."""
-    start_ns: int
-    end_ns: int
-    error: bool = False
-    status_message: str = ""
-    usage: TokenUsage | None = None
-    """Only of spans whose tokens may be added up (`Usage.scope` `own`)."""
-    rollup: TokenUsage | None = None
-    """A reported sum over spans below, for a trace whose calls report no usage themselves."""
-    cost: Cost | None = None
-    response_id: str | None = None
-    """The same id on parent and child means one model call seen twice."""
-    has_request: bool = False
-    has_response: bool = False
-    title: str | None = None
-    """The agent's or workflow's name, where the span is one."""
-    trace_name: str | None = None
-    session_id: str | None = None
-    user_id: str | None = None
-    tags: dict[str, str] = {}
-    metadata: dict[str, str] = {}
-    evaluations: list[Evaluation] = []
-    trace_request: str | None = None
-    """JSON text: what the sender said the trace's request was."""
-    trace_response: str | None = None
 
 
 class Renderer:
@@ -429,126 +394,3 @@ def cost_of(costs: Costs) -> Cost | None:
     return Cost(
         input_cost=costs.input or 0.0, output_cost=costs.output or 0.0, total_cost=total, reported=not costs.computed
     )
-
-
-# ------------------------------------------------------------------------------------------------ for the trace's row
-
-
-def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summary:
-    """What the trace's own row needs of this span."""
-    summary = Summary(
-        raw.span_id, raw.parent_id, raw.name, "", raw.start_ns, raw.end_ns, raw.status_code == 2, raw.status_message
-    )
-    if span is None:
-        return summary
-    summary.kind = span.kind
-    summary.has_request = "mlflow.spanInputs" in mapped.attributes
-    summary.has_response = "mlflow.spanOutputs" in mapped.attributes
-    if span.usage is not None:
-        counts = tokens_of(span.usage)
-        if span.usage.scope == "own":
-            summary.usage = counts
-        elif span.usage.scope == "rollup":
-            summary.rollup = counts
-    summary.cost = mapped.cost
-    if span.response is not None:
-        summary.response_id = span.response.id
-    if span.kind == "agent" and span.agent is not None:
-        summary.title = span.agent.name
-    elif span.kind == "workflow" and span.graph is not None:
-        summary.title = span.graph.workflow
-    summary.session_id = span.session_id or span.conversation_id
-    summary.user_id = span.user_id
-    if span.trace_tags:
-        summary.tags = dict(span.trace_tags)
-    if span.tags:
-        summary.tags = {**summary.tags, "tags": dumps(span.tags)}
-    if span.metadata and not raw.parent_id:
-        summary.metadata = {k: v if isinstance(v, str) else dumps(v) for k, v in span.metadata.items()}
-    summary.evaluations = span.evaluations
-    io = span.io
-    if io is not None:
-        summary.trace_name = io.trace_name
-        summary.trace_request = dumps(io.trace_input) if io.trace_input is not None else None
-        summary.trace_response = dumps(io.trace_output) if io.trace_output is not None else None
-    return summary
-
-
-def request_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 1000) -> str | None:
-    """Text of the last user message, query, tool arguments, …: what `trace_info.request_preview` shows."""
-    found: str | None = None
-    if span is not None:
-        for message in reversed(span.input):
-            if message.role == "user" and (found := text_of(message)):
-                break
-        if not found and span.retrieval is not None:
-            found = span.retrieval.query
-        if not found and span.rerank is not None:
-            found = span.rerank.query
-    return _cut(found or preview_of(mapped.attributes.get("mlflow.spanInputs"), "user"), limit)
-
-
-def response_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 1000) -> str | None:
-    """Text of the last answer, or of what stands in for it."""
-    found: str | None = None
-    if span is not None:
-        for message in reversed(span.output):
-            if message.role == "assistant" and (found := text_of(message)):
-                break
-        if not found and span.output and not any(m.parts for m in span.output):
-            return None
-    return _cut(found or preview_of(mapped.attributes.get("mlflow.spanOutputs"), "assistant"), limit)
-
-
-def preview_of(json_text: str | None, role: str) -> str | None:
-    """The text a person wants to see of some inputs or outputs: the last message of `role`, else the only string in
-    them, else the JSON text itself."""
-    if json_text is None:
-        return None
-    try:
-        value = orjson.loads(json_text)
-    except ValueError:
-        return json_text
-    found = _preview_text(value, role)
-    if found:
-        return found
-    return None if value in (None, "", [], {}) else json_text
-
-
-_WRAPPERS = ("messages", "choices", "message", "output", "input", "inputs", "outputs", "request", "response", "content")
-
-
-def _preview_text(value: Any, role: str, depth: int = 0) -> str | None:
-    if isinstance(value, str):
-        return value
-    if depth > 6:
-        return None
-    if isinstance(value, list):
-        for item in reversed(value):
-            if isinstance(item, dict):
-                wrapped = item.get("message")
-                inner: dict[str, Any] = wrapped if isinstance(wrapped, dict) else item
-                if (inner.get("role") or inner.get("type")) in _SAID[role] and (
-                    found := _preview_text(inner.get("content", inner.get("text")), role, depth + 1)
-                ):
-                    return found
-        texts = [str(item["text"]) for item in value if isinstance(item, dict) and isinstance(item.get("text"), str)]
-        return "\n".join(texts) if texts and len(texts) == len(value) else None
-    if isinstance(value, dict):
-        strings = [item for item in value.values() if isinstance(item, str) and item]
-        if len(value) == 1 and strings:
-            return strings[0]
-        for key in _WRAPPERS:
-            if key in value and (found := _preview_text(value[key], role, depth + 1)):
-                return found
-    return None
-
-
-_SAID = {"user": ("user", "human"), "assistant": ("assistant", "ai", "model", "AIMessage")}
-
-
-def _cut(text: str | None, limit: int) -> str | None:
-    if not text:
-        return None
-    text = text.replace("\0", "\ufffd")
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."

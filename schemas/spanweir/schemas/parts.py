@@ -10,10 +10,9 @@ Not here: messages (`messages`), lists of tools and documents (`content`).
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from spanweir.schemas import media
 from spanweir.schemas.genai import (
-    Blob,
     Compaction,
-    File,
     Other,
     Part,
     Reasoning,
@@ -23,67 +22,9 @@ from spanweir.schemas.genai import (
     Text,
     ToolCall,
     ToolResult,
-    Uri,
 )
-from spanweir.schemas.values import dumps, loads
-
-
-class Notes:
-    """What reading one span has come across. `lossy` is set by a reader that could not keep all of a value."""
-
-    __slots__ = ("flags", "lossy", "states", "taken")
-
-    def __init__(self) -> None:
-        self.flags: list[str] = []
-        self.lossy = False
-        self.states: dict[str, str] = {}
-        self.taken: dict[str, tuple[str, ...]] = {}
-
-
-Shape = Mapping[str, Any]
-_EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
-
-
-def rest(item: Shape, known: frozenset[str], notes: Notes) -> None:
-    """Note it where `item` says anything under a key that is not `known`."""
-    if not notes.lossy:
-        for key in item:
-            if key not in known and item[key] not in _EMPTY:
-                notes.lossy = True
-                return
-
-
-def arguments(value: Any) -> Any:
-    """Tool arguments: decoded where they are JSON text of an object or array, else as they are."""
-    if value.__class__ is str:
-        stripped = value.lstrip()[:1]
-        if stripped == "{" or stripped == "[":
-            try:
-                found = loads(value)
-            except ValueError:
-                return value
-            return value if hasattr(found, "how") else found
-        return value or None
-    return value
-
-
-def first(item: Shape, *keys: str) -> Any:
-    for key in keys:
-        value = item.get(key)
-        if value is not None:
-            return value
-    return None
-
-
-def name_of(item: Shape, *keys: str) -> str:
-    value = first(item, *keys)
-    return value if isinstance(value, str) else "" if value is None else dumps(value)
-
-
-def id_of(item: Shape, *keys: str) -> str | None:
-    value = first(item, *keys)
-    return value if isinstance(value, str) or value is None else dumps(value)
-
+from spanweir.schemas.notes import Notes, Shape, arguments, first, id_of, name_of, rest
+from spanweir.schemas.values import dumps
 
 # ------------------------------------------------------------------------------------------------ text and reasoning
 
@@ -275,111 +216,6 @@ def _server_result(item: Shape, notes: Notes) -> Part:
     return ServerToolResult(id_of(item, "id", "tool_use_id"), result)
 
 
-# ------------------------------------------------------------------------------------------------ media
-
-_MEDIA = frozenset(
-    {
-        "type",
-        "mime_type",
-        "mimeType",
-        "media_type",
-        "mediaType",
-        "modality",
-        "content",
-        "data",
-        "url",
-        "uri",
-        "image_url",
-    }
-    | {
-        "file_id",
-        "fileId",
-        "file_uri",
-        "fileUri",
-        "image",
-        "audio",
-        "video",
-        "document",
-        "file",
-        "source",
-        "input_audio",
-    }
-    | {"kind", "block_type", "part_kind", "detail", "format", "filename", "name", "title", "image_mimetype", "path"}
-    | {"cache_control", "citations", "source_type", "base64", "identifier", "file_data", "video_url", "audio_url"}
-)
-
-
-def media(item: Shape, notes: Notes, modality: str | None = None) -> Part:
-    """An image, sound, video or document: inline (data URL, base64), by URL or by file id, wherever it is nested."""
-    rest(item, _MEDIA, notes)
-    mime = id_of(item, "mime_type", "mimeType", "media_type", "mediaType", "image_mimetype")
-    modality = id_of(item, "modality") or modality
-    value = first(
-        item, "image_url", "video_url", "audio_url", "url", "uri", "source", "input_audio", "image", "audio",
-        "video", "document", "file", "data", "content", "base64", "file_data", "file_uri", "fileUri", "file_id",
-        "fileId", "path",
-    )  # fmt: skip
-    if isinstance(value, Mapping):
-        inner = {"mime_type": mime, "modality": modality} | {k: v for k, v in value.items() if k != "type"}
-        if "bytes" in inner:
-            inner["data"] = inner.pop("bytes")
-        if isinstance(inner.get("s3Location"), Mapping):
-            inner["uri"] = inner.pop("s3Location").get("uri")
-        return media(inner, notes, modality)
-    file_id = id_of(item, "file_id", "fileId")
-    if file_id and value == file_id:
-        return File(file_id, mime, modality)
-    if not isinstance(value, str):
-        return Other(name_of(item, "type") or (modality or "media"), dict(item))
-    if value[:5] == "data:" and ";base64," in value[:200]:
-        head, _, data = value.partition(";base64,")
-        mime = mime or head[5:].partition(";")[0] or None
-        return Blob(data, mime, modality or modality_of(mime))
-    if "://" in value[:32] or value[:2] == "s3":
-        return Uri(value, mime, modality or modality_of(mime))
-    form = item.get("format")
-    if mime is None and isinstance(form, str) and modality:
-        mime = f"{modality}/{form}"
-    return Blob(value, mime, modality or modality_of(mime))
-
-
-def modality_of(mime: str | None) -> str | None:
-    if not mime:
-        return None
-    head = mime.partition("/")[0]
-    return head if head in ("image", "audio", "video") else "document"
-
-
-def _image(item: Shape, notes: Notes) -> Part:
-    return media(item, notes, "image")
-
-
-def _audio(item: Shape, notes: Notes) -> Part:
-    return media(item, notes, "audio")
-
-
-def _video(item: Shape, notes: Notes) -> Part:
-    return media(item, notes, "video")
-
-
-def _file(item: Shape, notes: Notes) -> Part:
-    return media(item, notes)
-
-
-def _document(item: Shape, notes: Notes) -> Part:
-    source = item.get("source")
-    if isinstance(source, Mapping) and source.get("type") in ("text", "content"):
-        return Other("document", dict(item))
-    return media(item, notes, "document")
-
-
-def _blob(item: Shape, notes: Notes) -> Part:
-    part = media(item, notes)
-    if isinstance(part, (Blob, Uri)) and part.modality is None:
-        part.modality = modality_of(part.mime_type)
-    return part
-
-
 # ------------------------------------------------------------------------------------------------ recognition
 
 Reader = Callable[[Shape, Notes], Part]
@@ -398,11 +234,11 @@ BY_TYPE: dict[str, Reader] = {
     "mcp_tool_result": _server_result, "code_execution_tool_result": _server_result,
     "web_fetch_tool_result": _server_result, "bash_code_execution_tool_result": _server_result,
     "text_editor_code_execution_tool_result": _server_result,
-    "image": _image, "image_url": _image, "input_image": _image, "image-url": _image,
-    "audio": _audio, "input_audio": _audio, "audio-url": _audio, "audio_url": _audio,
-    "video": _video, "video_url": _video, "video-url": _video,
-    "document": _document, "document-url": _document, "input_file": _file, "file": _file,
-    "blob": _blob, "uri": _blob, "binary": _blob, "media": _blob,
+    "image": media.image, "image_url": media.image, "input_image": media.image, "image-url": media.image,
+    "audio": media.audio, "input_audio": media.audio, "audio-url": media.audio, "audio_url": media.audio,
+    "video": media.video, "video_url": media.video, "video-url": media.video,
+    "document": media.document, "document-url": media.document, "input_file": media.file, "file": media.file,
+    "blob": media.blob, "uri": media.blob, "binary": media.blob, "media": media.blob,
     "refusal": _refusal, "compaction": _compaction,
 }  # fmt: skip
 
@@ -435,15 +271,16 @@ BY_KEY: dict[str, Reader] = {
     "functionCall": _nested("functionCall", tool_call), "function_call": _nested("function_call", tool_call),
     "functionResponse": _nested("functionResponse", tool_result),
     "function_response": _nested("function_response", tool_result),
-    "inlineData": _nested("inlineData", _blob), "inline_data": _nested("inline_data", _blob),
-    "fileData": _nested("fileData", _blob), "file_data": _nested("file_data", _blob),
+    "inlineData": _nested("inlineData", media.blob), "inline_data": _nested("inline_data", media.blob),
+    "fileData": _nested("fileData", media.blob), "file_data": _nested("file_data", media.blob),
     "toolUse": _nested("toolUse", tool_call), "toolResult": _nested("toolResult", tool_result),
     "reasoningContent": _bedrock_reasoning, "toolRequest": _nested("toolRequest", tool_call),
-    "toolResponse": _nested("toolResponse", tool_result), "media": _nested("media", _blob),
+    "toolResponse": _nested("toolResponse", tool_result), "media": _nested("media", media.blob),
     "tool_call": _nested("tool_call", tool_call), "tool_call_result": _nested("tool_call_result", _haystack_result),
-    "image": _nested("image", _image), "video": _nested("video", _video), "audio": _nested("audio", _audio),
-    "document": _nested("document", _document), "text": _gemini_text, "reasoning": _reasoning,
-    "image_url": _image, "thought": _reasoning, "thinking": _reasoning,
+    "image": _nested("image", media.image), "video": _nested("video", media.video),
+    "audio": _nested("audio", media.audio),
+    "document": _nested("document", media.document), "text": _gemini_text, "reasoning": _reasoning,
+    "image_url": media.image, "thought": _reasoning, "thinking": _reasoning,
 }  # fmt: skip
 BY_KEY["tool_call_result"] = _haystack_result
 

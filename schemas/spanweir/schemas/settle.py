@@ -9,11 +9,12 @@ from typing import Any
 
 from spanweir.schemas import content, usage
 from spanweir.schemas.genai import Embedding, GenAISpan, Model, Retrieval, Tool
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.paths import get_field, is_empty, set_field
 from spanweir.schemas.plan import Shape
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import OPERATIONS, STANDARD_OPERATIONS, plain
+from spanweir.schemas.values import plain
+from spanweir.schemas.vocabulary import OPERATIONS, STANDARD_OPERATIONS
 
 ROLLUP_KINDS = frozenset({"agent", "workflow", "chain", "step", "task"})
 """Kinds whose token counts are those of the model calls below them."""

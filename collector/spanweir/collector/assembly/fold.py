@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from spanweir.collector.assembly import totals
 from spanweir.collector.assembly.assessments import assessment_of
 from spanweir.collector.assembly.state import CALLS, Node, Trace, dollars_of, earlier, tokens_of
-from spanweir.schemas.mlflow import Summary
 from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.summary import Summary
 from spanweir.schemas.trace import MappedSpan
 
 ASSESSMENTS_MAX = 1000

@@ -9,7 +9,7 @@ import msgspec
 
 from spanweir.collector.assembly.state import Content, Trace
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.mlflow import Summary, request_preview, response_preview
+from spanweir.schemas.summary import Summary, request_preview, response_preview
 from spanweir.schemas.trace import MappedSpan
 
 _RANK = {"agent": 0, "workflow": 0, "llm": 1, "chain": 2, "task": 2, "step": 2, "retrieval": 3, "rerank": 3, "tool": 3}

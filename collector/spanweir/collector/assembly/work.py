@@ -10,8 +10,9 @@ from spanweir.collector.assembly.options import Options
 from spanweir.collector.assembly.state import Content, First, Trace
 from spanweir.collector.processors.api import Item
 from spanweir.schemas.genai import GenAISpan, TraceIO
-from spanweir.schemas.mlflow import Renderer, request_preview, response_preview, summarise
+from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.summary import request_preview, response_preview, summarise
 from spanweir.schemas.trace import MappedSpan
 
 _INPUTS, _OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"

@@ -6,7 +6,7 @@ The mapping itself is `spanweir.schemas.mapping`; here are its options.
 import msgspec
 
 from spanweir.collector.processors.api import Context, Item
-from spanweir.schemas.conventions import ORDER, load
+from spanweir.schemas.conventions import ORDER
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
 
@@ -24,8 +24,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise ValueError(f"no convention {name!r}; there are: {', '.join(ORDER)}")
 
     def build(self, context: Context) -> "GenAI":
-        by_name = {convention.name: convention for convention in load()}
-        return GenAI(Mapper([by_name[name] for name in self.conventions or ORDER]))
+        return GenAI(Mapper(self.conventions))
 
     def renderer(self) -> Renderer:
         return Renderer(keep_originals=self.keep_originals)

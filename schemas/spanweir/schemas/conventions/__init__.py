@@ -4,6 +4,7 @@ A new convention is a file here that exports `CONVENTION` (see `spanweir.schemas
 at least one case in `tests/golden/<convention>/`.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 
 from spanweir.schemas.convention import Convention
@@ -17,6 +18,12 @@ ORDER = (
 """Strongest first. Ranks of single rules come before this order."""
 
 
-def load() -> tuple[Convention, ...]:
-    """All conventions in order."""
-    return tuple(import_module(f"{__name__}.{name}").CONVENTION for name in ORDER)
+def load(order: Sequence[str] = ()) -> tuple[Convention, ...]:
+    """The conventions of these names, in this order; all of `ORDER` where none is named.
+
+    Raises ValueError for a name that is no convention.
+    """
+    unknown = [name for name in order if name not in ORDER]
+    if unknown:
+        raise ValueError(f"no convention {unknown[0]!r}; there are {', '.join(ORDER)}")
+    return tuple(import_module(f"{__name__}.{name}").CONVENTION for name in order or ORDER)

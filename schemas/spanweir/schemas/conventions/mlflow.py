@@ -13,7 +13,7 @@ import orjson
 from spanweir.schemas import content, usage
 from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, Many, Rule, rules
 from spanweir.schemas.genai import GenAISpan, Usage
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import json_or_text, number, quoted
 

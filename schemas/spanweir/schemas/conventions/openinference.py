@@ -8,7 +8,6 @@ Not here: what an `input.value` holds (`settle`, by the kind of span).
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from spanweir.schemas import content, usage
@@ -25,10 +24,14 @@ from spanweir.schemas.genai import (
     ToolDef,
     ToolResult,
 )
+from spanweir.schemas.indexed import below, gather
+from spanweir.schemas.media import media
 from spanweir.schemas.messages import messages, parse
-from spanweir.schemas.parts import Notes, arguments, media, tool_output
+from spanweir.schemas.notes import Notes, arguments
+from spanweir.schemas.parts import tool_output
 from spanweir.schemas.raw import Attributes, Value
-from spanweir.schemas.values import count, json_or_text, number, quoted, role, strings, text
+from spanweir.schemas.values import count, json_or_text, number, quoted, strings, text
+from spanweir.schemas.vocabulary import role
 
 KINDS = {
     "LLM": "llm", "EMBEDDING": "embedding", "CHAIN": "chain", "RETRIEVER": "retrieval", "RERANKER": "rerank",
@@ -39,36 +42,6 @@ KINDS = {
 
 def kind(value: Any) -> str | None:
     return KINDS.get(value.upper()) if isinstance(value, str) else None
-
-
-# ------------------------------------------------------------------------------------------------ indexed lists
-
-
-@lru_cache(maxsize=65536)
-def split(key: str, prefix: str) -> tuple[int, str] | None:
-    """(index, the rest after it) of a key `<prefix><index>.<rest>`."""
-    head, _, tail = key[len(prefix) :].partition(".")
-    return (int(head), tail) if head.isdecimal() and len(head) < 19 else None
-
-
-def gather(attributes: Attributes, keys: Sequence[str], prefix: str) -> list[dict[str, Value]]:
-    """The items of an indexed list, in order of index: each a dict of the rest of the key to the value."""
-    items: dict[int, dict[str, Value]] = {}
-    for key in keys:
-        if key.startswith(prefix):
-            place = split(key, prefix)
-            if place is not None:
-                item = items.get(place[0])
-                if item is None:
-                    item = items[place[0]] = {}
-                item[place[1]] = attributes[key]
-    return [items[index] for index in sorted(items)]
-
-
-def below(item: Mapping[str, Value], prefix: str) -> list[dict[str, Value]]:
-    """A list within an item of a list."""
-    keys = [key for key in item if key.startswith(prefix)]
-    return gather(dict(item), keys, prefix) if keys else []
 
 
 # ------------------------------------------------------------------------------------------------ messages

@@ -15,19 +15,10 @@ from spanweir.schemas.content import documents, tools
 from spanweir.schemas.convention import SEMCONV, WHOLE, Convention, Fields, Many, Occurrence, Rule, rules
 from spanweir.schemas.genai import Error, Evaluation, Message, Other, Part, Text, ToolResult
 from spanweir.schemas.messages import chat, message, messages, otel, otel_parts, parse
-from spanweir.schemas.parts import Notes, Shape, id_of, parts, tool_output
+from spanweir.schemas.notes import Notes, Shape, id_of
+from spanweir.schemas.parts import parts, tool_output
 from spanweir.schemas.raw import Attributes
-from spanweir.schemas.values import (
-    boolean,
-    count,
-    integer,
-    json_or_text,
-    number,
-    seconds,
-    strings,
-    text,
-    whole_strings,
-)
+from spanweir.schemas.values import boolean, count, integer, json_or_text, number, seconds, strings, text, whole_strings
 
 
 def raw_json(value: Any, notes: Notes) -> Any:

@@ -1,0 +1,63 @@
+"""What reading a span comes across, and small helpers of everything that reads nested values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spanweir.schemas.values import dumps, loads
+
+
+class Notes:
+    """What reading one span has come across. `lossy` is set by a reader that could not keep all of a value."""
+
+    __slots__ = ("flags", "lossy", "states", "taken")
+
+    def __init__(self) -> None:
+        self.flags: list[str] = []
+        self.lossy = False
+        self.states: dict[str, str] = {}
+        self.taken: dict[str, tuple[str, ...]] = {}
+
+
+Shape = Mapping[str, Any]
+_EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
+
+
+def rest(item: Shape, known: frozenset[str], notes: Notes) -> None:
+    """Note it where `item` says anything under a key that is not `known`."""
+    if not notes.lossy:
+        for key in item:
+            if key not in known and item[key] not in _EMPTY:
+                notes.lossy = True
+                return
+
+
+def arguments(value: Any) -> Any:
+    """Tool arguments: decoded where they are JSON text of an object or array, else as they are."""
+    if value.__class__ is str:
+        stripped = value.lstrip()[:1]
+        if stripped == "{" or stripped == "[":
+            try:
+                found = loads(value)
+            except ValueError:
+                return value
+            return value if hasattr(found, "how") else found
+        return value or None
+    return value
+
+
+def first(item: Shape, *keys: str) -> Any:
+    for key in keys:
+        value = item.get(key)
+        if value is not None:
+            return value
+    return None
+
+
+def name_of(item: Shape, *keys: str) -> str:
+    value = first(item, *keys)
+    return value if isinstance(value, str) else "" if value is None else dumps(value)
+
+
+def id_of(item: Shape, *keys: str) -> str | None:
+    value = first(item, *keys)
+    return value if isinstance(value, str) or value is None else dumps(value)
