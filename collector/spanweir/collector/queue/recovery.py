@@ -37,6 +37,9 @@ def recover(files: QueueFiles, durable: int | None) -> Found:
         tail = _inspect(file.fileno(), first, trusted=durable is not None)
     if tail.unknown_version:
         raise QueueUnavailable(f"{path}: {tail.unknown_version}; use the release that wrote it to drain the queue")
+    if tail.size < segment.FILE_HEADER_BYTES:
+        # The writer stopped while it made the file; the next one makes it anew.
+        return Found(max(floor, tail.last))
     if not tail.damage and floor <= tail.last:
         if tail.size > tail.good_end:
             _log.warning("%s: cutting off %d bytes of a torn write", path, tail.size - tail.good_end)

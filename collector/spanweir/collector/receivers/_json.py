@@ -24,8 +24,8 @@ from spanweir.collector.receivers._check import Undecodable, request_type
 _ITEMS = ("Span", "LogRecord", "Metric")
 """Messages that stand for themselves: one that is wrong does not cost the others."""
 _IDS = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
-_DEPTH = 200
-"""Deeper values cannot be built; decode keeps what protobuf refuses from 100 on as bytes."""
+_DEPTH = 300
+"""Messages inside each other; a list in a list is two. Decode keeps what protobuf refuses (from 100 on) as bytes."""
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _FIXED = {
@@ -142,17 +142,16 @@ def _write_messages(parts: list[bytes], field: _Field, key: str, item: Any, prob
     plan = _plan(field.message)
     for one in item if field.repeated else (item,):
         try:
-            if not isinstance(one, dict):
-                # A null in a list of AnyValues is a value with nothing set.
-                if one is not None:
-                    raise _Wrong(f"{key} must be an object, not {_shape(one)}")
-                one = {}
-            written = _message(plan, one, problems, depth + 1)
+            if one is not None and not isinstance(one, dict):
+                raise _Wrong(f" must be an object, not {_shape(one)}")
+            # A null in a list of AnyValues is a value with nothing set.
+            written = _message(plan, one or {}, problems, depth + 1)
         except _Wrong as error:
+            told = f"{key}{error}" if str(error)[0] == " " else f"{key}.{error}"
             if field.message.name not in _ITEMS:
-                raise _Wrong(f"{key}.{error}") from None
+                raise _Wrong(told) from None
             problems.count += 1
-            problems.first = problems.first or f"{key}.{error}"
+            problems.first = problems.first or told
             continue
         parts += (field.tag, _varint(len(written)), written)
 
