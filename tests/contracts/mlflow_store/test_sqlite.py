@@ -1,25 +1,42 @@
-"""The embedded SQLite store, from an absent file to what MLflow shows of it."""
+"""What is particular to the embedded store: a file that is absent, foreign, locked, read-only, deleted, migrated."""
 
+import logging
+import os
+import shutil
 import sqlite3
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from spanweir.exporters.api import Context, Permanent
+from spanweir.exporters.api import Context, Exporter, Permanent, Retry
 from spanweir.exporters.mlflow import Config
+from spanweir.exporters.mlflow.revisions import REVISIONS
+from spanweir.exporters.mlflow.sqlite import Sqlite
 from tests.support.mlflow_spans import make_batch, make_feedback, make_trace
+
+CONTEXT = Context(name="mlflow", state_directory="")
+
+
+def exporter_of(path: Path) -> Exporter:
+    return Config(tracking_uri=f"sqlite:///{path}", experiment="rag").build(CONTEXT)
+
+
+def count(path: Path) -> int:
+    with sqlite3.connect(path) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM spans").fetchone()[0])
 
 
 def test_a_trace_comes_back_through_mlflow(sqlite_path: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
-    uri = f"sqlite:///{sqlite_path}"
-    row, spans = make_trace(1, experiment="rag")
+    row, spans = make_trace(1)
     row.assessments = [make_feedback(row.trace_id)]
-    with Config(tracking_uri=uri).build(Context(name="mlflow", state_directory="")) as exporter:
+    with exporter_of(sqlite_path) as exporter:
         exporter.export(make_batch([(row, spans)]))
         exporter.export(make_batch([(row, spans)]))
-    trace = MlflowClient(uri).get_trace(f"tr-{row.trace_id}")
+    trace = MlflowClient(f"sqlite:///{sqlite_path}").get_trace(f"tr-{row.trace_id}")
     assert [span.name for span in trace.data.spans] == [span.name for span in spans]
     assert trace.info.token_usage == {"input_tokens": 1001, "output_tokens": 250, "total_tokens": 1251}
     assert trace.info.trace_metadata["mlflow.trace.session"] == "session-1"
@@ -27,10 +44,168 @@ def test_a_trace_comes_back_through_mlflow(sqlite_path: Path) -> None:
     assert [assessment.value for assessment in trace.info.assessments] == [0.75]
 
 
+def test_mlflow_is_not_imported_by_the_process_that_writes(sqlite_path: Path) -> None:
+    program = f"""
+import sys
+from spanweir.exporters.api import Context
+from spanweir.exporters.mlflow import Config
+from tests.support.mlflow_spans import make_batch, make_trace
+with Config(tracking_uri="sqlite:///{sqlite_path}").build(Context(name="mlflow", state_directory="")) as exporter:
+    exporter.export(make_batch([make_trace(1)]))
+giants = sorted({{"mlflow", "pandas", "pydantic", "sqlalchemy", "numpy", "psycopg", "pymysql"}} & set(sys.modules))
+assert not giants, giants
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_the_file_has_a_write_ahead_log_and_our_page_size(sqlite_path: Path) -> None:
+    with sqlite3.connect(sqlite_path) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA page_size").fetchone() == (16384,)
+
+
+def test_a_commit_waits_for_the_disk_unless_told_otherwise(sqlite_path: Path) -> None:
+    for synchronous, level in (("FULL", 2), ("NORMAL", 1)):
+        database = Sqlite(str(sqlite_path), synchronous=synchronous)
+        database.open()
+        assert database.select("PRAGMA synchronous") == [(level,)]
+        database.close()
+
+
 def test_a_database_of_something_else_is_refused_at_start(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE accounts (id INTEGER)")
-    exporter = Config(tracking_uri=f"sqlite:///{path}").build(Context(name="mlflow", state_directory=""))
     with pytest.raises(Permanent, match=r"not an MLflow database.*accounts"):
+        exporter_of(path).__enter__()
+
+
+def test_a_file_that_is_no_database_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, and dear to somebody" * 100)
+    with exporter_of(path) as exporter, pytest.raises(Retry, match="not a database"):
+        exporter.export(make_batch([make_trace(1)]))
+    assert path.read_text().startswith("not a database, and dear")
+
+
+def test_an_empty_database_is_refused_when_creating_is_off(tmp_path: Path) -> None:
+    exporter = Config(tracking_uri=f"sqlite:///{tmp_path}/new.db", create_schema=False).build(CONTEXT)
+    with pytest.raises(Permanent, match="create_schema is off"):
         exporter.__enter__()
+
+
+@pytest.mark.parametrize(
+    ("revision", "message"),
+    [("bf29a5ff90ea", "older than MLflow 3.10"), ("ffffffffffff", r"MLflow 3\.\d+\.\d+: .*found version ffffffffffff")],
+)
+def test_a_revision_that_nobody_here_can_write(sqlite_path: Path, revision: str, message: str) -> None:
+    with sqlite3.connect(sqlite_path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+    with pytest.raises(Permanent, match=message):
+        exporter_of(sqlite_path).__enter__()
+
+
+def test_an_unknown_revision_is_written_by_mlflows_own_store(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sqlite3.connect(sqlite_path) as connection:
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    monkeypatch.delitem(REVISIONS, revision)
+    good, lost = make_trace(1), make_trace(2, experiment="4711")
+    good[0].assessments = [make_feedback(good[0].trace_id)]
+    with caplog.at_level(logging.WARNING), exporter_of(sqlite_path) as exporter:
+        with pytest.raises(Permanent) as caught:
+            exporter.export(make_batch([lost, good]))
+        exporter.export(make_batch([good]))
+    assert list(caught.value.rejected) == [lost[0].trace_id]
+    assert [record.message for record in caplog.records if "slower" in record.message]
+    trace = MlflowClient(f"sqlite:///{sqlite_path}").get_trace(f"tr-{good[0].trace_id}")
+    assert len(trace.data.spans) == 5
+    assert trace.info.trace_metadata["mlflow.trace.session"] == "session-1"
+    assert [assessment.value for assessment in trace.info.assessments] == [0.75]
+
+
+def test_a_locked_database_is_tried_again(sqlite_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spanweir.exporters.mlflow.sqlite.BUSY_S", 0.05)
+    monkeypatch.setattr(Sqlite.__init__, "__kwdefaults__", {"synchronous": "FULL", "busy_s": 0.05})
+    blocker = sqlite3.connect(sqlite_path, isolation_level=None)
+    with exporter_of(sqlite_path) as exporter:
+        blocker.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Retry, match="locked"):
+            exporter.export(make_batch([make_trace(1)]))
+        blocker.execute("ROLLBACK")
+        exporter.export(make_batch([make_trace(1)]))
+    blocker.close()
+    assert count(sqlite_path) == 5
+
+
+def test_a_read_only_database_is_tried_again_and_says_why(sqlite_path: Path) -> None:
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([make_trace(1)]))
+        database = exporter._database  # type: ignore[attr-defined]
+        database.execute("PRAGMA query_only = 1")
+        with pytest.raises(Retry, match="readonly"):
+            exporter.export(make_batch([make_trace(2)]))
+        database.execute("PRAGMA query_only = 0")
+        exporter.export(make_batch([make_trace(2)]))
+    assert count(sqlite_path) == 10
+
+
+def test_a_deleted_file_is_noticed_and_made_anew(sqlite_path: Path, empty_database: Path) -> None:
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([make_trace(1)]))
+        for part in sqlite_path.parent.glob("mlflow.db*"):
+            part.unlink()
+        shutil.copy(empty_database, sqlite_path)
+        with pytest.raises(Retry, match="deleted or replaced"):
+            exporter.export(make_batch([make_trace(2)]))
+        exporter.export(make_batch([make_trace(2)]))
+    assert count(sqlite_path) == 5
+
+
+def test_a_migration_under_way_is_waited_for(sqlite_path: Path) -> None:
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([make_trace(1)]))
+        with sqlite3.connect(sqlite_path) as connection:
+            (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            other = next(key for key, (layout, _) in REVISIONS.items() if key != revision and layout.analytics)
+            connection.execute("UPDATE alembic_version SET version_num = ?", [other])
+        with pytest.raises(Retry, match="migrated"):
+            exporter.export(make_batch([make_trace(2)]))
+        exporter.export(make_batch([make_trace(2)]))
+    assert count(sqlite_path) == 10
+
+
+def test_it_waits_for_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    missing = tmp_path / "file"
+    missing.write_text("a file where a directory should be")
+    with exporter_of(missing / "mlflow.db") as exporter, pytest.raises(Retry):
+        exporter.export(make_batch([make_trace(1)]))
+
+
+def test_what_is_known_is_read_while_another_thread_writes(sqlite_path: Path) -> None:
+    traces = [make_trace(seed) for seed in range(30)]
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch(traces[:1]))
+        stop, problems = threading.Event(), []
+
+        def ask() -> None:
+            while not stop.is_set():
+                found = exporter.known([row.trace_id for row, _ in traces])  # type: ignore[attr-defined]
+                problems.extend(key for key, known in found.items() if len(known.spans) != 5)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        for number, trace in enumerate(traces):
+            exporter.export(make_batch([trace], number + 1))
+        stop.set()
+        thread.join()
+    assert not problems
+    assert count(sqlite_path) == 150
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_without_write_permission(sqlite_path: Path) -> None:
+    sqlite_path.chmod(0o444)
+    with exporter_of(sqlite_path) as exporter, pytest.raises(Retry):
+        exporter.export(make_batch([make_trace(1)]))

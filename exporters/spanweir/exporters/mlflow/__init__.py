@@ -16,6 +16,7 @@ import msgspec
 from spanweir.exporters.api import Context, Exporter
 from spanweir.exporters.mlflow import schema
 from spanweir.exporters.mlflow.database import Database
+from spanweir.exporters.mlflow.fallback import FallbackStore, Start
 from spanweir.exporters.mlflow.sql import Options, SqlStore
 from spanweir.exporters.mlflow.sqlite import Sqlite, path_of
 from spanweir.schemas.options import Secret
@@ -62,7 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError("experiment must name an experiment, for example Default")
 
     def build(self, context: Context) -> Exporter:
-        return SqlStore(self._options(), self._database, self._create)
+        return SqlStore(self._options(), self._database, self._create, self._fallback)
 
     def _database(self) -> Database:
         """A driver is imported only where it is used: both are extras."""
@@ -81,6 +82,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if not self.create_schema:
             raise schema.SchemaError("the database is empty and create_schema is off; run: mlflow db upgrade <uri>")
         schema.create(self._uri_with_password(), self._artifact_root())
+
+    def _fallback(self) -> Exporter:
+        return FallbackStore(
+            Start(
+                uri=self._uri_with_password(),
+                artifact_root=self._artifact_root(),
+                experiment=self.experiment,
+                create_experiments=self.create_experiments,
+            )
+        )
 
     def _uri_with_password(self) -> str:
         parts = urlsplit(self.tracking_uri)

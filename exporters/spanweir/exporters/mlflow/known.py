@@ -35,8 +35,11 @@ from spanweir.schemas.trace import Cost, TokenUsage, TraceRow
 
 _MADE_HERE_TAGS = frozenset((SPANS_LOCATION, ARTIFACT_LOCATION, TRACE_NAME))
 _MADE_HERE_METADATA = frozenset(
-    (FINALIZED, SESSION, TOKEN_USAGE, COST, USER, SOURCE_RUN, MODEL_ID, SIZE_STATS, SIZE_BYTES, SCHEMA_VERSION)
-)
+    (
+        FINALIZED, SESSION, FULL_SESSION, TOKEN_USAGE, COST, USER, SOURCE_RUN, MODEL_ID, SIZE_STATS, SIZE_BYTES,
+        SCHEMA_VERSION, FULL_CLIENT_REQUEST,
+    )
+)  # fmt: skip
 
 
 class _Attributes(msgspec.Struct, frozen=True):

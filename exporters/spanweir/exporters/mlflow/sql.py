@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from spanweir.exporters.api import Batch, KnownTrace, Permanent, Retry
+from spanweir.exporters.api import Batch, Exporter, KnownTrace, Permanent, Retry
 from spanweir.exporters.mlflow import experiments, known, rollups
 from spanweir.exporters.mlflow.database import Database, Trouble, select_in
 from spanweir.exporters.mlflow.revisions import (
@@ -69,11 +69,14 @@ class SqlStore:
         options: Options,
         connect: Callable[[], Database],
         create: Callable[[], None],
+        fallback: Callable[[], Exporter],
     ) -> None:
-        """`create` makes MLflow's schema in an empty database."""
+        """`create` makes MLflow's schema in an empty database; `fallback` writes at a revision not known here."""
         self._options = options
         self._connect = connect
         self._create = create
+        self._make_fallback = fallback
+        self._fallback: Exporter | None = None
         self._database: Database | None = None
         self._revision = ""
         self._layout: Layout | None = None
@@ -91,6 +94,7 @@ class SqlStore:
     ) -> None:
         self._reader.close()
         self._close()
+        self._leave_fallback()
 
     def known(self, trace_ids: Sequence[str], /) -> dict[str, KnownTrace]:
         return self._reader.known(trace_ids)
@@ -101,6 +105,9 @@ class SqlStore:
         clean = False
         for races in range(RACES):
             database = self._open()
+            if self._fallback is not None:
+                self._fallback.export(batch)
+                return
             try:
                 rejected = self._write(database, batch, clean)
             except (Permanent, Retry):
@@ -113,7 +120,7 @@ class SqlStore:
                 if rejected:
                     reasons = "; ".join(sorted(set(rejected.values()))[:3])
                     raise Permanent(f"{len(rejected)} traces cannot be written: {reasons}", rejected=rejected)
-                return None
+                return
         raise Retry(f"{database.place}: other writers got in between {RACES} times", after_s=BUSY_RETRY_S)
 
     def _recover(self, database: Database, error: Exception, clean: bool, *, last: bool) -> bool:
@@ -140,14 +147,29 @@ class SqlStore:
             if is_empty(database):
                 self._create()
             self._revision, self._layout = layout_of(database)
-        except (SchemaError, UnknownRevision) as error:
+            self._leave_fallback()
+        except SchemaError as error:
             database.close()
             raise Permanent(str(error)) from error
+        except UnknownRevision as error:
+            self._use_fallback(error)
         except Exception as error:
             database.close()
             raise Retry(f"{database.place} cannot be opened: {error}", after_s=GONE_RETRY_S) from error
         self._database = database
         return database
+
+    def _use_fallback(self, reason: UnknownRevision) -> None:
+        self._leave_fallback()
+        _log.warning("%s: traces are written through MLflow's own store, which is slower", reason)
+        fallback = self._make_fallback()
+        fallback.__enter__()
+        self._fallback = fallback
+
+    def _leave_fallback(self) -> None:
+        if self._fallback is not None:
+            self._fallback.__exit__(None, None, None)
+            self._fallback = None
 
     def _close(self) -> None:
         if self._database is not None:

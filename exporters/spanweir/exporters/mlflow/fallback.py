@@ -1,0 +1,134 @@
+"""MLflow's own store as exporter, for databases at a revision that `revisions` does not list.
+
+It runs in a process of its own (`fallback_worker`), which is asked for one batch at a time. It is slower by an order
+of magnitude and needs an installed MLflow of exactly the database's release.
+"""
+
+import os
+import struct
+import subprocess
+import sys
+from types import TracebackType
+from typing import IO, Final, Self
+
+import msgspec
+
+from spanweir.exporters.api import Batch, Permanent, Retry
+from spanweir.schemas.trace import TraceRow
+
+RETRY_S: Final = 5.0
+STOP_S: Final = 10.0
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Start(msgspec.Struct, kw_only=True):
+    """The worker's first message."""
+
+    uri: str
+    artifact_root: str
+    experiment: str
+    create_experiments: bool
+
+
+class Work(msgspec.Struct, kw_only=True):
+    """One batch: rows, and contents of spans by trace id."""
+
+    traces: list[TraceRow]
+    contents: dict[str, list[bytes]]
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What became of it. `error` is about everything, `rejected` about single traces."""
+
+    error: str = ""
+    permanent: bool = False
+    rejected: dict[str, str] = {}
+
+
+def send(stream: IO[bytes], message: msgspec.Struct) -> None:
+    encoded = msgspec.msgpack.encode(message)
+    stream.write(_LENGTH.pack(len(encoded)) + encoded)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> bytes | None:
+    """The next message, or None at the end."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    body = stream.read(length)
+    return body if len(body) == length else None
+
+
+class FallbackStore:
+    """An `Exporter`. Entering it raises Permanent if the installed MLflow does not know the database either."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._ensure()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def export(self, batch: Batch) -> None:
+        work = Work(traces=batch.traces, contents={row.trace_id: [] for row in batch.traces})
+        for span in batch.spans:
+            if span.trace_id in work.contents:
+                work.contents[span.trace_id].append(span.content)
+        answer = self._ask(self._ensure(), work)
+        if answer.rejected:
+            reasons = "; ".join(sorted(set(answer.rejected.values()))[:3])
+            raise Permanent(f"{len(answer.rejected)} traces cannot be written: {reasons}", rejected=answer.rejected)
+
+    def _ensure(self) -> "subprocess.Popen[bytes]":
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "spanweir.exporters.mlflow.fallback_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        self._process = process
+        self._ask(process, self._start)
+        return process
+
+    def _ask(self, process: "subprocess.Popen[bytes]", message: msgspec.Struct) -> Answer:
+        assert process.stdin is not None, "started without pipes"
+        assert process.stdout is not None, "started without pipes"
+        try:
+            send(process.stdin, message)
+            body = receive(process.stdout)
+        except OSError:
+            body = None
+        if body is None:
+            process.kill()
+            process.wait()
+            self._process = None
+            raise Retry("the process that runs MLflow's store ended", after_s=RETRY_S)
+        answer = msgspec.msgpack.decode(body, type=Answer)
+        if answer.error:
+            if answer.permanent:
+                raise Permanent(answer.error)
+            raise Retry(answer.error, after_s=RETRY_S)
+        return answer
