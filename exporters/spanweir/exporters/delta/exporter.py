@@ -16,54 +16,18 @@ from arro3.core import DataType
 
 from spanweir.exporters.api import Batch, Context, Retry
 from spanweir.exporters.delta import Config, overflow, payload
+from spanweir.exporters.delta.care import Care
 from spanweir.exporters.delta.overflow import Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
 from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, LogRows, SpanRows, metadata_id
 from spanweir.exporters.delta.spool import Spool
 from spanweir.exporters.delta.stored import stored_rows
-from spanweir.exporters.delta.table import Target
+from spanweir.exporters.delta.table import Target, targets
 from spanweir.exporters.delta.window import Pending
-from spanweir.schemas import inference_table
-from spanweir.schemas.inference_table import Table
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import MappedSpan, TraceRow
 
 _LOG: Final = logging.getLogger(__name__)
-
-
-def specs(config: Config) -> dict[str, Table]:
-    """The tables that are written, by their name in `tables`."""
-    version = config.schema_version
-    every: dict[str, Table] = {
-        "spans": inference_table.spans(version),
-        "logs": inference_table.logs(version),
-        "metrics": inference_table.metrics(version),
-        "annotations": inference_table.annotations(version),
-        "payload": inference_table.PAYLOAD,
-    }
-    return {name: spec for name, spec in every.items() if name in config.tables}
-
-
-def targets(config: Config, app: str) -> dict[str, Target]:
-    """The tables of a configuration, not opened yet. `app` prefixes the Delta transaction app ids."""
-    leveled = config.compression in ("zstd", "gzip") and config.compression_level is not None
-    compression = f"{config.compression}({config.compression_level})" if leveled else config.compression
-    properties = {
-        "delta.targetFileSize": str(int(config.target_file_bytes)),
-        "delta.logRetentionDuration": f"interval {int(config.log_retention)} seconds",
-        "delta.deletedFileRetentionDuration": f"interval {int(config.vacuum_retention)} seconds",
-    }
-    return {
-        name: Target(
-            spec,
-            config.table_uri(spec.suffix),
-            storage_options=config.storage_options,
-            app_id=f"{app}/{spec.suffix}",
-            properties=properties,
-            compression=compression,
-        )
-        for name, spec in specs(config).items()
-    }
 
 
 class DeltaExporter:
@@ -75,6 +39,7 @@ class DeltaExporter:
         self._targets = targets(config, f"spanweir/{context.instance}/{context.name}")
         self._pending = {name: Pending() for name in self._targets}
         self._overflow = Overflow(overflow.directory(config), config.storage_options)
+        self._care: Care | None = None
         self._durable = 0
         self._accepted = 0
         self._floor = 0
@@ -101,11 +66,16 @@ class DeltaExporter:
         self._annotation_rows = AnnotationRows(layouts["annotations"], version) if "annotations" in layouts else None
         self._today = int(time.time()) // 86400
         self._spool.expire(self._today - self._config.late_days)
+        if self._config.maintenance_interval:
+            self._care = Care(self._config, self._targets)
+            self._care.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
+        if self._care is not None:
+            self._care.stop()
         try:
             self.flush()
             self._spool.commit({}, {}, self._forget, self._today)

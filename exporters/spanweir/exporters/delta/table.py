@@ -3,15 +3,17 @@
 Not here: which rows (`rows`, `payload`, `metrics`), when (`exporter`), and table care (`care`).
 """
 
+import fcntl
 import json
 import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from arro3.core import RecordBatch
 from arro3.core import Table as ArrowTable
@@ -27,15 +29,15 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import Field as DeltaField
 
 from spanweir.exporters.api import Permanent, Retry
+from spanweir.exporters.delta import Config
 from spanweir.exporters.delta.arrow import Layout, delta_fields
 from spanweir.exporters.delta.files import Files, sync_directory
+from spanweir.schemas import inference_table
 from spanweir.schemas.inference_table import Table
 
 _LOG: Final = logging.getLogger(__name__)
-_T = TypeVar("_T")
 _EPOCH: Final = date(1970, 1, 1).toordinal()
-_COMMIT_ATTEMPTS: Final = 15
-_MERGE_ATTEMPTS: Final = 20
+_ATTEMPTS: Final = 20
 _NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 COMPACT: Final = WriterProperties(compression="ZSTD", compression_level=3)
 _DENIED: Final = re.compile(
@@ -65,6 +67,7 @@ class Target:
         self._properties = {**properties, **spec.properties}
         self._files = Files(spec, uri, storage_options, compression)
         self._table: DeltaTable | None = None
+        self._lock = None if "://" in uri else Path(uri) / "_spanweir.lock"
         self.commits = 0
 
     @property
@@ -150,10 +153,15 @@ class Target:
         Raises `Retry`; then they may or may not have been committed.
         """
 
+        try:
+            actions = self._files.write(batches, sorted(set(days)))
+        except OSError as error:
+            raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
+
         def commit() -> None:
             table = self.table
             table.create_write_transaction(
-                self._files.write(batches, sorted(set(days))),
+                actions,
                 mode="append",
                 schema=table.schema(),
                 partition_by=table.metadata().partition_columns,
@@ -162,7 +170,7 @@ class Target:
             )
             table.update_incremental()
 
-        self._commit(commit)
+        self._commit_again(commit)
 
     def merge(self, batches: Sequence[RecordBatch], last: int, days: Iterable[int]) -> None:
         """Update rows by key, insert those that are not there; no key may occur twice in the batches.
@@ -193,22 +201,49 @@ class Target:
                 .execute()
             )
 
-        for attempt in range(_MERGE_ATTEMPTS):
+        with self.alone():
+            self._refresh()
+            self._commit_again(commit)
+
+    def _refresh(self) -> None:
+        try:
+            self.table.update_incremental()
+        except (DeltaError, OSError, ValueError) as error:
+            self._table = None
+            raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
+
+    def _commit_again(self, commit: Callable[[], None]) -> None:
+        """Commit, and start again from the newest version while another writer's commit stands in the way."""
+        for attempt in range(_ATTEMPTS):
             try:
                 return self._commit(commit)
-            except Conflict as conflict:
-                if attempt == _MERGE_ATTEMPTS - 1:
-                    raise Retry(str(conflict)) from conflict
-                time.sleep(random.uniform(0.01, 0.05) * min(attempt + 1, 8))
+            except Conflict:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0.5, 1) * min(0.02 * 1.5**attempt, 5))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes of this machine from rewriting files of the table meanwhile.
+
+        Rewrites exclude each other in any case (one of two is refused and starts again); waiting costs less. In an
+        object store there is nothing to wait for, and starting again has to do.
+        """
+        if self._lock is None:
+            yield
+            return
+        with self._lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _properties_of_commit(self, last: int) -> CommitProperties:
         return CommitProperties(
-            max_commit_retries=_COMMIT_ATTEMPTS, app_transactions=[Transaction(self._app_id, max(last, self.written()))]
+            max_commit_retries=100, app_transactions=[Transaction(self._app_id, max(last, self.written()))]
         )
 
-    def _commit(self, commit: Callable[[], _T]) -> _T:
+    def _commit(self, commit: Callable[[], None]) -> None:
         try:
-            result = commit()
+            commit()
         except CommitFailedError as error:
             self._table = None
             raise Conflict(f"{self.uri}: {error}") from error
@@ -218,7 +253,6 @@ class Target:
         self.commits += 1
         if "://" not in self.uri:
             sync_directory(Path(self.uri) / "_delta_log")
-        return result
 
     def _explain(self, error: Exception) -> Exception:
         text = " ".join(str(error).split())
@@ -254,3 +288,38 @@ def _same(found: object, wanted: object) -> bool:
 
 def _show(kind: object) -> str:
     return kind.upper() if isinstance(kind, str) else str(kind["type"]).upper() if isinstance(kind, dict) else "?"
+
+
+def specs(config: Config) -> dict[str, Table]:
+    """The tables that are written, by their name in `tables`."""
+    version = config.schema_version
+    every: dict[str, Table] = {
+        "spans": inference_table.spans(version),
+        "logs": inference_table.logs(version),
+        "metrics": inference_table.metrics(version),
+        "annotations": inference_table.annotations(version),
+        "payload": inference_table.PAYLOAD,
+    }
+    return {name: spec for name, spec in every.items() if name in config.tables}
+
+
+def targets(config: Config, app: str) -> dict[str, Target]:
+    """The tables of a configuration, not opened yet. `app` prefixes the Delta transaction app ids."""
+    leveled = config.compression in ("zstd", "gzip") and config.compression_level is not None
+    compression = f"{config.compression}({config.compression_level})" if leveled else config.compression
+    properties = {
+        "delta.targetFileSize": str(int(config.target_file_bytes)),
+        "delta.logRetentionDuration": f"interval {int(config.log_retention)} seconds",
+        "delta.deletedFileRetentionDuration": f"interval {int(config.vacuum_retention)} seconds",
+    }
+    return {
+        name: Target(
+            spec,
+            config.table_uri(spec.suffix),
+            storage_options=config.storage_options,
+            app_id=f"{app}/{spec.suffix}",
+            properties=properties,
+            compression=compression,
+        )
+        for name, spec in specs(config).items()
+    }

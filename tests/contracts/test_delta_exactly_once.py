@@ -1,0 +1,136 @@
+"""Every span, trace and log record once in the Delta tables: killed writers, replays, other cuts, several writers."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars
+
+from spanweir.exporters.api import Batch, Context
+from spanweir.exporters.delta import Config
+from spanweir.schemas.options import Duration
+from tests.support.traces import records, row, sliced, together, trace
+
+ROOT = Path(__file__).parents[2]
+
+
+def exporter(directory: Path, *, interval: float = 0, instance: str = "0") -> Any:
+    config = Config(
+        path=str(directory / "tables"), commit_interval=Duration(interval), maintenance_interval=Duration(0)
+    )
+    (directory / "state").mkdir(exist_ok=True, parents=True)
+    return config.build(Context(name="delta", state_directory=str(directory / "state"), instance=instance))
+
+
+def table(directory: Path, suffix: str) -> polars.DataFrame:
+    return polars.read_delta(str(directory / "tables" / f"spanweir_{suffix}"))
+
+
+def assert_all_there_once(directory: Path, batches: list[Batch]) -> None:
+    spans = Counter(table(directory, "otel_spans").select("trace_id", "span_id").iter_rows())
+    assert spans == Counter({(s.trace_id, s.span_id): 1 for b in batches for s in b.spans})
+    of_trace: dict[str, set[str]] = {}
+    for batch in batches:
+        for span in batch.spans:
+            of_trace.setdefault(f"tr-{span.trace_id}", set()).add(span.span_id)
+    payload = table(directory, "payload").select("databricks_request_id", "response").rows()
+    assert Counter(request for request, _ in payload) == Counter(of_trace.keys())
+    for request, response in payload:
+        content = json.loads(response)["databricks_output"]["trace"]["data"]["spans"]
+        assert len(content) == len({span["span_id"] for span in content}) == len(of_trace[request])
+    logs = Counter(table(directory, "otel_logs")["trace_id"].to_list())
+    assert logs == Counter(log.trace_id for b in batches for log in b.logs)
+    annotations = table(directory, "otel_annotations").group_by("target_id", "annotation_type", "name").len()
+    assert annotations["len"].to_list() == [1] * len(annotations)
+    assert set(annotations["target_id"]) == {request.removeprefix("tr-") for request in of_trace}
+
+
+def test_records_in_any_cut_and_replayed_in_another(tmp_path: Path) -> None:
+    batches, rng = records(1, 40), random.Random(2)
+    with exporter(tmp_path) as first:
+        for batch in sliced(batches[:25], rng):
+            first.export(batch)
+        assert first.durable == 25
+    with exporter(tmp_path) as second:
+        for batch in sliced(batches[10:], rng):
+            second.export(batch)
+        assert second.durable == 40
+    assert_all_there_once(tmp_path, batches)
+
+
+def test_records_that_come_again_while_they_wait(tmp_path: Path) -> None:
+    batches, rng = records(3, 20), random.Random(4)
+    with exporter(tmp_path, interval=3600) as one:
+        for batch in sliced(batches[:12], rng):
+            one.export(batch)
+        assert one.durable == 0
+        for batch in sliced(batches[4:], rng):
+            one.export(batch)
+    assert_all_there_once(tmp_path, batches)
+
+
+def test_a_state_directory_that_is_lost(tmp_path: Path) -> None:
+    batches = [b for b in records(5, 20) if len(b.traces) == 1 and b.traces[0].revision == 1 and len(b.spans) > 1]
+    whole = [b for b in batches if {s.trace_id for s in b.spans} == {b.traces[0].trace_id}]
+    with exporter(tmp_path) as one:
+        one.export(together(whole))
+    (tmp_path / "state").rename(tmp_path / "lost")
+    with exporter(tmp_path) as one:
+        one.export(together(whole))
+    assert_all_there_once(tmp_path, whole)
+
+
+def test_a_batch_that_the_clock_made_is_not_skipped(tmp_path: Path) -> None:
+    spans, complete = trace(random.Random(6))
+    with exporter(tmp_path) as one:
+        one.export(Batch(first=1, last=1, spans=spans))
+    with exporter(tmp_path) as one:
+        one.export(Batch(first=2, last=1, traces=[complete]))
+        one.export(Batch(first=2, last=1, traces=[complete]))
+    assert_all_there_once(tmp_path, [Batch(first=1, last=1, spans=spans)])
+
+
+def test_an_amended_row_keeps_what_is_not_at_hand_any_more(tmp_path: Path) -> None:
+    spans, complete = trace(random.Random(7))
+    amended = row(spans[0], len(spans), revision=2)
+    amended.request = amended.response = None
+    with exporter(tmp_path) as one:
+        one.export(Batch(first=1, last=1, spans=spans[:2], traces=[complete]))
+        one.export(Batch(first=2, last=2, spans=spans[2:], traces=[amended]))
+    [stored] = table(tmp_path, "payload").to_dicts()
+    assert stored["request"] == '{"question": "why?"}'
+    assert json.loads(stored["response"])["answer"] == "because"
+    assert len(json.loads(stored["response"])["databricks_output"]["trace"]["data"]["spans"]) == 4
+
+
+def start(directory: Path, seed: int, count: int, instance: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tests.support.delta_writer", str(directory), str(seed), str(count), instance]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_writer_that_is_killed_again_and_again(tmp_path: Path) -> None:
+    rng, seed, count = random.Random(8), 9, 60
+    for _ in range(8):
+        writer = start(tmp_path, seed, count, "0")
+        time.sleep(0.4 + rng.random() * 0.4)
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+    writer = start(tmp_path, seed, count, "0")
+    _, errors = writer.communicate(timeout=120)
+    assert writer.returncode == 0, errors
+    assert_all_there_once(tmp_path, records(seed, count))
+
+
+def test_four_writers_at_once(tmp_path: Path) -> None:
+    writers = [start(tmp_path, 100 + n, 60, str(n)) for n in range(4)]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=200)
+        assert writer.returncode == 0, errors
+        assert "retry" not in errors
+    assert_all_there_once(tmp_path, [b for n in range(4) for b in records(100 + n, 60)])
