@@ -19,10 +19,10 @@ from spanweir.exporters.delta.payload import Content, Contents, Facts
 _VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS pending (
-  trace_id BLOB NOT NULL, span_id BLOB NOT NULL, start_ns INTEGER NOT NULL, day INTEGER NOT NULL, content BLOB NOT NULL,
+  trace_id BLOB NOT NULL, span_id BLOB NOT NULL, start_ns INTEGER NOT NULL, noted INTEGER NOT NULL, content BLOB NOT NULL,
   facts BLOB, PRIMARY KEY (trace_id, span_id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS written (trace_id BLOB PRIMARY KEY, day INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS written_day ON written (day);
+CREATE TABLE IF NOT EXISTS written (
+  trace_id BLOB PRIMARY KEY, day INTEGER NOT NULL, noted INTEGER NOT NULL) WITHOUT ROWID;
 """
 _CHUNK: Final = 500
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -93,8 +93,8 @@ class Spool:
                 )
                 self._db.executemany("INSERT OR REPLACE INTO pending VALUES (?,?,?,?,?,?)", rows)
                 self._db.executemany(
-                    "INSERT OR IGNORE INTO written VALUES (?,?)",
-                    [(bytes.fromhex(trace), day) for trace, day in complete.items()],
+                    "INSERT OR IGNORE INTO written VALUES (?,?,?)",
+                    [(bytes.fromhex(trace), day, today) for trace, day in complete.items()],
                 )
                 self._db.execute("COMMIT")
             except BaseException:
@@ -104,5 +104,5 @@ class Spool:
     def expire(self, before_day: int) -> int:
         """Forget what was noted before a day; returns how many spans of traces that never became complete that were."""
         with self._lock:
-            self._db.execute("DELETE FROM written WHERE day<?", (before_day,))
-            return self._db.execute("DELETE FROM pending WHERE day<?", (before_day,)).rowcount
+            self._db.execute("DELETE FROM written WHERE noted<?", (before_day,))
+            return self._db.execute("DELETE FROM pending WHERE noted<?", (before_day,)).rowcount
