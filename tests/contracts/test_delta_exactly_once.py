@@ -109,6 +109,30 @@ def test_an_amended_row_keeps_what_is_not_at_hand_any_more(tmp_path: Path) -> No
     assert len(json.loads(stored["response"])["databricks_output"]["trace"]["data"]["spans"]) == 4
 
 
+def test_spans_that_were_taken_back_are_gone(tmp_path: Path) -> None:
+    rng = random.Random(10)
+    (spans, complete), (lone, of_lone) = trace(rng), trace(rng, spans=1)
+    for interval in (0, 3600):
+        directory = tmp_path / str(interval)
+        with exporter(directory, interval=interval) as one:
+            one.export(Batch(first=1, last=1, spans=spans + lone, traces=[complete, of_lone]))
+            gone = [(s.trace_id, s.span_id) for s in (spans[-1], lone[0])]
+            one.export(Batch(first=2, last=2, traces=[row(spans[0], len(spans) - 1, revision=2)], retracted=gone))
+        assert_all_there_once(directory, [Batch(first=1, last=1, spans=spans[:-1])])
+
+
+def test_parts_of_a_batch_do_not_count_before_all_are_there(tmp_path: Path) -> None:
+    (left, of_left), (right, of_right) = trace(random.Random(11)), trace(random.Random(12))
+    with exporter(tmp_path) as one:
+        one.export(Batch(first=2, last=1, spans=left, traces=[of_left]))
+        assert one.durable == 0
+        one.export(Batch(first=2, last=1, spans=right, traces=[of_right]))
+        one.idle()
+        one.export(Batch(first=2, last=2))
+        assert one.durable == 2
+    assert_all_there_once(tmp_path, [Batch(first=1, last=1, spans=left + right)])
+
+
 def start(directory: Path, seed: int, count: int, instance: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "tests.support.delta_writer", str(directory), str(seed), str(count), instance]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)

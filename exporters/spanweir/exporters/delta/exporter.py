@@ -42,6 +42,8 @@ class DeltaExporter:
         self._care: Care | None = None
         self._durable = 0
         self._accepted = 0
+        self._seen = 0
+        self._gone: set[tuple[str, str]] = set()
         self._floor = 0
         self._oldest: float | None = None
         self._last_batch: Batch | None = None
@@ -87,16 +89,19 @@ class DeltaExporter:
         return self._durable
 
     def idle(self) -> None:
+        self._accepted = max(self._accepted, self._seen)
         self._flush_when_due()
 
     def export(self, batch: Batch) -> None:
         if batch is not self._last_batch:
             again = batch.first <= self._accepted
-            if again:
+            if again or any(trace_id in self._complete for trace_id, _ in batch.retracted):
                 self.flush()
             self._add(batch, reaches_back=again or batch.first <= self._floor)
             self._last_batch = batch
-            self._accepted = max(self._accepted, batch.last)
+            self._seen = max(self._seen, batch.last)
+            if batch.first <= batch.last:  # else a part of a batch, of which more may follow, or made by the clock
+                self._accepted = max(self._accepted, batch.last)
             if self._oldest is None:
                 self._oldest = self._clock()
         self._flush_when_due()
@@ -116,7 +121,10 @@ class DeltaExporter:
         """Take the batch's rows into the window."""
         traces = {span.trace_id for span in batch.spans}
         traces.update(trace.trace_id for trace in batch.traces)
-        written = self._spool.written(traces)
+        written = self._spool.written(traces | {trace for trace, _ in batch.retracted})
+        self._gone = set()
+        if batch.retracted:
+            self._retract(batch, written)
         self._add_spans(batch.spans, written, self._spool.pending_keys(traces), reaches_back)
         for span in batch.spans:
             self._contents.setdefault(span.trace_id, {})[span.span_id] = payload.content(span)
@@ -127,6 +135,37 @@ class DeltaExporter:
             self._add_logs(batch.logs, reaches_back)
         if "metrics" in self._targets and batch.requests:
             self._add_metrics(batch, reaches_back)
+
+    def _retract(self, batch: Batch, written: dict[str, int]) -> None:
+        """Take spans back that no longer stand, and with its last span the trace."""
+        standing = {(span.trace_id, span.span_id) for span in batch.spans}
+        gone = [key for key in batch.retracted if key not in standing]
+        self._spool.drop(gone)
+        for trace_id, span_id in gone:
+            self._contents.get(trace_id, {}).pop(span_id, None)
+            if "spans" in self._pending:
+                condition = f"trace_id = '{trace_id}' AND span_id = '{span_id}'"
+                self._pending["spans"].delete(trace_id + span_id, condition)
+        if "payload" not in self._targets:
+            return
+        self._gone = set(gone)
+        rows = {trace.trace_id for trace in batch.traces if trace.complete}
+        alone = {trace_id for trace_id, _ in gone if trace_id not in rows}
+        days = {trace_id: (written[trace_id],) for trace_id in alone if trace_id in written}
+        stored = stored_rows(self._targets["payload"], self._overflow, days) if days else {}
+        for trace_id in alone:
+            before = stored.get(trace_id)
+            if before is not None and not self._standing(trace_id, before.contents):
+                self._retract_trace(trace_id)
+
+    def _standing(self, trace_id: str, contents: Contents) -> Contents:
+        return {span_id: c for span_id, c in contents.items() if (trace_id, span_id) not in self._gone}
+
+    def _retract_trace(self, trace_id: str) -> None:
+        request_id = TRACE_PREFIX + trace_id
+        self._pending["payload"].delete(request_id, f"databricks_request_id = '{request_id}'")
+        if "annotations" in self._pending:
+            self._pending["annotations"].delete(trace_id, f"target_id = '{trace_id}'")
 
     def _add_spans(
         self, spans: Sequence[MappedSpan], written: Collection[str], spooled: Collection[str], known: bool
@@ -183,7 +222,8 @@ class DeltaExporter:
         for trace, metadata, tags in described:
             before = stored.get(trace.trace_id) or self._waiting(trace.trace_id)
             contents = {
-                **before.contents, **spooled.get(trace.trace_id, {}), **self._contents.get(trace.trace_id, {}),
+                **self._standing(trace.trace_id, before.contents),
+                **spooled.get(trace.trace_id, {}), **self._contents.get(trace.trace_id, {}),
             }  # fmt: skip
             made = payload.payload(trace, metadata, tags, contents, before, limit=self._config.max_payload_bytes)
             self._overflow.add(made)
@@ -237,6 +277,9 @@ class DeltaExporter:
         self._durable = last
 
     def _commit(self, target: Target, pending: Pending, last: int) -> None:
+        if pending.deletes:
+            target.delete(pending.deletes.values(), last)
+            pending.deletes.clear()
         if len(pending.appends):
             try:
                 target.append(pending.appends.batches(), last, pending.appends.days)

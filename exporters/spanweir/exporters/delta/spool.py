@@ -19,8 +19,8 @@ from spanweir.exporters.delta.payload import Content, Contents, Facts
 _VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS pending (
-  trace_id BLOB NOT NULL, span_id BLOB NOT NULL, start_ns INTEGER NOT NULL, noted INTEGER NOT NULL, content BLOB NOT NULL,
-  facts BLOB, PRIMARY KEY (trace_id, span_id)) WITHOUT ROWID;
+  trace_id BLOB NOT NULL, span_id BLOB NOT NULL, start_ns INTEGER NOT NULL, noted INTEGER NOT NULL,
+  content BLOB NOT NULL, facts BLOB, PRIMARY KEY (trace_id, span_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS written (
   trace_id BLOB PRIMARY KEY, day INTEGER NOT NULL, noted INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -100,6 +100,14 @@ class Spool:
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
+
+    def drop(self, spans: Iterable[tuple[str, str]]) -> None:
+        """Forget contents of single spans, by trace and span id."""
+        with self._lock:
+            self._db.executemany(
+                "DELETE FROM pending WHERE trace_id=? AND span_id=?",
+                [(bytes.fromhex(trace), bytes.fromhex(span)) for trace, span in spans],
+            )
 
     def expire(self, before_day: int) -> int:
         """Forget what was noted before a day; returns how many spans of traces that never became complete that were."""

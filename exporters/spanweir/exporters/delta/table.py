@@ -205,6 +205,22 @@ class Target:
             self._refresh()
             self._commit_again(commit)
 
+    def delete(self, conditions: Iterable[str], last: int) -> None:
+        """Delete rows for which one of the SQL conditions holds. Raises `Retry`. Doing it twice is harmless."""
+        predicate = " OR ".join(f"({condition})" for condition in conditions)
+
+        def commit() -> None:
+            self.table.delete(
+                predicate,
+                writer_properties=COMPACT,
+                commit_properties=self._properties_of_commit(last),
+                post_commithook_properties=_NO_HOOKS,
+            )
+
+        with self.alone():
+            self._refresh()
+            self._commit_again(commit)
+
     def _refresh(self) -> None:
         try:
             self.table.update_incremental()

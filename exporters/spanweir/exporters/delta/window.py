@@ -38,6 +38,14 @@ class Rows:
         self.days.update(days)
         self.bytes += batch.nbytes
 
+    def discard(self, key: str) -> bool:
+        """Take a row out again; whether it was there."""
+        place = self._places.pop(key, None)
+        if place is None:
+            return False
+        self._replaced.setdefault(place[0], set()).add(place[1])
+        return True
+
     def get(self, key: str) -> RecordBatch:
         """The row that waits, as a batch of one. Raises KeyError."""
         number, row = self._places[key]
@@ -45,7 +53,8 @@ class Rows:
 
     def batches(self) -> list[RecordBatch]:
         """What waits, without replaced rows."""
-        return [self._kept(number, batch) for number, batch in enumerate(self._batches)]
+        kept = (self._kept(number, batch) for number, batch in enumerate(self._batches))
+        return [batch for batch in kept if batch.num_rows]
 
     def _kept(self, number: int, batch: RecordBatch) -> RecordBatch:
         replaced = self._replaced.get(number)
@@ -74,9 +83,17 @@ class Pending:
 
     def __init__(self) -> None:
         self.appends, self.merges = Rows(), Rows()
+        self.deletes: dict[str, str] = {}
+        """Key -> SQL condition of rows that no longer stand."""
 
     def __len__(self) -> int:
-        return len(self.appends) + len(self.merges)
+        return len(self.appends) + len(self.merges) + len(self.deletes)
+
+    def delete(self, key: str, condition: str) -> None:
+        """A row no longer stands: neither here nor in the table."""
+        self.appends.discard(key)
+        self.merges.discard(key)
+        self.deletes[key] = condition
 
     def __contains__(self, key: str) -> bool:
         return key in self.appends or key in self.merges
@@ -94,4 +111,5 @@ class Pending:
 
     def merging(self, key: str, known: bool) -> bool:
         """Whether a row has to be merged. `known`: it may be in the table."""
+        known = self.deletes.pop(key, None) is not None or known
         return key not in self.appends and (known or key in self.merges)
