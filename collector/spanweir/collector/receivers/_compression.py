@@ -7,6 +7,8 @@ from spanweir.collector.receivers._check import Undecodable
 CODINGS = ("gzip", "deflate", "zstd", "identity")
 _ZSTD_STEP_BYTES = 1024
 """The library bounds no output, and the format makes at most 128 KB of 4 bytes: 32 MB of a step."""
+_ZSTD_WINDOW_BYTES = 128 << 20
+"""The largest that compressors use; only as much of it as comes out becomes real memory."""
 _GZIP_OR_ZLIB, _RAW_DEFLATE = 47, -15
 
 
@@ -47,12 +49,14 @@ def _zstd(body: bytes, limit: int) -> bytes:
     # The process needs it only when somebody sends it.
     import zstandard
 
-    decompressor = zstandard.ZstdDecompressor(max_window_size=max(limit, 1 << 20))
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
     decoder = decompressor.decompressobj()
     parts: list[bytes] = []
     size = 0
     position = 0
     try:
+        if zstandard.frame_content_size(body) > limit:
+            raise TooLarge(f"{zstandard.frame_content_size(body)} bytes when decompressed")
         while position < len(body):
             if decoder.eof:
                 decoder = decompressor.decompressobj()
