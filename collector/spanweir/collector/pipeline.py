@@ -18,15 +18,17 @@ from spanweir.collector.config.components import MissingExtra, extra_of
 from spanweir.collector.delivery.lane import Outlet
 from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
-from spanweir.collector.delivery.stages import Regrouping, Stages
+from spanweir.collector.delivery.stages import Stages
 from spanweir.collector.delivery.worker import Worker
 from spanweir.collector.processors import api as processors_api
+from spanweir.collector.processors.cost import Config as CostConfig
 from spanweir.collector.processors.genai import Config as GenAIConfig
 from spanweir.collector.queue.api import Reader, Writer
 from spanweir.collector.receivers.api import Context as ReceiverContext
 from spanweir.collector.receivers.api import Observer, Receiver
 from spanweir.collector.telemetry import Counters
 from spanweir.exporters.api import MAPPED, REQUESTS, Context, Exporter, Hydrating, KnownTrace, wants
+from spanweir.schemas.agents import Agents
 from spanweir.schemas.raw import RawSpan
 
 
@@ -158,7 +160,7 @@ class Delivery:
             self._counters.add,
             options=self._assembly,
             hydrate=_hydrating(outlets),
-            agents=_agents(),
+            agents=Agents(),
             mapped=any(MAPPED in outlet.wants for outlet in outlets),
             requests=any(REQUESTS in outlet.wants for outlet in outlets),
             rewrite=any(getattr(processor, "rewrites", False) for processor in processors),
@@ -167,10 +169,12 @@ class Delivery:
     def _processors(
         self, feed: Feed, drops: list[tuple[RawSpan, str]]
     ) -> tuple[GenAIConfig, list[processors_api.Processor]]:
-        """Those of the pipeline in its order, after `genai`."""
+        """Those of the pipeline in its order, after `genai`, and `cost` in any case."""
         components = [self._configuration.processors[name] for name in feed.processors]
         genai = next((c.config for c in components if isinstance(c.config, GenAIConfig)), GenAIConfig())
         built: list[processors_api.Processor] = [genai.build(self._processor_context("genai", drops))]
+        if not any(isinstance(component.config, CostConfig) for component in components):
+            built.append(CostConfig().build(self._processor_context("cost", drops)))
         for component in components:
             if not isinstance(component.config, GenAIConfig):
                 built.append(component.config.build(self._processor_context(component.id, drops)))
@@ -186,13 +190,6 @@ class Delivery:
             count=count,
             drop=lambda raw, reason: drops.append((raw, reason)),
         )
-
-
-def _agents() -> Regrouping | None:
-    if find_spec("spanweir.schemas.agents") is None:
-        return None
-    regrouping: Regrouping = import_module("spanweir.schemas.agents").Agents()
-    return regrouping
 
 
 def _hydrating(outlets: Sequence[Outlet]) -> Callable[[Sequence[str]], Mapping[str, KnownTrace]] | None:
