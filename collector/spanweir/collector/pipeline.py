@@ -6,9 +6,7 @@ Everything that knows of more than one component is here. Nothing runs yet: `spa
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
