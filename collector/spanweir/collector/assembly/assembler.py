@@ -1,8 +1,8 @@
 """The state machine over all traces.
 
 A trace is *open* until its root has ended and no parent is missing, or until it was idle for too long; then it is
-*complete*, and its state is kept, encoded, for spans that come late. Whatever touches a trace, the spans that have to
-be written again and the trace's row come out: values, never increments.
+*complete*, and its state is kept for spans that come late: as it is for some time, then encoded. Whatever touches a
+trace, the spans that have to be written again and the trace's row come out: values, never increments.
 """
 
 from collections import OrderedDict
@@ -24,6 +24,8 @@ from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
 _HYDRATE_AGE_NS = 5_000_000_000
+_WARM_S = 30.0
+_WARM_SPANS = 20_000
 _replace = msgspec.structs.replace
 
 
@@ -53,6 +55,9 @@ class Assembler:
         self._hydrate = hydrate
         self._count = count
         self._open: OrderedDict[str, Trace] = OrderedDict()
+        self._open_bytes = 0
+        self._warm: OrderedDict[str, Trace] = OrderedDict()
+        self._warm_spans = self._warm_bytes = 0
         self._closed: OrderedDict[str, bytes] = OrderedDict()
         self._closed_bytes = 0
 
@@ -105,6 +110,8 @@ class Assembler:
     def tick(self, now_s: float) -> Emission:
         """Finalise traces that were idle for too long."""
         emission = Emission()
+        while self._warm and next(iter(self._warm.values())).touched_s <= now_s - _WARM_S:
+            self._freeze_oldest()
         idle_since = now_s - self._options.idle_timeout
         while self._open:
             trace = next(iter(self._open.values()))
@@ -122,7 +129,7 @@ class Assembler:
         return emission
 
     def knows(self, trace_id: str) -> bool:
-        return trace_id in self._open or trace_id in self._closed
+        return trace_id in self._open or trace_id in self._warm or trace_id in self._closed
 
     def is_open(self, trace_id: str) -> bool:
         return trace_id in self._open
@@ -130,14 +137,14 @@ class Assembler:
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Open traces, complete traces that are kept, and the bytes of these."""
-        return len(self._open), len(self._closed), self._closed_bytes
+        return len(self._open), len(self._warm) + len(self._closed), self._closed_bytes
 
     # ---------------------------------------------------------------------------------------- snapshots
 
     def snapshot(self, closed_max: int = 2 << 20) -> bytes:
         """Every open trace, and the newest complete ones up to `closed_max` bytes."""
         closed: list[bytes] = []
-        for data in reversed(self._closed.values()):
+        for data in (*map(state.encode, reversed(self._warm.values())), *reversed(self._closed.values())):
             closed_max -= len(data)
             if closed_max < 0:
                 break
@@ -152,6 +159,7 @@ class Assembler:
             trace = state.decode(encoded)
             trace.touched_s = trace.opened_s = now_s
             self._open[trace.trace_id] = trace
+            self._open_bytes += trace.weight
         for encoded in closed:
             self._close(state.decode(encoded))
 
@@ -159,6 +167,11 @@ class Assembler:
 
     def _take(self, trace_id: str, known: KnownTrace | None, now_s: float) -> Trace:
         trace = self._open.pop(trace_id, None)
+        if trace is not None:
+            self._open_bytes -= trace.weight
+        elif (trace := self._warm.pop(trace_id, None)) is not None:
+            self._warm_spans -= len(trace.nodes)
+            self._warm_bytes -= trace.weight
         if trace is None:
             encoded = self._closed.pop(trace_id, None)
             if encoded is not None:
@@ -190,19 +203,30 @@ class Assembler:
         return self._hydrate(unknown)
 
     def _bound(self, now_s: float, emission: Emission) -> None:
-        while len(self._open) > self._options.open_max:
+        options = self._options
+        while len(self._open) > options.open_max or (self._open_bytes > options.held_max and len(self._open) > 1):
             self._count("spanweir_assembly_finalised_for_room", 1)
             self._finalise(next(iter(self._open.values())), now_s, emission)
 
     def _finalise(self, trace: Trace, now_s: float, emission: Emission) -> None:
-        self._open.pop(trace.trace_id, None)
+        if self._open.pop(trace.trace_id, None) is not None:
+            self._open_bytes -= trace.weight
         trace.finalised = True
         self._count("spanweir_assembly_finalised_traces", 1)
         self._assemble(trace, {}, True, now_s, emission)
 
     def _close(self, trace: Trace) -> None:
-        encoded = state.encode(trace)
-        self._closed[trace.trace_id] = encoded
+        self._warm[trace.trace_id] = trace
+        self._warm_spans += len(trace.nodes)
+        self._warm_bytes += trace.weight
+        while (self._warm_spans > _WARM_SPANS or self._warm_bytes > self._options.closed_max) and len(self._warm) > 1:
+            self._freeze_oldest()
+
+    def _freeze_oldest(self) -> None:
+        trace_id, trace = self._warm.popitem(last=False)
+        self._warm_spans -= len(trace.nodes)
+        self._warm_bytes -= trace.weight
+        encoded = self._closed[trace_id] = state.encode(trace)
         self._closed_bytes += len(encoded)
         while self._closed_bytes > self._options.closed_max and len(self._closed) > 1:
             self._closed_bytes -= len(self._closed.popitem(last=False)[1])
@@ -266,7 +290,9 @@ class Assembler:
             emission.spans.extend(work.mapped.values())
             emission.traces.append(rows.row(trace))
         work.forget()
+        trace.weigh()
         if trace.complete:
             self._close(trace)
         elif trace.nodes or trace.dropped or trace.assessments:
             self._open[trace.trace_id] = trace
+            self._open_bytes += trace.weight

@@ -60,8 +60,9 @@ def _insert(trace: Trace, span_id: str, node: Node) -> None:
     nodes = trace.nodes
     nodes[span_id] = node
     parent = node.parent
-    if trace.waiting:
-        trace.waiting.pop(span_id, None)
+    has_children = bool(trace.waiting) and trace.waiting.pop(span_id, None) is not None
+    if has_children:
+        trace.outermost = None
     if parent and parent not in nodes:
         trace.waiting.setdefault(parent, []).append(span_id)
     if node.usage is not None or node.cost is not None or span_id in trace.below:

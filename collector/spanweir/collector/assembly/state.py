@@ -88,6 +88,8 @@ class Trace(msgspec.Struct, array_like=True):
     """Sum over the model calls that count, how many of these costs were reported, and how many there are."""
     aggregates: set[str] = set()
     """Aggregates without a model call below."""
+    outermost: list[str] | None = None
+    """Of `aggregates`, those without another one above; None: to be found anew."""
     costly: set[str] = set()
     """Spans whose cost is not in `dollars`: used only where no model call has a cost."""
     # root
@@ -133,6 +135,14 @@ class Trace(msgspec.Struct, array_like=True):
     """Of `kept`, spans without an end."""
     opened_s: float = 0.0
     touched_s: float = 0.0
+    weight: int = 0
+    """Bytes of content in here, when it was last looked at."""
+
+    def weigh(self) -> int:
+        """Bytes of content that are kept."""
+        self.weight = len(self.request or b"") + len(self.response or b"") + sum(map(len, self.kept.values()))
+        self.weight += sum(len(c.value) for c in (self.question, self.answer) if c is not None)
+        return self.weight
 
     def parent_of(self, span_id: str) -> str:
         """A parent as it stands after processors took spans out."""

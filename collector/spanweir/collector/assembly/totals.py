@@ -14,13 +14,16 @@ from spanweir.schemas.trace import Cost, TokenUsage
 
 
 def add(trace: Trace, span_id: str, node: Node) -> None:
-    """Count a node that has just been put into `trace.nodes`."""
+    """Count a node that has just been put into `trace.nodes`.
+
+    Where spans below it came before it, `trace.outermost` has been given up.
+    """
     is_call = node.usage is not None and not node.aggregate
     if node.usage is not None:
         if is_call and span_id not in trace.inner:
             _count(trace, node, 1)
         elif node.aggregate and span_id not in trace.below:
-            trace.aggregates.add(span_id)
+            _aggregate(trace, span_id)
     if node.cost is not None and (not is_call or span_id in trace.inner):
         if node.usage is None and node.kind in CALLS and span_id not in trace.inner:
             _pay(trace, node.cost, 1)
@@ -35,13 +38,13 @@ def add(trace: Trace, span_id: str, node: Node) -> None:
 def rebuild(trace: Trace) -> None:
     """Count everything again, for a change that cannot be taken back one by one."""
     trace.below, trace.inner, trace.aggregates, trace.costly = set(), set(), set(), set()
-    trace.tokens, trace.dollars, trace.calls = [], [], 0
+    trace.tokens, trace.dollars, trace.calls, trace.outermost = [], [], 0, None
     for span_id, node in trace.nodes.items():
         add(trace, span_id, node)
 
 
 def usage(trace: Trace) -> TokenUsage | None:
-    counted = [trace.nodes[i].usage for i in _outermost(trace, trace.aggregates)]
+    counted = [trace.nodes[i].usage for i in _sums(trace)]
     if not trace.calls and not counted:
         return None
     total = list(trace.tokens) if trace.calls else [0] * 9
@@ -61,8 +64,7 @@ def usage(trace: Trace) -> TokenUsage | None:
 def cost(trace: Trace) -> Cost | None:
     """Of the calls that count; where none of them has a cost, of the outermost spans that report one."""
     amount = trace.dollars
-    aggregates = _outermost(trace, trace.aggregates)
-    extra = [c for i in aggregates if (c := trace.nodes[i].cost) is not None]
+    extra = [c for i in _sums(trace) if (c := trace.nodes[i].cost) is not None]
     if not (amount and amount[4]) and not extra:
         extra = [c for i in _outermost(trace, trace.costly) if (c := trace.nodes[i].cost) is not None]
     if not (amount and amount[4]) and not extra:
@@ -78,6 +80,20 @@ def cost(trace: Trace) -> Cost | None:
     )
 
 
+def _aggregate(trace: Trace, span_id: str) -> None:
+    """Add a sum; what is outermost is kept up to date where that takes a look upwards only."""
+    if trace.outermost is not None and not _has_ancestor_in(trace, span_id, trace.aggregates):
+        trace.outermost.append(span_id)
+    trace.aggregates.add(span_id)
+
+
+def _sums(trace: Trace) -> list[str]:
+    """The aggregates that count."""
+    if trace.outermost is None:
+        trace.outermost = list(_outermost(trace, trace.aggregates))
+    return trace.outermost
+
+
 def _mark(trace: Trace, parent: str, direct: bool) -> None:
     below, inner, nodes = trace.below, trace.inner, trace.nodes
     span_id = trace.parent_of(parent) if trace.dropped else parent
@@ -86,7 +102,9 @@ def _mark(trace: Trace, parent: str, direct: bool) -> None:
         new = span_id not in below
         if new:
             below.add(span_id)
-            trace.aggregates.discard(span_id)
+            if span_id in trace.aggregates:
+                trace.aggregates.discard(span_id)
+                trace.outermost = None
         if direct and span_id not in inner:
             new = True
             inner.add(span_id)

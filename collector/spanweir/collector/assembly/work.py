@@ -49,6 +49,7 @@ class Work:
             if trace.dropped and raw.parent_id in trace.dropped:
                 raw = item.raw = _replace(raw, parent_id=trace.parent_of(raw.parent_id))
             mapped = mapped_by_id[span_id] = render(raw, item.span)
+            mapped.canonical = item.span
             summary = summarise(raw, item.span, mapped)
             summaries.append((item, mapped, summary))
             changed = fold(trace, raw, summary, mapped) or changed
@@ -96,7 +97,8 @@ class Work:
         for span_id in placeholders:
             raw = rows.placeholder(trace, span_id)
             span = self._with_lifted(None) if span_id == root else None
-            self.mapped[span_id] = self._renderer.render(raw, span)
+            mapped = self.mapped[span_id] = self._renderer.render(raw, span)
+            mapped.canonical = span
         return before != (adopted, placeholders, root)
 
     def _stand_ins(self) -> tuple[str, list[str]]:
@@ -126,7 +128,7 @@ class Work:
             wanted = trace.root if not (trace.own_request and trace.own_response and trace.root_ended) else ""
         else:
             orphans = [i for ids in trace.waiting.values() for i in ids]
-            wanted = min(orphans, key=lambda i: (trace.nodes[i].start_ns, i), default="")
+            wanted = min(orphans, key=lambda i: (trace.nodes[i].start_ns, -trace.nodes[i].end_ns, i), default="")
         if wanted and wanted in self.group:
             self._freeze(wanted)
         for span_id in list(trace.kept):
@@ -182,7 +184,9 @@ class Work:
             raw = _replace(raw, end_ns=stop, issues=(*raw.issues, "no_end"), parent_id=parent)
         elif raw.parent_id != parent:
             raw = _replace(raw, parent_id=parent)
-        self.mapped[span_id] = self._renderer.render(raw, self._with_lifted(span) if lift else span)
+        span = self._with_lifted(span) if lift else span
+        mapped = self.mapped[span_id] = self._renderer.render(raw, span)
+        mapped.canonical = span
 
     def _with_lifted(self, span: GenAISpan | None) -> GenAISpan | None:
         """`span` with the trace's question and answer where it has no inputs or outputs itself."""
