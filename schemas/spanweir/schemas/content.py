@@ -213,7 +213,7 @@ def params(value: Any, notes: Notes) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, item in value.items():
-        if item is None or key in _NO_PARAMS:
+        if item is None or item == "" or key in _NO_PARAMS:
             continue
         if key in ("config", "generation_config", "generationConfig") and isinstance(item, Mapping):
             found.update(params(item, notes) or {})

@@ -14,6 +14,7 @@ from typing import Any
 from spanweir.schemas.convention import EVENT, LOG, Convention, Occurrence
 from spanweir.schemas.conventions import load
 from spanweir.schemas.genai import Error, GenAISpan, Usage
+from spanweir.schemas.messages import join_turn
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.paths import get_field, is_empty, join_field, set_field
 from spanweir.schemas.plan import JOINED, Candidate, Plan, Planner, UsageSet
@@ -105,21 +106,34 @@ class Mapper:
                 here = [one for one in group if one.location == location]
                 like = [one for one in here if one.name in convention.like_span]
                 rest = [one for one in here if one.name not in convention.like_span]
-                for one in like:
-                    self._like_span(one, rank, span, ranks, notes)
+                if like:
+                    for field, value in self._like_span(like, notes).items():
+                        merge(span, field, value, rank, ranks, notes)
                 if rest and convention.read_events is not None:
                     rest.sort(key=lambda one: one.time_ns)
                     for field, value in convention.read_events(rest, notes).items():
-                        merge(span, field, value, rank, ranks)
+                        merge(span, field, value, rank, ranks, notes)
 
-    def _like_span(self, one: Occurrence, rank: int, span: GenAISpan, ranks: dict[str, int], notes: Notes) -> None:
-        inner = GenAISpan()
-        plan = self.planner.plan(one.scope, one.attributes)
-        run(plan, one.attributes, inner, notes)
-        for field in plan.shape.fields:
-            value = get_field(inner, field)
-            if not is_empty(value):
-                merge(span, field, value, rank, ranks)
+    def _like_span(self, occurrences: list[Occurrence], notes: Notes) -> dict[str, Any]:
+        """Fields of events that carry a span's attributes. Several for one span tell one turn piece by piece."""
+        fields: dict[str, Any] = {}
+        for one in sorted(occurrences, key=lambda one: one.time_ns):
+            inner, inner_notes = GenAISpan(), Notes()
+            plan = self.planner.plan(one.scope, one.attributes)
+            run(plan, one.attributes, inner, inner_notes)
+            notes.flags += inner_notes.flags
+            for field in (*plan.shape.fields, *(("provider",) if inner.provider else ())):
+                value = get_field(inner, field)
+                if is_empty(value):
+                    continue
+                before = fields.get(field)
+                if field == "output" and before and value != before:
+                    fields[field] = join_turn(before, value)
+                elif field == "input" and before and len(before) >= len(value):
+                    continue
+                else:
+                    fields[field] = value
+        return fields
 
 
 def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
@@ -169,7 +183,7 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
             if field == "*":
                 ranks = ranks if ranks is not None else dict(plan.shape.ranks)
                 for path, part in value.items():
-                    merge(span, path, part, candidate.rank, ranks)
+                    merge(span, path, part, candidate.rank, ranks, notes)
                 continue
             if field in JOINED:
                 join_field(span, field, value)
@@ -220,7 +234,7 @@ def _state(span: GenAISpan, field: str, state: str) -> None:
     span.content_state.setdefault(field, state)
 
 
-def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, int]) -> bool:
+def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, int], notes: Notes) -> bool:
     """Put a value that was found while running into a field, unless something stronger is there.
 
     Returns whether the field now says what `value` says.
@@ -242,6 +256,7 @@ def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, i
         return True
     truncated = span.content_state is not None and span.content_state.get(field) == "truncated"
     if rank < ranks.get(field, 9) or truncated:
+        notes.taken.pop(field, None)
         set_field(span, field, value)
         ranks[field] = rank
         if truncated and span.content_state is not None:

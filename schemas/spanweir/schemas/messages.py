@@ -255,7 +255,7 @@ def langchain(item: Shape, notes: Notes) -> list[Message] | None:
     if not any(isinstance(p, ToolCall) for p in found):
         _append_calls(found, more, notes)
     meta = data.get("response_metadata")
-    reason = id_of(meta, "finish_reason", "stop_reason", "done_reason") if isinstance(meta, Mapping) else None
+    reason = id_of(meta, "finish_reason", "stop_reason", "done_reason", "status") if isinstance(meta, Mapping) else None
     return [Message(speaker, found, id_of(data, "name"), reason, id_of(data, "id"))]
 
 
@@ -345,6 +345,15 @@ def message(item: Shape, notes: Notes, speaker: str = "user") -> list[Message] |
         found_text: list[Part] = [Text(item["text"])]
         return [Message(speaker, found_text, finish_reason=id_of(item, "finish_reason"))]
     return None
+
+
+def join_turn(before: list[Message], more: list[Message]) -> list[Message]:
+    """One model turn that came in several records: one message, unless indices say that these are other choices."""
+    if len(before) == len(more) == 1 and before[0].index is None and more[0].index is None:
+        first, last = before[0], more[0]
+        reason = last.finish_reason or first.finish_reason
+        return [Message(first.role, first.parts + last.parts, first.name or last.name, reason, first.id or last.id)]
+    return before + more
 
 
 def text_of(message: Message, separator: str = "\n") -> str:

@@ -4,17 +4,14 @@ attribute with a whole call's input or output means for a span of that kind.
 Not here: single fields (`mapping`), what only a whole trace tells (the collector's assembly).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from spanweir.schemas import content, usage
-from spanweir.schemas.genai import Embedding, GenAISpan, Model, Retrieval, Tool
+from spanweir.schemas import usage
+from spanweir.schemas.genai import Embedding, GenAISpan, Model
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.paths import get_field, is_empty, set_field
 from spanweir.schemas.plan import Shape
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import plain
-from spanweir.schemas.vocabulary import OPERATIONS, STANDARD_OPERATIONS
+from spanweir.schemas.values import text
+from spanweir.schemas.vocabulary import OPERATIONS, STANDARD_OPERATIONS, provider
+from spanweir.schemas.whole import read_whole
 
 ROLLUP_KINDS = frozenset({"agent", "workflow", "chain", "step", "task"})
 """Kinds whose token counts are those of the model calls below them."""
@@ -32,7 +29,9 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
     if span.usage is not None:
         _tokens(raw, span, shape)
     if span.io is not None:
-        _whole(span, notes)
+        read_whole(span, notes)
+    if span.metadata:
+        _metadata(span)
     if span.kind == "embedding" and span.input and not span.embeddings:
         span.embeddings = [Embedding(p.content) for m in span.input for p in m.parts if hasattr(p, "content")]
 
@@ -71,6 +70,25 @@ def _guess(span: GenAISpan) -> str:
     return "other"
 
 
+_SESSION_NAMES = ("session_id", "sessionId", "conversation_id", "thread_id", "threadId")
+_USER_NAMES = ("user_id", "userId")
+
+
+def _metadata(span: GenAISpan) -> None:
+    """What applications commonly put into metadata: session and user; and LangChain's provider and model."""
+    metadata = span.metadata
+    assert metadata is not None
+    if span.session_id is None and span.conversation_id is None:
+        span.session_id = next((found for name in _SESSION_NAMES if (found := text(metadata.get(name)))), None)
+    if span.user_id is None:
+        span.user_id = next((found for name in _USER_NAMES if (found := text(metadata.get(name)))), None)
+    if span.provider is None and "ls_provider" in metadata:
+        span.provider, framework = provider(metadata["ls_provider"])
+        span.framework = span.framework or framework
+    if span.kind == "llm" and span.model is None and (name := text(metadata.get("ls_model_name"))) is not None:
+        span.model = Model(name)
+
+
 def _named(model: Model) -> bool:
     return model.request is not None or model.response is not None
 
@@ -90,77 +108,3 @@ def _tokens(raw: RawSpan, span: GenAISpan, shape: Shape) -> None:
         found.inclusive = "none"
     if found.scope == "own" and span.kind in ROLLUP_KINDS:
         found.scope = "rollup"
-
-
-# ------------------------------------------------------------------------------------------------ whole inputs, outputs
-
-
-def _whole(span: GenAISpan, notes: Notes) -> None:
-    """Read an undivided input or output by the kind of the span, where its parts were not sent apart."""
-    io = span.io
-    assert io is not None
-    kind = span.kind
-    lossy = notes.lossy
-    if kind == "llm":
-        if not span.input and io.input is not None:
-            _fill(span, content.request(plain(io.input), notes))
-        if not span.output and io.output is not None:
-            _fill(span, content.response(plain(io.output), notes))
-    elif kind == "tool":
-        tool = span.tool = span.tool or Tool()
-        if tool.arguments is None:
-            tool.arguments = io.input
-            _move(notes, "io.input", "tool.arguments")
-        if tool.result is None:
-            tool.result = io.output
-            _move(notes, "io.output", "tool.result")
-    elif kind in ("retrieval", "rerank"):
-        if not span.documents and io.output is not None:
-            span.documents = content.documents(plain(io.output), notes) or []
-        if span.retrieval is None and span.rerank is None and io.input is not None:
-            query = query_of(plain(io.input))
-            if query is not None:
-                span.retrieval = Retrieval(query)
-    elif kind == "embedding" and not span.embeddings and io.input is not None:
-        span.embeddings = content.texts(plain(io.input), notes) or []
-    notes.lossy = lossy
-
-
-def _move(notes: Notes, field: str, to: str) -> None:
-    if field in notes.taken:
-        notes.taken[to] = notes.taken.pop(field)
-
-
-def _fill(span: GenAISpan, fields: dict[str, Any] | None) -> None:
-    for field, value in (fields or {}).items():
-        if is_empty(get_field(span, field)):
-            set_field(span, field, value)
-
-
-def query_of(value: Any) -> str | None:
-    """The query in a retriever's input: text, or the member of an object that is usually it."""
-    if isinstance(value, str):
-        return value or None
-    if isinstance(value, list) and len(value) == 1:
-        return query_of(value[0])
-    if isinstance(value, Mapping):
-        for key in (
-            "query",
-            "query_text",
-            "input",
-            "question",
-            "text",
-            "search_query",
-            "q",
-            "str_or_query_bundle",
-            "query_str",
-        ):
-            item = value.get(key)
-            if isinstance(item, str) and item:
-                return item
-            if isinstance(item, Mapping) and (found := query_of(item)) is not None:
-                return found
-        strings = [item for item in value.values() if isinstance(item, str) and item]
-        if len(strings) == 1 and len(value) == 1:
-            return strings[0]
-    return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from spanweir.schemas import content, usage
 from spanweir.schemas.convention import INDEXED, WHOLE, Convention, Many, Rule, rules
+from spanweir.schemas.conventions.general import metadata
 from spanweir.schemas.genai import (
     Doc,
     Embedding,
@@ -191,16 +192,16 @@ def document(one: Mapping[str, Value], notes: Notes) -> Doc:
     plain = {key.removeprefix("document."): value for key, value in one.items()}
     if plain.keys() - _DOCUMENT or plain.get("mime_type"):
         notes.lossy = True
-    metadata = plain.get("metadata")
-    if metadata is None:
-        metadata = {key[9:]: value for key, value in plain.items() if key.startswith("metadata.")} or None
+    more = plain.get("metadata")
+    if more is None:
+        more = {key[9:]: value for key, value in plain.items() if key.startswith("metadata.")} or None
     return Doc(
         text(plain.get("content")),
         text(plain.get("id")),
         text(plain.get("name")),
         text(plain.get("url")),
         number(plain.get("score")),
-        parse(metadata, notes) or None,
+        parse(more, notes) or None,
     )
 
 
@@ -291,11 +292,6 @@ def _tool_parameters(value: Any, notes: Notes) -> Any:
     return found
 
 
-def _metadata(value: Any, notes: Notes) -> dict[str, Any] | None:
-    found = parse(value, notes)
-    return dict(found) if isinstance(found, Mapping) else None
-
-
 def _json(value: Any, notes: Notes) -> Any:
     return tool_output(parse(value, notes))
 
@@ -342,8 +338,7 @@ CONTENT = {
     "llm.invocation_parameters": ("*", _parameters),
     "embedding.invocation_parameters": ("*", _parameters),
     "llm.prompt_template.template": ("prompt.template", _json),
-    "llm.prompt_template.variables": ("prompt.variables", _metadata),
-    "metadata": ("metadata", _metadata),
+    "llm.prompt_template.variables": ("prompt.variables", metadata),
     "tool.parameters": ("tool.arguments", _tool_parameters),
     "tool_call.function.arguments": ("tool.arguments", _tool_parameters),
 }

@@ -1,0 +1,153 @@
+"""What an undivided input or output (`io`) of a span holds, by the span's kind: messages, tools, documents, arguments.
+
+Senders that divide their inputs into attributes often put the whole call into one more; what the divided form lacks
+(finish reasons, a response's id, tools, ids of documents) is taken from there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from spanweir.schemas import content, usage
+from spanweir.schemas.genai import GenAISpan, Message, Response, Retrieval, Text, Tool
+from spanweir.schemas.notes import Notes, first
+from spanweir.schemas.paths import get_field, is_empty, set_field
+from spanweir.schemas.values import plain
+
+
+def read_whole(span: GenAISpan, notes: Notes) -> None:
+    """Complete `span` in place from `span.io`."""
+    lossy = notes.lossy
+    kind = span.kind
+    if kind == "llm":
+        _request(span, notes)
+        _response(span, notes)
+    elif kind == "tool":
+        _tool(span, notes)
+    elif kind in ("retrieval", "rerank"):
+        _retrieval(span, notes)
+    elif kind == "embedding":
+        _embedding(span, notes)
+    notes.lossy = lossy
+
+
+def _mentions(value: Any, name: str) -> bool:
+    """Whether JSON has a member of this name, at a glance."""
+    if value.__class__ is msgspec.Raw:
+        return f'"{name}"'.encode() in bytes(value)
+    return isinstance(value, Mapping) and name in value
+
+
+def _request(span: GenAISpan, notes: Notes) -> None:
+    io = span.io
+    if io is None or io.input is None:
+        return
+    hollow = any(not message.parts for message in span.input)
+    if span.input and not hollow and (span.tools or not _mentions(io.input, "tools")):
+        return
+    given = plain(io.input)
+    if isinstance(given, str):
+        fields: dict[str, Any] = {"input": [Message("user", [Text(given)])]}
+    else:
+        fields = content.request(given, notes) or {}
+    found = fields.get("input")
+    if hollow and found and len(found) >= len(span.input) and all(message.parts for message in found):
+        span.input = found
+        notes.taken.pop("input", None)
+    _fill(span, fields)
+
+
+def _response(span: GenAISpan, notes: Notes) -> None:
+    io = span.io
+    if io is None or io.output is None:
+        return
+    response = span.response
+    several = span.params is not None and span.params.n is not None and len(span.output) < span.params.n
+    if span.output and not several and response is not None and response.id and response.finish_reasons:
+        return
+    said = plain(io.output)
+    if isinstance(said, str):
+        fields: dict[str, Any] = {"output": [Message("assistant", [Text(said)])]} if said else {}
+    else:
+        fields = content.response(said, notes) or {}
+    found: list[Message] = fields.pop("output", [])
+    if found and (not span.output or (several and len(found) > len(span.output))):
+        span.output = found
+        notes.taken.pop("output", None)
+    elif found and (response is None or not response.finish_reasons):
+        reasons = [message.finish_reason for message in found if message.finish_reason]
+        if reasons and not any(message.finish_reason for message in span.output):
+            span.response = response = response or Response()
+            response.finish_reasons = reasons
+    _fill(span, fields)
+
+
+def _tool(span: GenAISpan, notes: Notes) -> None:
+    io = span.io
+    assert io is not None
+    tool = span.tool = span.tool or Tool()
+    for given, field in ((io.input, "arguments"), (io.output, "result")):
+        if given is not None and getattr(tool, field) is None:
+            setattr(tool, field, given)
+            taken = notes.taken.pop("io.input" if field == "arguments" else "io.output", None)
+            if taken:
+                notes.taken[f"tool.{field}"] = taken
+
+
+def _retrieval(span: GenAISpan, notes: Notes) -> None:
+    io = span.io
+    assert io is not None
+    if io.output is not None and (not span.documents or all(d.id is None or d.score is None for d in span.documents)):
+        found = content.documents(plain(io.output), notes) or []
+        if not span.documents:
+            span.documents = found
+        elif [doc.content for doc in found] == [doc.content for doc in span.documents]:
+            for doc, more in zip(span.documents, found, strict=True):
+                doc.id = doc.id if doc.id is not None else more.id
+                doc.score = doc.score if doc.score is not None else more.score
+    if io.input is not None and span.retrieval is None and span.rerank is None:
+        query = query_of(plain(io.input))
+        if query is not None:
+            span.retrieval = Retrieval(query)
+
+
+def _embedding(span: GenAISpan, notes: Notes) -> None:
+    io = span.io
+    assert io is not None
+    if not span.embeddings and io.input is not None:
+        span.embeddings = content.texts(plain(io.input), notes) or []
+    if span.usage is None and _mentions(io.output, "usage"):
+        said = plain(io.output)
+        meta = said.get("meta")
+        counts = said.get("usage") or (meta.get("usage") if isinstance(meta, Mapping) else None)
+        span.usage = usage.from_object(counts)
+
+
+def _fill(span: GenAISpan, fields: Mapping[str, Any]) -> None:
+    for field, value in fields.items():
+        if is_empty(get_field(span, field)):
+            set_field(span, field, value)
+
+
+_QUERY_NAMES = (
+    "query", "query_text", "input", "question", "text", "search_query", "q", "str_or_query_bundle", "query_str",
+)  # fmt: skip
+
+
+def query_of(value: Any) -> str | None:
+    """The query in a retriever's input: text, or the member of an object that is usually it."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, list) and len(value) == 1:
+        return query_of(value[0])
+    if isinstance(value, Mapping):
+        named = first(value, *_QUERY_NAMES)
+        if isinstance(named, str) and named:
+            return named
+        if isinstance(named, Mapping) and (found := query_of(named)) is not None:
+            return found
+        strings = [item for item in value.values() if isinstance(item, str) and item]
+        if len(strings) == 1 and len(value) == 1:
+            return strings[0]
+    return None
