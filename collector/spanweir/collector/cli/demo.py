@@ -56,7 +56,9 @@ def _show(trace: dict[str, Any]) -> None:
     if cost := metadata.get("mlflow.trace.cost"):
         parts.append(dollars(json.loads(cost)["total_cost"]))
     console = Console(highlight=False)
-    console.print(trace_tree("  ".join(parts), trace["data"]["spans"], width=max(40, console.width - 30)))
+    if not console.is_terminal:
+        console.width = 140
+    console.print(trace_tree("  ".join(parts), trace["data"]["spans"], width=max(40, console.width - 40)))
 
 
 def _cut(text: str) -> str:

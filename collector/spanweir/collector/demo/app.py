@@ -24,6 +24,8 @@ DOCUMENTS = [
         "stores.md",
     ),
     ("weir-4", "Prices come from a maintained price table; a cost that the sender reports wins.", "cost.md"),
+    ("trip-1", "Trips to Paris are booked by train, and it is a short walk from the station.", "travel.md"),
+    ("trip-2", "Up to 150 EUR a day are paid there for meals and a room, in the currency of the country.", "travel.md"),
 ]
 TOOLS = [
     {
@@ -100,7 +102,11 @@ def convert_currency(**amount: Any) -> str:
 @spanweir.agent("travel_agent", description="Plans short trips", model=model.NAME, provider="openai")
 def plan_trip(request: str) -> str:
     tools: dict[str, Callable[..., str]] = {"get_weather": get_weather, "convert_currency": convert_currency}
-    messages: list[dict[str, Any]] = [{"role": "user", "content": request}]
+    context = "\n".join(f"[{n}] {document['content']}" for n, document in enumerate(search(request, 2), 1))
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": f"Plan within the travel rules.\n{context}"},
+        {"role": "user", "content": request},
+    ]
     while True:
         message = complete(messages, TOOLS)["choices"][0]["message"]
         messages.append(message)

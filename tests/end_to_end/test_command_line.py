@@ -1,0 +1,137 @@
+"""The commands as processes: output, exit codes, errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spanweir.collector.demo.process import free_ports
+from tests.support.service import MINIMAL, Service, eventually
+
+
+def spanweir(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "spanweir.collector", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    (tmp_path / "otel-config.yaml").write_text(MINIMAL)
+    return tmp_path
+
+
+def test_validate(minimal: Path) -> None:
+    done = spanweir("validate", cwd=minimal)
+    assert (done.returncode, done.stdout) == (0, "otel-config.yaml: valid; pipelines: traces, logs, metrics\n")
+    assert list(minimal.iterdir()) == [minimal / "otel-config.yaml"], "validate leaves nothing behind"
+
+
+def test_the_shipped_configuration_is_used_where_there_is_none(tmp_path: Path) -> None:
+    done = spanweir("validate", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("otel-config.yaml: valid; pipelines: traces, logs, metrics\n")
+
+
+@pytest.mark.parametrize("command", ["run", "validate", "print-config", "up"])
+def test_a_wrong_configuration_is_exit_code_2(minimal: Path, command: str) -> None:
+    done = spanweir(command, "--set", "exporters.mlflow.experment=x", cwd=minimal)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        "--set exporters.mlflow.experment: exporters.mlflow.experment: unknown option; did you mean 'experiment'?"
+    )
+
+
+def test_validate_builds_the_graph(minimal: Path) -> None:
+    done = spanweir(
+        "validate", "--set", "exporters.otlp={}", "--set", "service.pipelines.logs.exporters=[otlp]", cwd=minimal
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "exporters.otlp: endpoint is missing; write the destination's host:port, such as tempo:4317\n",
+    )
+
+
+def test_two_pipelines_that_contradict_each_other(minimal: Path) -> None:
+    done = spanweir(
+        "validate",
+        "--set",
+        "service.pipelines.traces/2={receivers: [otlp], processors: [genai], exporters: [mlflow]}",
+        "--set",
+        "processors.genai={}",
+        cwd=minimal,
+    )
+    assert done.returncode == 2
+    assert "both name the exporter mlflow and have different processors" in done.stderr
+
+
+def test_print_config_shows_what_is_in_force(minimal: Path) -> None:
+    uri = "postgresql://me:hunter2@db/mlflow"
+    done = spanweir("print-config", "--set", "exporters.mlflow.tracking_uri=${env:URI}", cwd=minimal, URI=uri)
+    assert done.returncode == 0, done.stderr
+    shown = yaml.safe_load(done.stdout)
+    assert shown["exporters"]["mlflow"]["tracking_uri"] == "postgresql://me:[REDACTED]@db/mlflow"
+    assert shown["exporters"]["delta"]["commit_rows"] == 5000, "defaults are shown"
+    assert "hunter2" not in done.stdout + done.stderr
+    open_ = spanweir(
+        "print-config", "--mode", "unredacted", "--format", "json",
+        "--set", "exporters.mlflow.tracking_uri=${env:URI}", cwd=minimal, URI=uri,
+    )  # fmt: skip
+    assert json.loads(open_.stdout)["exporters"]["mlflow"]["tracking_uri"] == uri
+
+
+def test_components(tmp_path: Path) -> None:
+    done = spanweir("components", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("otlp", "mlflow", "delta", "otlp_grpc", "file", "debug", "disk", "health_check", "genai"):
+        assert f"\n  {name} " in done.stdout
+
+
+def test_an_unknown_command(tmp_path: Path) -> None:
+    done = spanweir("validat", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no command 'validat'; did you mean 'validate'? commands: " in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_its_child(tmp_path: Path, number: int) -> None:
+    with Service(tmp_path) as service:
+        assert service.process is not None
+        children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+        assert children
+        service.process.send_signal(number)
+        assert service.process.wait(30) == 0, service.log_tail()
+        for child in children:
+            eventually(lambda child=child: not Path(f"/proc/{child}").exists(), what="the child ends")
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_health_and_metrics(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    settings = [f"extensions.health_check.endpoint=127.0.0.1:{port}", "service.extensions=[health_check]"]
+    with Service(tmp_path, assignments=settings) as service:
+
+        def healthy() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                    return bool(answer.status == 200)
+            except urllib.error.HTTPError:  # 503 until it has started whole
+                return False
+
+        eventually(healthy, what="health_check answers 200")
+        metrics = service.metrics()
+        assert metrics["otelcol_process_uptime"] >= 0
+        assert metrics["otelcol_process_memory_rss"] > 0
