@@ -23,10 +23,9 @@ from typing import Any
 
 import msgspec
 
-from spanweir.collector.queue import segment
+from spanweir.collector.queue import disk, segment
 from spanweir.collector.queue.api import QueueInUse, QueueUnavailable, Record
 from spanweir.collector.queue.cursors import Cursors
-from spanweir.collector.queue.disk import Config
 from spanweir.collector.queue.files import QueueFiles, StateFile, last_of
 from spanweir.schemas.options import Size
 
@@ -61,7 +60,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     cursors: list[CursorInfo]
 
 
-def overview(config: Config) -> Overview:
+def overview(config: disk.Config) -> Overview:
     """What is in the queue. Raises `QueueUnavailable` if there is none."""
     files = _files(config)
     firsts = files.segments()
@@ -105,7 +104,7 @@ def table(view: Overview) -> str:
     return "\n".join(lines)
 
 
-def records(config: Config, *, after: int = 0) -> Iterator[Record]:
+def records(config: disk.Config, *, after: int = 0) -> Iterator[Record]:
     """All records that are there and verify, oldest first. Raises `QueueUnavailable` if there is no queue."""
     files = _files(config)
     for first in files.segments():
@@ -150,7 +149,7 @@ def document(record: Record) -> dict[str, Any]:
     }
 
 
-def replay(config: Config, cursor: str, *, to: int = 0) -> int:
+def replay(config: disk.Config, cursor: str, *, to: int = 0) -> int:
     """Set a cursor back (or forward) so that the record after sequence `to` is its next; returns where it was.
 
     Exporters leave the same rows when they get the same records again. Raises KeyError for a cursor that does not
@@ -169,7 +168,7 @@ def replay(config: Config, cursor: str, *, to: int = 0) -> int:
     return old
 
 
-def _files(config: Config) -> QueueFiles:
+def _files(config: disk.Config) -> QueueFiles:
     files = QueueFiles(config.directory)
     if not files.lock.exists():
         raise QueueUnavailable(f"there is no queue in {config.directory}")
