@@ -250,6 +250,7 @@ class Assembler:
                 continue
             trace.dropped[raw.span_id] = raw.parent_id
             totals.drop(trace, raw.span_id)
+            trace.outermost = None
             parent = trace.parent_of(raw.span_id)
             for span_id in trace.waiting.get(raw.span_id, ()):
                 trace.nodes[span_id].parent = parent

@@ -40,7 +40,7 @@ def fold(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> bo
 def _node(summary: Summary, mapped: MappedSpan) -> Node:
     usage, aggregate = summary.usage, False
     if usage is None:
-        usage, aggregate = summary.rollup, True
+        usage, aggregate = summary.rollup, summary.rollup is not None
     elif summary.kind not in CALLS:
         aggregate = True
     return Node(
