@@ -4,6 +4,7 @@ of an index do not matter.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from spanweir.schemas.raw import Attributes, Value
 
@@ -33,3 +34,46 @@ def below(item: Mapping[str, Value], prefix: str) -> list[dict[str, Value]]:
     """A list within an item of a list."""
     keys = [key for key in item if key.startswith(prefix)]
     return gather(dict(item), keys, prefix) if keys else []
+
+
+_VALUE = ""
+"""Where a path is both a value and a beginning, the value stands under this key."""
+
+
+def tree(attributes: Attributes, keys: Sequence[str], prefix: str) -> Any:
+    """The keys below `prefix` as nested dicts and lists; a level with only numbers for keys is a list."""
+    root: dict[str, Any] = {}
+    for key in keys:
+        node = root
+        path = key[len(prefix) :].split(".")
+        for step in path[:-1]:
+            below = node.get(step)
+            if not isinstance(below, dict):
+                below = node[step] = {} if below is None else {_VALUE: below}
+            node = below
+        last = path[-1]
+        if isinstance(node.get(last), dict):
+            node[last][_VALUE] = attributes[key]
+        else:
+            node[last] = attributes[key]
+    return _lists(root)
+
+
+def _lists(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    numbers = [key for key in node if key.isdecimal()]
+    if numbers and len(numbers) == len(node):
+        return [_lists(node[key]) for key in sorted(numbers, key=lambda key: (len(key.lstrip("0")), key))]
+    return {key: _lists(item) for key, item in node.items()}
+
+
+def nested(attributes: Attributes, keys: Sequence[str], prefix: str) -> list[Value]:
+    """As `tree`, where a list is expected: entries that have a number, in order; [] where there are none."""
+    found = tree(attributes, keys, prefix)
+    if isinstance(found, list):
+        return found
+    if isinstance(found, dict):
+        numbers = sorted((key for key in found if key.isdecimal()), key=lambda key: (len(key.lstrip("0")), key))
+        return [found[key] for key in numbers]
+    return []

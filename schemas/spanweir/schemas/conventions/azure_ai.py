@@ -1,0 +1,48 @@
+"""Azure AI Inference, Azure AI Projects (Foundry) and Agents: threads, runs, and events with one JSON attribute
+`gen_ai.event.content`, which `otel_genai` reads. Source: azure-ai-inference 1.0b9, azure-ai-projects 2.10 (guide 5.8).
+"""
+
+from spanweir.schemas.content import tools
+from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.messages import parse
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.values import text
+
+_OPERATIONS = {
+    "create_thread": "other", "create_message": "other", "list_messages": "other", "start_thread_run": "agent",
+    "process_thread_run": "agent", "get_thread_run": "agent", "submit_tool_outputs": "tool", "list_run_steps": "other",
+}  # fmt: skip
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    found = _OPERATIONS.get(span.op or "")
+    if found is not None:
+        span.kind = found
+
+
+CONVENTION = Convention(
+    name="azure_ai",
+    marks=("gen_ai.thread.", "az.namespace", "azure.resource_provider.namespace", "gen_ai.run_step.")
+    + ("gen_ai.message.", "microsoft.foundry.", "gen_ai.conversation.item."),
+    scopes=("azure.ai", "azure-ai"),
+    rank=NATIVE,
+    rules=(
+        *rules(
+            {
+                "gen_ai.thread.id": ("conversation_id", text),
+                "gen_ai.thread.run.id": ("graph.workflow_id", text),
+                "gen_ai.thread.run.status": ("response.status", text),
+            }
+        ),
+        *rules(
+            {
+                "gen_ai.request.tools": ("tools", tools),
+                "gen_ai.request.response_format": ("params.response_format", parse),
+            },
+            content=True,
+        ),
+    ),
+    refine=refine,
+)

@@ -1,0 +1,147 @@
+"""Haystack: pipelines, components and agents by class name; no OpenTelemetry keys at all. Model and usage stand in the
+replies. Source: haystack 2.x and 3.5-dev (semconv guide 5.9).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spanweir.schemas import content, usage
+from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules
+from spanweir.schemas.genai import Agent, GenAISpan, Graph, Model, Response, Tool
+from spanweir.schemas.messages import parse
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.values import count, json_or_text, plain, text
+
+_ENDINGS = (
+    ("generator", "llm"), ("textembedder", "embedding"), ("documentembedder", "embedding"), ("embedder", "embedding"),
+    ("retriever", "retrieval"), ("ranker", "rerank"), ("toolinvoker", "tool"), ("agent", "agent"),
+    ("router", "router"), ("parser", "parser"), ("builder", "prompt"), ("validator", "guardrail"),
+    ("evaluator", "evaluation"), ("websearch", "retrieval"), ("memory", "memory"),
+)  # fmt: skip
+_NAMES = {
+    "haystack.pipeline.run": "workflow", "haystack.async_pipeline.run": "workflow", "haystack.agent.run": "agent",
+    "haystack.agent.step": "step", "haystack.agent.step.llm": "llm", "haystack.agent.step.tool": "tool",
+    "haystack.chat_generator.run": "llm",
+}  # fmt: skip
+
+
+def component_kind(value: Any) -> str | None:
+    """The kind of a component, from the end of its class's name."""
+    name = str(value).lower()
+    return next((kind for ending, kind in _ENDINGS if name.endswith(ending)), "task")
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    if span.kind == "other":
+        span.kind = _NAMES.get(raw.name, "other")
+    name = text(raw.attributes.get("haystack.component.name"))
+    if span.kind == "agent" and name:
+        span.agent = span.agent or Agent(name)
+    if span.kind == "workflow" and (pipeline := text(raw.attributes.get("haystack.pipeline.name"))):
+        span.graph = span.graph or Graph()
+        span.graph.workflow = span.graph.workflow or pipeline
+    if span.io is not None:
+        given, returned = plain(span.io.input), plain(span.io.output)
+        if span.kind == "llm":
+            _generator(span, given, returned, notes)
+        elif span.kind == "tool":
+            _invoker(span, given, returned)
+        elif span.kind == "embedding" and isinstance(returned, Mapping):
+            _meta(span, returned.get("meta"))
+
+
+def _generator(span: GenAISpan, given: Any, returned: Any, notes: Notes) -> None:
+    """`{messages | prompt}` in, `{replies: [message or text], meta: [...]}` out."""
+    if not span.input and (fields := content.request(given, notes)):
+        span.input = fields.get("input") or []
+        span.tools = span.tools or fields.get("tools") or []
+    replies = returned.get("replies") if isinstance(returned, Mapping) else None
+    if not isinstance(replies, list):
+        return
+    if not span.output and (fields := content.response(replies, notes)):
+        span.output = fields.get("output") or []
+    metas = returned.get("meta")
+    first = replies[0] if replies else None
+    meta = metas[0] if isinstance(metas, list) and metas else first.get("meta") if isinstance(first, Mapping) else None
+    if meta is None and isinstance(first, Mapping):
+        meta = first.get("_meta")
+    _meta(span, meta)
+
+
+def _meta(span: GenAISpan, meta: Any) -> None:
+    if not isinstance(meta, Mapping):
+        return
+    span.model = span.model or Model()
+    span.model.response = span.model.response or text(meta.get("model"))
+    if span.usage is None:
+        span.usage = usage.from_object(meta.get("usage"))
+    reason = text(meta.get("finish_reason"))
+    if reason:
+        span.response = span.response or Response()
+        span.response.finish_reasons = span.response.finish_reasons or [reason]
+        if span.output and span.output[-1].finish_reason is None:
+            span.output[-1].finish_reason = reason
+
+
+def _invoker(span: GenAISpan, given: Any, returned: Any) -> None:
+    """A ToolInvoker runs the calls of a message; a single one is shown as the tool it is."""
+    calls = _walk(given, "tool_call", "tool_calls")
+    if len(calls) == 1 and isinstance(calls[0], Mapping):
+        call = calls[0]
+        span.tool = span.tool or Tool()
+        span.tool.name = span.tool.name or text(call.get("tool_name") or call.get("name"))
+        span.tool.id = span.tool.id or text(call.get("id"))
+        span.tool.arguments = span.tool.arguments or call.get("arguments")
+        results = _walk(returned, "tool_call_result")
+        if results and isinstance(results[0], Mapping):
+            span.tool.result = span.tool.result or results[0].get("result")
+
+
+def _walk(value: Any, *names: str, depth: int = 8) -> list[Any]:
+    found: list[Any] = []
+    if depth and isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in names:
+                found += item if isinstance(item, list) else [item]
+            else:
+                found += _walk(item, *names, depth=depth - 1)
+    elif depth and isinstance(value, list):
+        for item in value:
+            found += _walk(item, *names, depth=depth - 1)
+    return found
+
+
+CONVENTION = Convention(
+    name="haystack",
+    marks=("haystack.",),
+    scopes=("haystack",),
+    rank=NATIVE,
+    rules=(
+        *rules(
+            {
+                "haystack.component.type": ("kind", component_kind),
+                "haystack.component.name": ("graph.node", text),
+                "haystack.component.visits": ("graph.step", count),
+                "haystack.tool.name": ("tool.name", text),
+                "haystack.tool.description": ("tool.description", text),
+            }
+        ),
+        *rules(
+            {
+                "haystack.component.input": ("io.input", lambda value, notes: json_or_text(value)),
+                "haystack.component.output": ("io.output", lambda value, notes: json_or_text(value)),
+                "haystack.pipeline.input_data": ("io.input", lambda value, notes: json_or_text(value)),
+                "haystack.pipeline.output_data": ("io.output", lambda value, notes: json_or_text(value)),
+                "haystack.agent.input": ("io.input", lambda value, notes: json_or_text(value)),
+                "haystack.agent.output": ("io.output", lambda value, notes: json_or_text(value)),
+                "haystack.tool.input": ("tool.arguments", lambda value, notes: json_or_text(value)),
+                "haystack.tool.output": ("tool.result", lambda value, notes: json_or_text(value)),
+                "haystack.agent.tools": ("tools", lambda value, notes: content.tools(parse(value, notes), notes)),
+            },
+            rank=WHOLE,
+            content=True,
+        ),
+    ),
+    refine=refine,
+)

@@ -1,0 +1,87 @@
+"""LlamaIndex's own OpenTelemetry handler: span names `Class.method-<uuid>`, everything else in span events named after
+LlamaIndex's instrumentation events. Source: llama-index-observability-otel 0.4 (semconv guide, conformance notes).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from spanweir.schemas.content import documents, response, texts
+from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence
+from spanweir.schemas.genai import Agent, GenAISpan, Tool
+from spanweir.schemas.messages import messages, parse
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.values import text
+
+_SHAPES = (
+    (re.compile(r"\w*Retriever\._?a?retrieve"), "retrieval"), (re.compile(r"\w*Embedding\."), "embedding"),
+    (re.compile(r"FunctionTool\.a?call|\w*Tool\.a?call"), "tool"), (re.compile(r"\w*Agent\w*\.run"), "agent"),
+    (re.compile(r"\w*(Query|Chat)Engine\."), "chain"), (re.compile(r"\w*Workflow\.run"), "workflow"),
+    (re.compile(r"\w*(Postprocessor|Rerank)\w*\."), "rerank"),
+    (re.compile(r"\w+\.(a?stream_)?a?(chat|complete)(_with_tools)?(-|$)"), "llm"),
+)  # fmt: skip
+
+EVENTS = (
+    "LLMChatStartEvent", "LLMChatEndEvent", "LLMCompletionStartEvent", "LLMCompletionEndEvent", "EmbeddingStartEvent",
+    "EmbeddingEndEvent", "RetrievalStartEvent", "RetrievalEndEvent", "QueryStartEvent", "QueryEndEvent",
+    "AgentToolCallEvent", "ReRankStartEvent", "ReRankEndEvent", "SynthesizeStartEvent", "SynthesizeEndEvent",
+)  # fmt: skip
+
+
+def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
+    fields: dict[str, Any] = {}
+    for one in occurrences:
+        held = {key: parse(value, notes) for key, value in one.attributes.items()}
+        name = one.name
+        if name.startswith("LLM") and name.endswith("StartEvent"):
+            given = held.get("messages") or held.get("prompt")
+            fields["input"] = messages(given, notes)
+            model = held.get("model_dict")
+            if isinstance(model, Mapping):
+                fields["model.request"] = text(model.get("model"))
+        elif name.startswith("LLM"):
+            answer = held.get("response") or held.get("text")
+            inner = answer.get("message", answer) if isinstance(answer, Mapping) else answer
+            fields["output"] = messages(inner, notes, "assistant")
+            if isinstance(answer, Mapping) and isinstance(answer.get("raw"), Mapping):
+                for field, value in (response(answer["raw"], notes) or {}).items():
+                    fields.setdefault(field, value)
+        elif name == "EmbeddingEndEvent":
+            fields["embeddings"] = texts(held.get("chunks"), notes)
+        elif name in ("RetrievalStartEvent", "ReRankStartEvent", "QueryStartEvent"):
+            query = held.get("str_or_query_bundle") or held.get("query")
+            query = query.get("query_str") if isinstance(query, Mapping) else query
+            fields["retrieval.query" if name[0] == "R" else "io.input"] = query
+        elif name in ("RetrievalEndEvent", "ReRankEndEvent"):
+            fields["documents"] = documents(held.get("nodes"), notes)
+        elif name in ("QueryEndEvent", "SynthesizeEndEvent"):
+            fields["io.output"] = held.get("response")
+        elif name == "AgentToolCallEvent":
+            tool = held.get("tool")
+            fields["tool.name"] = text(tool.get("name")) if isinstance(tool, Mapping) else None
+            fields["tool.arguments"] = held.get("arguments")
+    return {field: value for field, value in fields.items() if value is not None}
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    if span.kind != "other":
+        return
+    for shape, kind in _SHAPES:
+        if shape.match(raw.name):
+            span.kind = kind
+            break
+    if span.kind == "agent":
+        span.agent = span.agent or Agent(raw.name.partition(".")[0])
+    elif span.kind == "tool":
+        span.tool = span.tool or Tool(raw.name.partition(".")[0])
+
+
+CONVENTION = Convention(
+    name="llama_index",
+    scopes=("llamaindex", "llama_index", "llama-index"),
+    rank=NATIVE,
+    events=EVENTS,
+    read_events=read_events,
+    refine=refine,
+)

@@ -1,0 +1,198 @@
+"""OpenLLMetry (Traceloop): indexed `gen_ai.prompt.N.*`, `traceloop.*` workflow attributes, and its newer form.
+
+Sources: opentelemetry-semantic-conventions-ai 0.4 and 0.5, opentelemetry-instrumentation-* 0.30 to 0.62. The newer form
+(0.53 on) is OpenTelemetry's own plus a few keys that stand here. The indexed keys are also LiteLLM's, Koog's,
+AgentOps' and Traceloop Hub's.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spanweir.schemas import associations, usage
+from spanweir.schemas.content import tools
+from spanweir.schemas.convention import LEGACY_INDEXED, WHOLE, Convention, Many, Rule, rules
+from spanweir.schemas.genai import Agent, GenAISpan, Graph, Message, Tool, ToolDef
+from spanweir.schemas.indexed import nested
+from spanweir.schemas.langchain import tool_result
+from spanweir.schemas.messages import message, parse
+from spanweir.schemas.parts import Notes, arguments
+from spanweir.schemas.raw import Attributes, RawSpan
+from spanweir.schemas.values import boolean, number, plain, strings, text, whole_strings
+
+# ------------------------------------------------------------------------------------------------ indexed messages
+
+
+def indexed_message(item: Any, speaker: str, notes: Notes) -> Message | None:
+    """One entry of `gen_ai.prompt.N` or `gen_ai.completion.N`. Content may be JSON text of a list of parts."""
+    if not isinstance(item, Mapping):
+        return None
+    shaped = {key: value for key, value in item.items() if key not in ("content", "tool_calls", "role")}
+    shaped["role"] = text(item.get("role")) or speaker
+    content = item.get("content")
+    if isinstance(content, str) and content[:1] == "[" and shaped["role"] != "tool":
+        found = parse(content, Notes())
+        if isinstance(found, list) and found and all(isinstance(part, Mapping) for part in found):
+            content = found
+    shaped["content"] = content
+    calls = item.get("tool_calls")
+    if isinstance(calls, list):
+        shaped["tool_calls"] = [
+            {**call, "arguments": arguments(call.get("arguments"))} for call in calls if isinstance(call, Mapping)
+        ]
+    read = message(shaped, notes, speaker)
+    return read[0] if read and (read[0].parts or read[0].finish_reason) else None
+
+
+def indexed_messages(prefix: str, speaker: str) -> Any:
+    """A reader of all entries below `prefix`, for `Many`."""
+
+    def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
+        found = [indexed_message(item, speaker, notes) for item in nested(attributes, keys, prefix)]
+        return [one for one in found if one is not None] or None
+
+    return read
+
+
+def _functions(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[ToolDef] | None:
+    return tools(nested(attributes, keys, "llm.request.functions."), notes)
+
+
+INDEXED = (
+    Many(("gen_ai.prompt.#.",), "input", indexed_messages("gen_ai.prompt.", "user"), LEGACY_INDEXED),
+    Many(("gen_ai.completion.#.",), "output", indexed_messages("gen_ai.completion.", "assistant"), LEGACY_INDEXED),
+    Many(("llm.request.functions.#.",), "tools", _functions, LEGACY_INDEXED),
+    Many(
+        ("gen_ai.request.tools.#.",),
+        "tools",
+        lambda attributes, keys, notes: tools(nested(attributes, keys, "gen_ai.request.tools."), notes),
+        LEGACY_INDEXED,
+    ),
+)
+
+# ------------------------------------------------------------------------------------------------ workflows
+
+KINDS = {"workflow": "workflow", "task": "task", "agent": "agent", "tool": "tool"}
+REQUEST_TYPES = {
+    "chat": "llm", "completion": "llm", "acompletion": "llm", "responses": "llm", "aresponses": "llm",
+    "embedding": "embedding", "aembedding": "embedding", "embeddings": "embedding", "rerank": "rerank",
+}  # fmt: skip
+
+
+def kind(value: Any) -> str | None:
+    return KINDS.get(str(value).lower())
+
+
+def request_type(value: Any) -> str | None:
+    return REQUEST_TYPES.get(str(value).lower())
+
+
+def entity_input(value: Any, notes: Notes) -> Any:
+    """What an entity was called with: a decorator's `{args, kwargs}`, a callback's `{inputs, tags, metadata, kwargs}`."""
+    found = parse(value, notes)
+    if isinstance(found, Mapping):
+        keys = set(found)
+        if keys and keys <= {"args", "kwargs"}:
+            args, kwargs = found.get("args") or [], found.get("kwargs") or {}
+            return kwargs if kwargs and not args else args[0] if len(args) == 1 and not kwargs else found
+        if "inputs" in found and keys & {"tags", "metadata", "kwargs"}:
+            inputs = found["inputs"]
+            if not inputs and "input_str" in found:
+                return arguments(found["input_str"])
+            return inputs
+        if "input_str" in found:
+            return found.get("inputs") or arguments(found["input_str"])
+    return found
+
+
+def entity_output(value: Any, notes: Notes) -> Any:
+    """What an entity returned: a value, or a callback's `{outputs | output, kwargs}`."""
+    found = parse(value, notes)
+    if isinstance(found, Mapping) and "kwargs" in found:
+        for name in ("outputs", "output"):
+            if name in found:
+                return found[name]
+    return found
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """An entity's name is a tool's, an agent's or a task's by the span's kind."""
+    name = text(raw.attributes.get("traceloop.entity.name"))
+    if name is None:
+        return
+    if span.kind == "tool":
+        span.tool = span.tool or Tool()
+        span.tool.name = span.tool.name or name
+    elif span.kind == "agent":
+        span.agent = span.agent or Agent()
+        span.agent.name = span.agent.name or name
+    elif span.kind in ("task", "workflow"):
+        span.graph = span.graph or Graph()
+        if span.kind == "task":
+            span.graph.task = span.graph.task or name
+        else:
+            span.graph.workflow = span.graph.workflow or name
+    if span.kind == "tool" and span.io is not None:
+        span.io.output = tool_result(plain(span.io.output))
+
+
+_ASSOCIATED, _PROPERTIES = associations.bag("traceloop.association.properties.")
+_VARIABLES = "traceloop.prompt.template_variables."
+
+CONVENTION = Convention(
+    name="openllmetry",
+    marks=("traceloop.", "llm.request.type", "llm.usage.", "llm.is_streaming", "llm.headers", "llm.request.functions.")
+    + ("gen_ai.prompt.#", "gen_ai.completion.#", "gen_ai.task.", "gen_ai.is_streaming", "gen_ai.openai.api_"),
+    rank=WHOLE,
+    rules=(
+        *rules(
+            {
+                "traceloop.span.kind": ("kind", kind),
+                "llm.request.type": ("kind", request_type),
+                "traceloop.workflow.name": ("graph.workflow", text),
+                "traceloop.entity.path": ("graph.path", text),
+                "gen_ai.task.name": ("graph.task", text),
+                "gen_ai.task.id": ("graph.task_id", text),
+                "traceloop.prompt.key": ("prompt.name", text),
+                "traceloop.prompt.version": ("prompt.version", text),
+                "traceloop.prompt.version_name": ("prompt.label", text),
+                "traceloop.prompt.template": ("prompt.template", text),
+                "traceloop.correlation.id": ("conversation_id", text),
+                "llm.top_k": ("params.top_k", number),
+                "llm.frequency_penalty": ("params.frequency_penalty", number),
+                "llm.presence_penalty": ("params.presence_penalty", number),
+                "llm.chat.stop_sequences": ("params.stop", whole_strings),
+                "llm.is_streaming": ("params.stream", boolean),
+                "gen_ai.is_streaming": ("params.stream", boolean),
+                "llm.user": ("user_id", text),
+                "gen_ai.user": ("user_id", text),
+                "llm.response.finish_reason": ("response.finish_reasons", strings),
+                "llm.response.stop_reason": ("response.finish_reasons", strings),
+                "gen_ai.openai.api_base": ("model.api_base", text),
+                "gen_ai.openai.system_fingerprint": ("response.system_fingerprint", text),
+            }
+        ),
+        *rules(
+            {
+                "traceloop.entity.input": ("io.input", entity_input),
+                "traceloop.entity.output": ("io.output", entity_output),
+                "gen_ai.task.input": ("io.input", entity_input),
+                "gen_ai.task.output": ("io.output", entity_output),
+                "gen_ai.request.structured_output_schema": ("params.response_format", parse),
+            },
+            content=True,
+        ),
+        *_ASSOCIATED,
+        Rule("gen_ai.handoff.to_agent", "metadata", lambda value: {"handoff.to_agent": value} if value else None),
+    ),
+    many=(
+        *INDEXED,
+        *_PROPERTIES,
+        Many(
+            (_VARIABLES,),
+            "prompt.variables",
+            lambda attributes, keys, notes: {key[len(_VARIABLES) :]: attributes[key] for key in keys},
+        ),
+    ),
+    usage=usage.LLM_USAGE,
+    refine=refine,
+)

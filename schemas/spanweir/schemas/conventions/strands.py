@@ -1,0 +1,67 @@
+"""AWS Strands Agents: content in span events of Bedrock blocks, token sums on every level, milliseconds where the
+standard has seconds. Source: strands-agents 1.62 (semconv guide 5.7).
+"""
+
+from typing import Any
+
+from spanweir.schemas.content import tools
+from spanweir.schemas.convention import OVERRIDE, Convention, rules
+from spanweir.schemas.genai import GenAISpan, Message, Text, Tool, ToolResult
+from spanweir.schemas.messages import otel_parts
+from spanweir.schemas.parts import Notes, arguments
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.values import milliseconds, text
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """Event loop cycles are steps; a tool span's events hold its arguments and its result."""
+    operation = span.op or ""
+    if operation == "execute_event_loop_cycle" or raw.name.startswith("execute_event_loop_cycle"):
+        span.kind = "step"
+    elif operation.startswith(("invoke_swarm", "invoke_graph")) or raw.name.startswith(("invoke_swarm", "invoke_graph")):
+        span.kind = "workflow"
+    if span.kind == "tool":
+        tool = span.tool = span.tool or Tool()
+        if tool.arguments is None and span.input:
+            tool.arguments = _only(span.input)
+        if tool.result is None and span.output:
+            tool.result = _only(span.output)
+        span.input, span.output = [], []
+
+
+def _only(found: list[Message]) -> Any:
+    """The value in messages that hold nothing else: a result, or text that may be JSON."""
+    values = [
+        part.response if isinstance(part, ToolResult) else part.content
+        for message in found
+        for part in message.parts
+        if isinstance(part, (ToolResult, Text))
+    ]
+    if len(values) == 1:
+        return arguments(values[0])
+    return [arguments(value) for value in values] or None
+
+
+CONVENTION = Convention(
+    name="strands",
+    marks=("event_loop.cycle_id", "gen_ai.agent.tools"),
+    scopes=("strands",),
+    rank=OVERRIDE,
+    rules=(
+        *rules(
+            {
+                "gen_ai.server.time_to_first_token": ("timing.ttft_ns", milliseconds),
+                "gen_ai.server.request.duration": ("timing.server_ns", milliseconds),
+                "gen_ai.tool.status": ("tool.status", text),
+            }
+        ),
+        *rules(
+            {
+                "gen_ai.agent.tools": ("tools", tools),
+                "system_prompt": ("system", otel_parts),
+            },
+            content=True,
+        ),
+    ),
+    refine=refine,
+)

@@ -1,0 +1,31 @@
+"""How LangChain's callbacks wrap what a tool was given and what it returned; every tracer of LangChain passes it on.
+
+Not here: LangChain's messages (`messages`), documents (`content`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spanweir.schemas.genai import ToolResult
+from spanweir.schemas.messages import message, parse
+from spanweir.schemas.parts import Notes, arguments
+
+
+def tool_arguments(value: Any) -> Any:
+    """A tool run's inputs: the arguments, or LangChain's `{"input": "<arguments as text>"}`."""
+    if isinstance(value, Mapping) and set(value) == {"input"} and isinstance(value["input"], str):
+        found = parse(value["input"], Notes()) if value["input"][:1] in "{[" else value["input"]
+        return found if isinstance(found, (dict, list)) else value["input"]
+    return value
+
+
+def tool_result(value: Any) -> Any:
+    """A tool run's output: the value, or LangChain's `{"output": <value or ToolMessage>}`."""
+    if isinstance(value, Mapping) and set(value) == {"output"}:
+        value = value["output"]
+    if isinstance(value, Mapping) and ("tool_call_id" in value or "lc" in value or value.get("type") == "tool"):
+        read = message(value, Notes(), "tool")
+        part = read[0].parts[0] if read and read[0].parts else None
+        if isinstance(part, ToolResult):
+            return part.response
+    return arguments(value)
