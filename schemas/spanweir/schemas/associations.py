@@ -1,4 +1,4 @@
-"""Bags of loose properties that many SDKs hang on spans: which of them name a session or a user, and which are metadata.
+"""Bags of loose properties that many SDKs hang on spans: which name a session or a user, and which are metadata.
 
 One table for all of them: `bag("langsmith.metadata.")` gives the rules and the pattern that a convention needs.
 """
@@ -40,7 +40,7 @@ def bag(prefix: str, *, rank: int = WHOLE) -> tuple[tuple[Rule, ...], tuple[Many
 
 
 def from_object(value: Any, notes: Notes) -> dict[str, Any] | None:
-    """Fields of a metadata object, structured or JSON text: `metadata`, and session, user and tags where it names any."""
+    """Fields of a metadata object, structured or JSON text: `metadata`; session, user and tags too."""
     found = parse(value, notes)
     if not isinstance(found, Mapping) or not found:
         return None

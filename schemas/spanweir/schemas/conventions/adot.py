@@ -17,9 +17,10 @@ from spanweir.schemas.values import text
 def claims(one: Occurrence) -> bool:
     """Whether a record has such a body."""
     body = one.body
-    return isinstance(body, Mapping) and any(
-        isinstance(body.get(side), Mapping) and "messages" in body[side] for side in ("input", "output")
-    )
+    if not isinstance(body, Mapping):
+        return False
+    sides = (body.get("input"), body.get("output"))
+    return any(isinstance(side, Mapping) and "messages" in side for side in sides)
 
 
 def _side(body: Mapping[str, Any], side: str, speaker: str, notes: Notes) -> list[Message]:

@@ -24,8 +24,15 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
 
 CONVENTION = Convention(
     name="azure_ai",
-    marks=("gen_ai.thread.", "az.namespace", "azure.resource_provider.namespace", "gen_ai.run_step.")
-    + ("gen_ai.message.", "microsoft.foundry.", "gen_ai.conversation.item."),
+    marks=(
+        "gen_ai.thread.",
+        "az.namespace",
+        "azure.resource_provider.namespace",
+        "gen_ai.run_step.",
+        "gen_ai.message.",
+        "microsoft.foundry.",
+        "gen_ai.conversation.item.",
+    ),  # fmt: skip
     scopes=("azure.ai", "azure-ai"),
     rank=NATIVE,
     rules=(

@@ -2,7 +2,6 @@
 telemetry (`crew_key`, `task_key`), which holds no model calls. Source: crewai 1.15, openllmetry 0.62 (guide 5.9).
 """
 
-
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import WHOLE, Convention, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Graph
@@ -10,8 +9,6 @@ from spanweir.schemas.messages import parse
 from spanweir.schemas.parts import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import json_or_text, text
-
-
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:

@@ -1,7 +1,7 @@
-"""Google's Agent Development Kit, schema 1 (`gcp.vertex.agent.*` dumps) and 2 (OpenTelemetry's content on spans or logs).
+"""Google's Agent Development Kit, schema 1 (`gcp.vertex.agent.*` dumps) and 2 (OpenTelemetry's content).
 
-Placeholders `{}` and `N/A` stand on spans where a dump does not apply. `gen_ai.system` says `gcp.vertex.agent`, which is
-no provider. Source: google-adk 1.x and 2.13 (semconv guide 5.6).
+Placeholders `{}` and `N/A` stand on spans where a dump does not apply. `gen_ai.system` says `gcp.vertex.agent`, which
+is no provider. Source: google-adk 1.x and 2.13 (semconv guide 5.6).
 """
 
 from collections.abc import Mapping

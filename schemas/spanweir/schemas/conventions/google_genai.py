@@ -1,7 +1,7 @@
 """OpenTelemetry's instrumentation of google-genai and Vertex AI: the standard's form, with two habits of its own.
 
-Output counts are Gemini's `candidates_token_count`, without thoughts. Source: opentelemetry-instrumentation-google-genai
-(contrib) and -vertexai (semconv guide 6.4, 7.2).
+Output counts are Gemini's `candidates_token_count`, without thoughts. Source: opentelemetry-instrumentation-
+google-genai (contrib) and -vertexai (semconv guide 6.4, 7.2).
 """
 
 from spanweir.schemas.convention import NATIVE, Convention, rules

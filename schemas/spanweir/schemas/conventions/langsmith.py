@@ -1,4 +1,4 @@
-"""LangSmith's OpenTelemetry export (LangChain and its `traceable`): whole runs as JSON in `gen_ai.prompt`/`.completion`.
+"""LangSmith's OpenTelemetry export (LangChain and its `traceable`): whole runs as JSON in `gen_ai.prompt`.
 
 Its operation name says `embeddings` for retrievers and `chat` for whatever it does not know, so its own kind is
 believed. `langsmith.trace.session_name` is a project, no session. Source: langsmith 0.15 (semconv guide 5.2).

@@ -28,7 +28,9 @@ def calls(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Mes
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """The raw request repeats its parent; answers whose parts were left out are made whole from the indexed calls."""
-    if raw.name == "raw_gen_ai_request" or any(key.startswith("llm.") and key.endswith(".messages") for key in raw.attributes):
+    if raw.name == "raw_gen_ai_request" or any(
+        key.startswith("llm.") and key.endswith(".messages") for key in raw.attributes
+    ):
         if span.usage is not None:
             span.usage.scope = "rollup"
         if span.kind == "other":

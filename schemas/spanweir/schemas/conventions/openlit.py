@@ -11,6 +11,7 @@ from spanweir.schemas.parts import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import boolean, number, seconds, text
 
+
 def retrieval_op(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """A vector database call retrieves only where it queries; inserting documents is no retrieval."""
     if span.kind == "retrieval" and span.op == "vectordb":

@@ -87,7 +87,7 @@ def request_type(value: Any) -> str | None:
 
 
 def entity_input(value: Any, notes: Notes) -> Any:
-    """What an entity was called with: a decorator's `{args, kwargs}`, a callback's `{inputs, tags, metadata, kwargs}`."""
+    """What an entity was called with: a decorator's `{args, kwargs}`, a callback's `{inputs, tags, …}`."""
     found = parse(value, notes)
     if isinstance(found, Mapping):
         keys = set(found)
@@ -140,8 +140,19 @@ _VARIABLES = "traceloop.prompt.template_variables."
 
 CONVENTION = Convention(
     name="openllmetry",
-    marks=("traceloop.", "llm.request.type", "llm.usage.", "llm.is_streaming", "llm.headers", "llm.request.functions.")
-    + ("gen_ai.prompt.#", "gen_ai.completion.#", "gen_ai.task.", "gen_ai.is_streaming", "gen_ai.openai.api_"),
+    marks=(
+        "traceloop.",
+        "llm.request.type",
+        "llm.usage.",
+        "llm.is_streaming",
+        "llm.headers",
+        "llm.request.functions.",
+        "gen_ai.prompt.#",
+        "gen_ai.completion.#",
+        "gen_ai.task.",
+        "gen_ai.is_streaming",
+        "gen_ai.openai.api_",
+    ),  # fmt: skip
     rank=WHOLE,
     rules=(
         *rules(

@@ -18,7 +18,9 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     operation = span.op or ""
     if operation == "execute_event_loop_cycle" or raw.name.startswith("execute_event_loop_cycle"):
         span.kind = "step"
-    elif operation.startswith(("invoke_swarm", "invoke_graph")) or raw.name.startswith(("invoke_swarm", "invoke_graph")):
+    elif operation.startswith(("invoke_swarm", "invoke_graph")) or raw.name.startswith(
+        ("invoke_swarm", "invoke_graph")
+    ):
         span.kind = "workflow"
     if span.kind == "tool":
         tool = span.tool = span.tool or Tool()

@@ -1,7 +1,6 @@
 """Vector databases as OpenLLMetry instruments them (Chroma, Pinecone, Milvus, Qdrant, Weaviate, LanceDB): a query is a
-retrieval whose documents stand in span events. Source: opentelemetry-instrumentation-chromadb and siblings 0.30 to 0.62.
+retrieval whose documents stand in span events. Source: opentelemetry-instrumentation-chromadb and siblings.
 """
-
 
 from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence, rules
 from spanweir.schemas.genai import Doc, GenAISpan, Retrieval
@@ -44,12 +43,19 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         span.retrieval = Retrieval()
 
 
-
-
 CONVENTION = Convention(
     name="vector_db",
-    marks=("db.vector.", "db.chroma.", "db.milvus.", "db.pinecone.", "pinecone.", "db.qdrant.", "db.weaviate.")
-    + ("db.lancedb.", "db.marqo."),
+    marks=(
+        "db.vector.",
+        "db.chroma.",
+        "db.milvus.",
+        "db.pinecone.",
+        "pinecone.",
+        "db.qdrant.",
+        "db.weaviate.",
+        "db.lancedb.",
+        "db.marqo.",
+    ),  # fmt: skip
     scopes=tuple(
         f"opentelemetry.instrumentation.{name}"
         for name in ("chromadb", "pinecone", "milvus", "qdrant", "weaviate", "lancedb", "marqo")

@@ -140,8 +140,22 @@ _CONTEXT, _CONTEXT_PROPERTIES = associations.bag("ai.settings.context.")
 
 CONVENTION = Convention(
     name="vercel_ai",
-    marks=("ai.operationId", "ai.model.", "ai.prompt", "ai.response.", "ai.result.", "ai.usage.", "ai.toolCall.")
-    + ("ai.settings.", "ai.telemetry.", "ai.value", "ai.embedding", "ai.finishReason", "ai.documents", "ai.ranking"),
+    marks=(
+        "ai.operationId",
+        "ai.model.",
+        "ai.prompt",
+        "ai.response.",
+        "ai.result.",
+        "ai.usage.",
+        "ai.toolCall.",
+        "ai.settings.",
+        "ai.telemetry.",
+        "ai.value",
+        "ai.embedding",
+        "ai.finishReason",
+        "ai.documents",
+        "ai.ranking",
+    ),  # fmt: skip
     rank=NATIVE,
     rules=(
         *rules(

@@ -1,0 +1,60 @@
+"""AgentOps: `agentops.*` around OpenLLMetry's indexed keys. Source: agentops 0.4 (semconv guide 5.10)."""
+
+from typing import Any
+
+from spanweir.schemas.convention import WHOLE, Convention, rules
+from spanweir.schemas.genai import Agent, GenAISpan, Tool
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.values import json_or_text, number, seconds, strings, text
+
+KINDS = {
+    "session": "workflow", "workflow": "workflow", "agent": "agent", "operation": "task", "task": "task",
+    "tool": "tool", "llm": "llm", "chain": "chain", "guardrail": "guardrail", "text": "chain",
+}  # fmt: skip
+
+
+def kind(value: Any) -> str | None:
+    return KINDS.get(str(value).lower())
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    name = text(raw.attributes.get("agentops.entity.name")) or text(raw.attributes.get("operation.name"))
+    if span.kind == "agent":
+        span.agent = span.agent or Agent()
+        span.agent.name = span.agent.name or name
+    elif span.kind == "tool":
+        span.tool = span.tool or Tool()
+        span.tool.name = span.tool.name or name
+
+
+CONVENTION = Convention(
+    name="agentops",
+    marks=("agentops.",),
+    scopes=("agentops",),
+    rank=WHOLE,
+    rules=(
+        *rules(
+            {
+                "agentops.span.kind": ("kind", kind),
+                "agentops.tags": ("tags", strings),
+                "agent.name": ("agent.name", text),
+                "agent.id": ("agent.id", text),
+                "tool.name": ("tool.name", text),
+                "workflow.name": ("graph.workflow", text),
+                "gen_ai.usage.total_cost": ("cost.total", number),
+                "gen_ai.streaming.time_to_first_token": ("timing.ttft_ns", seconds),
+            }
+        ),
+        *rules(
+            {
+                "agentops.entity.input": ("io.input", lambda value, notes: json_or_text(value)),
+                "agentops.entity.output": ("io.output", lambda value, notes: json_or_text(value)),
+                "tool.parameters": ("tool.arguments", lambda value, notes: json_or_text(value)),
+                "tool.result": ("tool.result", lambda value, notes: json_or_text(value)),
+            },
+            content=True,
+        ),
+    ),
+    refine=refine,
+)

@@ -1,0 +1,72 @@
+"""Braintrust SDKs: `braintrust.input_json` and its siblings. Source: braintrust 0.48 (semconv guide 5.10)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spanweir.schemas import associations, usage
+from spanweir.schemas.convention import WHOLE, Convention, rules
+from spanweir.schemas.messages import parse
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.values import json_or_text, strings, text
+
+KINDS = {
+    "llm": "llm", "eval": "workflow", "task": "task", "score": "evaluation", "function": "chain", "tool": "tool",
+    "automation": "workflow", "facet": "evaluation", "preprocessor": "step",
+}  # fmt: skip
+
+
+def kind(value: Any) -> str | None:
+    return KINDS.get(str(value).lower())
+
+
+def span_attributes(value: Any, notes: Notes) -> dict[str, Any] | None:
+    found = parse(value, notes)
+    named = kind(found.get("type")) if isinstance(found, Mapping) else None
+    return {"kind": named} if named else None
+
+
+def metrics(value: Any, notes: Notes) -> dict[str, Any] | None:
+    read = usage.from_object(parse(value, notes), exclusive=False)
+    return {"usage": read} if read is not None else None
+
+
+_METADATA, _PROPERTIES = associations.bag("braintrust.metadata.")
+
+CONVENTION = Convention(
+    name="braintrust",
+    marks=("braintrust.",),
+    scopes=("braintrust",),
+    rank=WHOLE,
+    rules=(
+        *rules(
+            {
+                "braintrust.span_attributes.type": ("kind", kind),
+                "span_attributes.type": ("kind", kind),
+                "braintrust.tags": ("tags", strings),
+                "braintrust.metadata.model": ("model.request", text),
+            }
+        ),
+        *rules(
+            {
+                "braintrust.span_attributes": ("*", span_attributes),
+                "braintrust.metrics": ("*", metrics),
+                "braintrust.metadata": ("*", associations.from_object),
+                "braintrust.input_json": ("io.input", lambda value, notes: json_or_text(value)),
+                "braintrust.output_json": ("io.output", lambda value, notes: json_or_text(value)),
+                "braintrust.input": ("io.input", lambda value, notes: json_or_text(value)),
+                "braintrust.output": ("io.output", lambda value, notes: json_or_text(value)),
+            },
+            content=True,
+        ),
+        *_METADATA,
+    ),
+    many=_PROPERTIES,
+    usage={
+        "braintrust.metrics.prompt_tokens": "input",
+        "braintrust.metrics.completion_tokens": "output",
+        "braintrust.metrics.tokens": "total",
+        "braintrust.metrics.prompt_cached_tokens": "cache_read",
+        "braintrust.metrics.prompt_cache_creation_tokens": "cache_write",
+        "braintrust.metrics.completion_reasoning_tokens": "reasoning",
+    },
+)

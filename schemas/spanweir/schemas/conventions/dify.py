@@ -1,0 +1,53 @@
+"""Dify, and the style of Alibaba's LoongSuite: `gen_ai.span.kind`, undivided content, nanoseconds to first token.
+
+Source: Dify 1.x (semconv guide 5.9).
+"""
+
+from typing import Any
+
+from spanweir.schemas.content import documents
+from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules
+from spanweir.schemas.values import boolean, json_or_text, nanoseconds, strings, text
+
+KINDS = {
+    "CHAIN": "chain", "RETRIEVER": "retrieval", "RERANKER": "rerank", "LLM": "llm", "EMBEDDING": "embedding",
+    "TOOL": "tool", "AGENT": "agent", "TASK": "task", "STEP": "step", "ENTRY": "workflow", "MEMORY": "memory",
+}  # fmt: skip
+
+
+def kind(value: Any) -> str | None:
+    return KINDS.get(str(value).upper())
+
+
+CONVENTION = Convention(
+    name="dify",
+    marks=("gen_ai.span.kind", "dify."),
+    rank=NATIVE,
+    rules=(
+        *rules(
+            {
+                "gen_ai.span.kind": ("kind", kind),
+                "gen_ai.user.id": ("user_id", text),
+                "gen_ai.session.id": ("session_id", text),
+                "gen_ai.user.time_to_first_token": ("timing.ttft_ns", nanoseconds),
+                "gen_ai.response.finish_reason": ("response.finish_reasons", strings),
+                "gen_ai.model_name": ("model.request", text),
+                "retrieval.query": ("retrieval.query", text),
+                "dify.workflow_id": ("graph.workflow_id", text),
+                "dify.streaming": ("params.stream", boolean),
+                "tool.name": ("tool.name", text),
+                "tool.description": ("tool.description", text),
+            }
+        ),
+        *rules(
+            {
+                "retrieval.document": ("documents", documents),
+                "tool.parameters": ("tool.arguments", lambda value, notes: json_or_text(value)),
+                "input.value": ("io.input", lambda value, notes: json_or_text(value)),
+                "output.value": ("io.output", lambda value, notes: json_or_text(value)),
+            },
+            rank=WHOLE,
+            content=True,
+        ),
+    ),
+)

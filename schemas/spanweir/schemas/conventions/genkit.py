@@ -1,0 +1,115 @@
+"""Genkit: keys with colons, requests and responses as JSON, usage only inside the response.
+
+Source: genkit 1.x, scope `genkit-tracer` (semconv guide 5.9).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spanweir.schemas import usage
+from spanweir.schemas.content import documents, request, response, texts
+from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.genai import Agent, GenAISpan, Graph, Model, Retrieval, Tool
+from spanweir.schemas.messages import parse
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.values import json_or_text, plain, provider, quoted, text
+
+KINDS = {
+    "model": "llm", "background-model": "llm", "embedder": "embedding", "tool": "tool", "tool.v2": "tool",
+    "retriever": "retrieval", "evaluator": "evaluation", "reranker": "rerank", "indexer": "other", "agent": "agent",
+    "flow": "workflow", "prompt": "prompt", "util": "chain",
+}  # fmt: skip
+
+
+def kind(value: Any) -> str | None:
+    return KINDS.get(str(value).lower())
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """The name is a model's, a tool's or a flow's; what the input and output are depends on it."""
+    name = text(raw.attributes.get("genkit:name")) or raw.name
+    io = span.io
+    given = plain(io.input) if io is not None else None
+    returned = plain(io.output) if io is not None else None
+    if span.kind == "llm":
+        _model(span, name, given, returned, notes)
+    elif span.kind == "tool":
+        span.tool = span.tool or Tool(name)
+    elif span.kind == "agent":
+        span.agent = span.agent or Agent(name)
+    elif span.kind == "workflow":
+        span.graph = span.graph or Graph(workflow=name)
+    elif span.kind in ("retrieval", "rerank"):
+        span.documents = span.documents or documents(returned, notes) or []
+        query = given.get("query") if isinstance(given, Mapping) else None
+        if span.retrieval is None and query is not None:
+            span.retrieval = Retrieval(_said(query))
+    elif span.kind == "embedding":
+        span.model = span.model or Model(request=name.rpartition("/")[2])
+        inputs = given.get("input") if isinstance(given, Mapping) else None
+        if isinstance(inputs, list):
+            span.embeddings = texts([_said(item) or "" for item in inputs], notes) or []
+        if span.provider is None:
+            span.provider = provider(name.partition("/")[0])[0] if "/" in name else None
+
+
+def _model(span: GenAISpan, name: str, given: Any, returned: Any, notes: Notes) -> None:
+    head, slash, tail = name.partition("/")
+    span.model = span.model or Model()
+    span.model.request = span.model.request or (tail if slash else name)
+    if slash and span.provider is None:
+        span.provider = provider(head)[0]
+    fields = request(given, notes) or {}
+    span.input = span.input or fields.get("input") or []
+    span.tools = span.tools or fields.get("tools") or []
+    answer = response(returned, notes) or {}
+    span.output = span.output or answer.get("output") or []
+    if isinstance(returned, Mapping):
+        reason = text(returned.get("finishReason"))
+        if reason and span.output and span.output[-1].finish_reason is None:
+            span.output[-1].finish_reason = reason
+        if span.usage is None:
+            span.usage = usage.from_object(returned.get("usage"))
+
+
+def _said(value: Any) -> str | None:
+    """The text of a Genkit document `{content: [{text}]}`, or text."""
+    if isinstance(value, Mapping):
+        pieces = value.get("content")
+        found = (
+            [p["text"] for p in pieces if isinstance(p, Mapping) and isinstance(p.get("text"), str)]
+            if isinstance(pieces, list)
+            else []
+        )
+        return "".join(found) or None
+    return value if isinstance(value, str) else None
+
+
+CONVENTION = Convention(
+    name="genkit",
+    marks=("genkit:",),
+    scopes=("genkit-tracer",),
+    rank=NATIVE,
+    rules=(
+        *rules(
+            {
+                "genkit:metadata:subtype": ("kind!", kind),
+                "genkit:type": ("kind", kind),
+                "genkit:sessionId": ("session_id", quoted),
+                "genkit:threadName": ("conversation_id", quoted),
+                "genkit:path": ("graph.path", text),
+                "genkit:metadata:flow:name": ("graph.workflow", text),
+            }
+        ),
+        *rules(
+            {
+                "genkit:input": ("io.input", lambda value, notes: json_or_text(value)),
+                "genkit:output": ("io.output", lambda value, notes: json_or_text(value)),
+                "genkit:metadata:context": ("metadata", lambda value, notes: {"context": parse(value, notes)}),
+            },
+            content=True,
+        ),
+    ),
+    refine=refine,
+)

@@ -1,0 +1,66 @@
+"""Mastra's OpenTelemetry exporter: standard keys, some as JSON text or numbers as text, and `mastra.*` beside them.
+
+Source: @mastra/otel-exporter (semconv guide 5.9).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from spanweir.schemas import associations
+from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, rules
+from spanweir.schemas.genai import GenAISpan, Timing
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.raw import Attributes, RawSpan
+from spanweir.schemas.values import instant, json_or_text, text
+
+KINDS = {
+    "model_generation": "llm", "model_inference": "llm", "model_step": "step", "model_chunk": "step",
+    "agent_run": "agent", "tool_call": "tool", "mcp_tool_call": "tool", "workflow_run": "workflow", "workflow_step": "task",
+    "processor_run": "guardrail", "generic": "chain", "workflow_loop": "task", "workflow_parallel": "task",
+    "workflow_conditional": "router",
+}  # fmt: skip
+
+
+def _side(side: str) -> Any:
+    """A reader of `mastra.<type>.input` or `.output`, whatever the type."""
+
+    def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> Any:
+        found = next((key for key in keys if key.endswith(side)), None)
+        return json_or_text(attributes[found]) if found is not None else None
+
+    return read
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """Time to first token is sent as an instant; a generation repeats the inference below it."""
+    if span.timing is not None and span.timing.completion_start_ns and span.timing.ttft_ns is None:
+        elapsed = span.timing.completion_start_ns - raw.start_ns
+        if elapsed >= 0:
+            span.timing = Timing(ttft_ns=elapsed, completion_start_ns=span.timing.completion_start_ns)
+
+
+_METADATA, _PROPERTIES = associations.bag("mastra.metadata.")
+_TYPES = tuple(KINDS)
+
+CONVENTION = Convention(
+    name="mastra",
+    marks=("mastra.",),
+    scopes=("@mastra/", "mastra"),
+    rank=NATIVE,
+    rules=(
+        *rules(
+            {
+                "mastra.span.type": ("kind!", lambda value: KINDS.get(str(value).lower())),
+                "mastra.completion_start_time": ("timing.completion_start_ns", instant),
+                "mastra.agent_run.agentId": ("agent.id", text),
+            }
+        ),
+        *_METADATA,
+    ),
+    many=(
+        Many(tuple(f"mastra.{name}.input" for name in _TYPES), "io.input", _side(".input"), WHOLE),
+        Many(tuple(f"mastra.{name}.output" for name in _TYPES), "io.output", _side(".output"), WHOLE),
+        *_PROPERTIES,
+    ),
+    refine=refine,
+)

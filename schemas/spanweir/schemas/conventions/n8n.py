@@ -1,0 +1,47 @@
+"""n8n: workflows and their nodes; model data only where a node adds it. Source: n8n 2.19 (semconv guide 5.9)."""
+
+from spanweir.schemas import associations
+from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.values import quoted, text
+
+_NODES = (
+    ("lmchat", "llm"), ("lmopenai", "llm"), ("agent", "agent"), ("embeddings", "embedding"),
+    ("vectorstore", "retrieval"), ("retriever", "retrieval"), ("tool", "tool"), ("memory", "memory"), ("outputparser", "parser"),
+)  # fmt: skip
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """A node is what its type says, else a task."""
+    if span.kind != "other":
+        return
+    if raw.name == "workflow.execute":
+        span.kind = "workflow"
+    elif raw.name == "node.execute":
+        kind = str(raw.attributes.get("n8n.node.type", "")).rpartition(".")[2].lower()
+        span.kind = next((found for word, found in _NODES if word in kind), "task")
+
+
+_CUSTOM, _PROPERTIES = associations.bag("n8n.node.custom.")
+
+CONVENTION = Convention(
+    name="n8n",
+    marks=("n8n.",),
+    scopes=("n8n-otel", "n8n"),
+    rank=NATIVE,
+    rules=(
+        *rules(
+            {
+                "n8n.workflow.name": ("graph.workflow", text),
+                "n8n.workflow.id": ("graph.workflow_id", text),
+                "n8n.node.name": ("graph.node", text),
+                "n8n.node.custom.model": ("model.request", quoted),
+            }
+        ),
+        *_CUSTOM,
+    ),
+    many=_PROPERTIES,
+    refine=refine,
+)

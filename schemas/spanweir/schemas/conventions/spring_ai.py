@@ -1,0 +1,63 @@
+"""Spring AI, and Camel's subset: Micrometer writes every attribute as a string, which the readers of `values` accept.
+
+Content stands in span events `gen_ai.content.*` of versions before 1.0 (`otel_genai`), later nowhere. Source: Spring AI
+1.x (semconv guide 5.9).
+"""
+
+from spanweir.schemas.content import documents
+from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.genai import GenAISpan, Tool
+from spanweir.schemas.parts import Notes
+from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.values import count, json_or_text, number, strings, text
+
+KINDS = {
+    "chat_client": "chain", "advisor": "chain", "tool_call": "tool", "vector_store": "retrieval", "chat": "llm",
+    "embedding": "embedding", "image": "image",
+}  # fmt: skip
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    if span.kind == "tool":
+        span.tool = span.tool or Tool()
+        span.tool.name = span.tool.name or raw.name.removeprefix("tool_call ").removeprefix("spring_ai tool_call ")
+    operation = str(raw.attributes.get("db.operation.name", "")).lower()
+    if span.kind == "retrieval" and operation and operation not in ("query", "search"):
+        span.kind = "other"
+
+
+CONVENTION = Convention(
+    name="spring_ai",
+    marks=("spring.ai.", "spring_ai.", "db.vector.query."),
+    scopes=("org.springframework.boot", "org.springframework.ai"),
+    rank=NATIVE,
+    rules=(
+        *rules(
+            {
+                "spring.ai.kind": ("kind", lambda value: KINDS.get(str(value).lower())),
+                "spring.ai.advisor.name": ("graph.node", text),
+                "spring.ai.tool.definition.name": ("tool.name", text),
+                "spring.ai.tool.name": ("tool.name", text),
+                "spring.ai.tool.definition.description": ("tool.description", text),
+                "gen_ai.response.finish_reasons": ("response.finish_reasons", strings),
+                "gen_ai.request.embedding.dimensions": ("params.dimensions", count),
+                "db.vector.query.content": ("retrieval.query", text),
+                "db.vector.query.top_k": ("retrieval.top_k", count),
+                "db.vector.query.similarity_threshold": (
+                    "params.extra",
+                    lambda value: {"similarity_threshold": number(value)},
+                ),
+                "spring.ai.chat.client.conversation.id": ("conversation_id", text),
+            }
+        ),
+        *rules(
+            {
+                "spring.ai.tool.call.arguments": ("tool.arguments", lambda value, notes: json_or_text(value)),
+                "spring.ai.tool.call.result": ("tool.result", lambda value, notes: json_or_text(value)),
+                "db.vector.query.response.documents": ("documents", documents),
+            },
+            content=True,
+        ),
+    ),
+    refine=refine,
+)
