@@ -8,7 +8,7 @@ from typing import Any
 
 from spanweir.schemas.convention import WHOLE, Many, Rule
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import quoted, strings
 

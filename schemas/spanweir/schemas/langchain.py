@@ -8,7 +8,7 @@ from typing import Any
 
 from spanweir.schemas.genai import ToolResult
 from spanweir.schemas.messages import message, parse
-from spanweir.schemas.parts import Notes, arguments
+from spanweir.schemas.notes import Notes, arguments
 
 
 def tool_arguments(value: Any) -> Any:

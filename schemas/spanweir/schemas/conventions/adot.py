@@ -10,7 +10,7 @@ from typing import Any
 from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence, rules
 from spanweir.schemas.genai import Message
 from spanweir.schemas.messages import messages, parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.values import text
 
 

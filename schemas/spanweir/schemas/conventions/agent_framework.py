@@ -9,7 +9,7 @@ from typing import Any
 from spanweir.schemas.convention import NATIVE, OVERRIDE, Convention, rules
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes, arguments
+from spanweir.schemas.notes import Notes, arguments
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import seconds, text
 

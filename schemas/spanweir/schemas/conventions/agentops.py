@@ -4,7 +4,7 @@ from typing import Any
 
 from spanweir.schemas.convention import WHOLE, Convention, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Tool
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import json_or_text, number, seconds, strings, text
 

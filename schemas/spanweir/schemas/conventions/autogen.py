@@ -6,7 +6,7 @@ Source: autogen-core 0.7 (semconv guide 5.8). Messaging spans stay plain spans w
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import text
 

@@ -6,7 +6,7 @@ from spanweir.schemas.content import tools
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import text
 
@@ -32,7 +32,7 @@ CONVENTION = Convention(
         "gen_ai.message.",
         "microsoft.foundry.",
         "gen_ai.conversation.item.",
-    ),  # fmt: skip
+    ),
     scopes=("azure.ai", "azure-ai"),
     rank=NATIVE,
     rules=(

@@ -6,7 +6,7 @@ from typing import Any
 from spanweir.schemas import associations, usage
 from spanweir.schemas.convention import WHOLE, Convention, rules
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.values import json_or_text, strings, text
 
 KINDS = {

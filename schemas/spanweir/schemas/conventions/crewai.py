@@ -6,7 +6,7 @@ from spanweir.schemas.content import tools
 from spanweir.schemas.convention import WHOLE, Convention, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Graph
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import json_or_text, text
 

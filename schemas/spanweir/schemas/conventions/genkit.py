@@ -11,9 +11,10 @@ from spanweir.schemas.content import documents, request, response, texts
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Graph, Model, Retrieval, Tool
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import json_or_text, plain, provider, quoted, text
+from spanweir.schemas.values import json_or_text, plain, quoted, text
+from spanweir.schemas.vocabulary import provider
 
 KINDS = {
     "model": "llm", "background-model": "llm", "embedder": "embedding", "tool": "tool", "tool.v2": "tool",

@@ -9,7 +9,7 @@ from spanweir.schemas import content, usage
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Graph, Model, Response, Tool
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, json_or_text, plain, text
 

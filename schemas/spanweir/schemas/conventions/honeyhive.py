@@ -6,7 +6,7 @@ from typing import Any
 from spanweir.schemas import associations
 from spanweir.schemas.convention import WHOLE, Convention, Many, rules
 from spanweir.schemas.indexed import tree
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import text
 

@@ -4,7 +4,7 @@ kinds by span name, tool inputs in `input.value`. Source: ai.koog of 2025 and 20
 
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Graph, Tool
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import text
 

@@ -6,7 +6,7 @@ OpenInference's (Java), which those conventions read.
 
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import GenAISpan, Tool
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import json_or_text, text
 

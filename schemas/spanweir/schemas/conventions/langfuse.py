@@ -14,7 +14,7 @@ from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, rules
 from spanweir.schemas.genai import Error, GenAISpan, Timing, Usage
 from spanweir.schemas.langchain import tool_arguments, tool_result
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import instant, json_or_text, number, plain, quoted, strings, text
 

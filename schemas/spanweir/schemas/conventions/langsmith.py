@@ -12,7 +12,7 @@ from spanweir.schemas.convention import WHOLE, Convention, Rule, rules
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.langchain import tool_arguments, tool_result
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import number, plain, strings, text
 

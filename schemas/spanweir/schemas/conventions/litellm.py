@@ -11,7 +11,7 @@ from spanweir.schemas.convention import INDEXED, OVERRIDE, WHOLE, Convention, Ma
 from spanweir.schemas.genai import GenAISpan, Message, Part, ToolCall
 from spanweir.schemas.indexed import nested
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes, arguments
+from spanweir.schemas.notes import Notes, arguments
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import number, strings, text
 

@@ -11,7 +11,8 @@ from spanweir.schemas.content import tools
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import DeltaBase, GenAISpan, Message, Part, Text, ToolCall
 from spanweir.schemas.messages import messages, parse
-from spanweir.schemas.parts import Notes, tool_call
+from spanweir.schemas.notes import Notes
+from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import boolean, count, json_or_text, seconds, text
 

@@ -10,7 +10,7 @@ from spanweir.schemas.content import documents, response, texts
 from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence
 from spanweir.schemas.genai import Agent, GenAISpan, Tool
 from spanweir.schemas.messages import messages, parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import text
 

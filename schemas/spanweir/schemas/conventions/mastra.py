@@ -9,13 +9,14 @@ from typing import Any
 from spanweir.schemas import associations
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, rules
 from spanweir.schemas.genai import GenAISpan, Timing
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import instant, json_or_text, text
 
 KINDS = {
     "model_generation": "llm", "model_inference": "llm", "model_step": "step", "model_chunk": "step",
-    "agent_run": "agent", "tool_call": "tool", "mcp_tool_call": "tool", "workflow_run": "workflow", "workflow_step": "task",
+    "agent_run": "agent", "tool_call": "tool",
+    "mcp_tool_call": "tool", "workflow_run": "workflow", "workflow_step": "task",
     "processor_run": "guardrail", "generic": "chain", "workflow_loop": "task", "workflow_parallel": "task",
     "workflow_conditional": "router",
 }  # fmt: skip

@@ -3,13 +3,14 @@
 from spanweir.schemas import associations
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import quoted, text
 
 _NODES = (
     ("lmchat", "llm"), ("lmopenai", "llm"), ("agent", "agent"), ("embeddings", "embedding"),
-    ("vectorstore", "retrieval"), ("retriever", "retrieval"), ("tool", "tool"), ("memory", "memory"), ("outputparser", "parser"),
+    ("vectorstore", "retrieval"), ("retriever", "retrieval"), ("tool", "tool"),
+    ("memory", "memory"), ("outputparser", "parser"),
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from spanweir.schemas.genai import Agent, GenAISpan, Graph, Message, Tool, ToolD
 from spanweir.schemas.indexed import nested
 from spanweir.schemas.langchain import tool_result
 from spanweir.schemas.messages import message, parse
-from spanweir.schemas.parts import Notes, arguments
+from spanweir.schemas.notes import Notes, arguments
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import boolean, number, plain, strings, text, whole_strings
 
@@ -152,7 +152,7 @@ CONVENTION = Convention(
         "gen_ai.task.",
         "gen_ai.is_streaming",
         "gen_ai.openai.api_",
-    ),  # fmt: skip
+    ),
     rank=WHOLE,
     rules=(
         *rules(

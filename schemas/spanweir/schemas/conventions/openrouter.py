@@ -12,7 +12,8 @@ from spanweir.schemas.content import request, response
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules
 from spanweir.schemas.genai import GenAISpan, Message, Part, Reasoning, Text
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes, tool_call
+from spanweir.schemas.notes import Notes
+from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import json_or_text, milliseconds, quoted, strings, text
 

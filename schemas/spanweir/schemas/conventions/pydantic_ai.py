@@ -13,7 +13,7 @@ from spanweir.schemas.content import request, response, tools
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, Rule, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Message, Text
 from spanweir.schemas.messages import message, messages, parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import json_or_text, number, text
 

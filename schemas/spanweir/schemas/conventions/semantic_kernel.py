@@ -5,7 +5,7 @@ order is an attribute. Source: semantic-kernel 1.45 (semconv guide 5.8); .NET's 
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import json_or_text, strings, text
 

@@ -8,7 +8,8 @@ from spanweir.schemas.content import tools
 from spanweir.schemas.convention import NATIVE, Convention, Many, rules
 from spanweir.schemas.genai import Message, Part, Text
 from spanweir.schemas.messages import messages, parse
-from spanweir.schemas.parts import Notes, tool_call
+from spanweir.schemas.notes import Notes
+from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import boolean, strings, text
 

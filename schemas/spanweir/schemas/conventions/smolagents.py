@@ -4,7 +4,7 @@ openinference-instrumentation-smolagents (semconv guide 5.9).
 
 from spanweir.schemas.convention import WHOLE, Convention, rules
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, text
 

@@ -7,7 +7,7 @@ Content stands in span events `gen_ai.content.*` of versions before 1.0 (`otel_g
 from spanweir.schemas.content import documents
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import GenAISpan, Tool
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, json_or_text, number, strings, text
 

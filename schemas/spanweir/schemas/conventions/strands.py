@@ -8,7 +8,7 @@ from spanweir.schemas.content import tools
 from spanweir.schemas.convention import OVERRIDE, Convention, rules
 from spanweir.schemas.genai import GenAISpan, Message, Text, Tool, ToolResult
 from spanweir.schemas.messages import otel_parts
-from spanweir.schemas.parts import Notes, arguments
+from spanweir.schemas.notes import Notes, arguments
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import milliseconds, text
 

@@ -5,7 +5,7 @@ retrieval whose documents stand in span events. Source: opentelemetry-instrument
 from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence, rules
 from spanweir.schemas.genai import Doc, GenAISpan, Retrieval
 from spanweir.schemas.messages import parse
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, number, text
 
@@ -55,7 +55,7 @@ CONVENTION = Convention(
         "db.weaviate.",
         "db.lancedb.",
         "db.marqo.",
-    ),  # fmt: skip
+    ),
     scopes=tuple(
         f"opentelemetry.instrumentation.{name}"
         for name in ("chromadb", "pinecone", "milvus", "qdrant", "weaviate", "lancedb", "marqo")

@@ -12,8 +12,10 @@ from spanweir.schemas import associations
 from spanweir.schemas.content import request, tools
 from spanweir.schemas.convention import NATIVE, Convention, Many, Rule, rules
 from spanweir.schemas.genai import Agent, Doc, Embedding, GenAISpan, Message, Part, Reasoning, Rerank, Text, Usage
+from spanweir.schemas.media import media
 from spanweir.schemas.messages import messages, parse
-from spanweir.schemas.parts import Notes, media, tool_call
+from spanweir.schemas.notes import Notes
+from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import count, integer, json_or_text, milliseconds, number, quoted, strings, text
 
@@ -155,7 +157,7 @@ CONVENTION = Convention(
         "ai.finishReason",
         "ai.documents",
         "ai.ranking",
-    ),  # fmt: skip
+    ),
     rank=NATIVE,
     rules=(
         *rules(

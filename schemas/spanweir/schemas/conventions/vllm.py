@@ -6,7 +6,7 @@ trace. Source: vLLM 0.29, SGLang 0.5 (semconv guide 5.11).
 
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, seconds, text
 

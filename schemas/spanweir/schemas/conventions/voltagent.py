@@ -9,7 +9,7 @@ from spanweir.schemas import associations
 from spanweir.schemas.content import request, response
 from spanweir.schemas.convention import GENERIC, NATIVE, Convention, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Tool
-from spanweir.schemas.parts import Notes
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import json_or_text, number, text
 
