@@ -139,8 +139,8 @@ def start(directory: Path, seed: int, count: int, instance: str) -> "subprocess.
 
 
 def test_a_writer_that_is_killed_again_and_again(tmp_path: Path) -> None:
-    rng, seed, count = random.Random(8), 9, 60
-    for _ in range(8):
+    rng, seed, count = random.Random(8), 9, 40
+    for _ in range(6):
         writer = start(tmp_path, seed, count, "0")
         time.sleep(0.4 + rng.random() * 0.4)
         writer.send_signal(signal.SIGKILL)
@@ -152,9 +152,9 @@ def test_a_writer_that_is_killed_again_and_again(tmp_path: Path) -> None:
 
 
 def test_four_writers_at_once(tmp_path: Path) -> None:
-    writers = [start(tmp_path, 100 + n, 60, str(n)) for n in range(4)]
+    writers = [start(tmp_path, 100 + n, 25, str(n)) for n in range(4)]
     for writer in writers:
         _, errors = writer.communicate(timeout=200)
         assert writer.returncode == 0, errors
         assert "retry" not in errors
-    assert_all_there_once(tmp_path, [b for n in range(4) for b in records(100 + n, 60)])
+    assert_all_there_once(tmp_path, [b for n in range(4) for b in records(100 + n, 25)])

@@ -4,7 +4,7 @@
 
 does the heavy part once, for whoever keeps `maintenance_interval` at 0 and has a scheduler of their own. Rewriting
 files takes hundreds of megabytes for a moment; in a process of its own they are given back. Compaction and merges of
-the exporter may meet: then one of the two is refused by the log and starts again.
+the exporter may meet: then the log refuses one of the two, which starts again.
 """
 
 import logging
@@ -12,15 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from spanweir.exporters.delta import Config
-from spanweir.exporters.delta.table import COMPACT, Target, targets
+from spanweir.exporters.delta.table import Target, targets
 from spanweir.schemas.options import Duration, Size
 
 _LOG: Final = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ def _maintain_table(config: Config, target: Target, now: datetime) -> dict[str, 
         return done
     try:
         done["deleted"] = _retain(config, target, table, now)
-        done["compacted"] = _compact(config, target, table)
+        done["compacted"] = _compact(config, target)
     except CommitFailedError as error:
         _LOG.info("%s: another writer was first; compaction is tried again later: %s", target.uri, error)
     except DeltaError as error:
@@ -135,24 +134,38 @@ def _retain(config: Config, target: Target, table: Any, now: datetime) -> int:
     return int(table.delete(predicate)["num_deleted_rows"] or 0)
 
 
-def _compact(config: Config, target: Target, table: Any) -> int:
+def _compact(config: Config, target: Target) -> int:
     """Put small files of a day together, where there are enough of them; returns how many there were."""
     small = int(config.target_file_bytes) // 2
     column = target.spec.partition
-    actions = table.get_add_actions(flatten=True)
+    actions = target.table.get_add_actions(flatten=True)
     days = actions[f"partition.{column}"].to_pylist() if column else [None] * actions.num_rows
-    sizes = actions["size_bytes"].to_pylist()
-    counts = Counter(day for day, size in zip(days, sizes, strict=True) if size < small)
+    files: dict[Any, list[tuple[str, int]]] = {}
+    for path, size, day in zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), days, strict=True):
+        if size < small:
+            files.setdefault(day, []).append((path, size))
     compacted = 0
-    for day, count in counts.items():
-        if count >= config.compact_files:
-            table.optimize.compact(
-                partition_filters=[(column, "=", str(day))] if day is not None else None,
-                target_size=int(config.target_file_bytes),
-                writer_properties=COMPACT,
-            )
-            compacted += count
+    for day, found in files.items():
+        if len(found) < config.compact_files:
+            continue
+        for group in _groups(found, int(config.target_file_bytes)):
+            if target.compact({column: str(day)} if column else {}, group):
+                compacted += len(group)
     return compacted
+
+
+def _groups(files: list[tuple[str, int]], target_bytes: int) -> Iterator[list[str]]:
+    """Files that together make one of about the target size. Two at least, oldest first as far as they are listed."""
+    group: list[str] = []
+    total = 0
+    for path, size in files:
+        group.append(path)
+        total += size
+        if total >= target_bytes:
+            yield group
+            group, total = [], 0
+    if len(group) > 1:
+        yield group
 
 
 def _vacuum_due(table: Any, now: datetime) -> bool:

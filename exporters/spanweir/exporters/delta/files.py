@@ -14,13 +14,15 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from arro3.core import Array, DataType, RecordBatch
+from arro3.core import Array, DataType, RecordBatch, RecordBatchReader
 from arro3.core import Table as ArrowTable
-from arro3.io import write_parquet
+from arro3.io import read_parquet, write_parquet
 from deltalake.transaction import AddAction
 
 from spanweir.schemas.inference_table import Table
 
+_BATCH_ROWS: Final = 2048
+_GROUP_ROWS: Final = 65_536
 _EPOCH: Final = date(1970, 1, 1)
 _EXTENSIONS: Final = {"zstd": "zstd.parquet", "snappy": "snappy.parquet", "lz4_raw": "lz4_raw.parquet"}
 
@@ -32,7 +34,6 @@ class Files:
         self._spec, self._uri, self._options = spec, uri, dict(storage_options)
         self._local = None if "://" in uri else Path(uri)
         self._compression = compression
-        self._extension = _EXTENSIONS.get(compression.partition("(")[0], "parquet")
         self._handler: Any = None
 
     def write(self, batches: Sequence[RecordBatch], days: Sequence[int]) -> list[AddAction]:
@@ -47,25 +48,62 @@ class Files:
             for day, group in sorted(groups.items())
         ]
 
+    def rewrite(self, paths: Sequence[str], partition: dict[str, str | None]) -> AddAction | None:
+        """One zstd file with the rows of the files, which are of one partition and are streamed.
+
+        None if their columns are not the same (other writers name nested fields otherwise).
+        """
+        readers = [self.read(path) for path in paths]
+        schema = readers[0].schema
+        if any(reader.schema != schema for reader in readers[1:]):
+            return None
+        tally = _Tally(self._spec.time)
+        reader = RecordBatchReader.from_batches(schema, (tally.add(batch) for reader in readers for batch in reader))
+        folder = "".join(f"{column}={value}/" for column, value in partition.items())
+        return self._add(reader, folder, partition, tally, "zstd(3)", data_change=False)
+
+    def read(self, path: str) -> RecordBatchReader:
+        """The rows of a data file."""
+        if self._local is not None:
+            return read_parquet(self._local / path, batch_size=_BATCH_ROWS)
+        stream = self._store().open_input_file(path)
+        return read_parquet(bytes(stream.read(stream.size())), batch_size=_BATCH_ROWS)
+
     def _file(self, table: ArrowTable, folder: str, partition: dict[str, str | None]) -> AddAction:
-        path = f"{folder}part-00000-{uuid.uuid4()}-c000.{self._extension}"
-        size = self._write_local(table, path) if self._local else self._write_remote(table, path)
+        tally = _Tally(self._spec.time)
+        for batch in table.to_batches():
+            tally.add(batch)
+        return self._add(table, folder, partition, tally, self._compression, data_change=True)
+
+    def _add(
+        self,
+        rows: ArrowTable | RecordBatchReader,
+        folder: str,
+        partition: dict[str, str | None],
+        tally: "_Tally",
+        compression: str,
+        *,
+        data_change: bool,
+    ) -> AddAction:
+        extension = _EXTENSIONS.get(compression.partition("(")[0], "parquet")
+        path = f"{folder}part-00000-{uuid.uuid4()}-c000.{extension}"
+        write = self._write_remote if self._local is None else self._write_local
         return AddAction(
             path=path,
-            size=size,
+            size=write(rows, path, compression),
             partition_values=partition,
             modification_time=int(time.time() * 1000),
-            data_change=True,
-            stats=json.dumps(self._statistics(table)),
+            data_change=data_change,
+            stats=json.dumps(tally.statistics()),
         )
 
-    def _write_local(self, table: ArrowTable, path: str) -> int:
+    def _write_local(self, rows: ArrowTable | RecordBatchReader, path: str, compression: str) -> int:
         assert self._local is not None
         target = self._local / path
         new_folder = not target.parent.exists()
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
-            write_parquet(table, file, compression=self._compression)
+            write_parquet(rows, file, compression=compression, max_row_group_size=_GROUP_ROWS)
             file.flush()
             os.fsync(file.fileno())
         sync_directory(target.parent)
@@ -73,29 +111,49 @@ class Files:
             sync_directory(self._local)
         return target.stat().st_size
 
-    def _write_remote(self, table: ArrowTable, path: str) -> int:
+    def _write_remote(self, rows: ArrowTable | RecordBatchReader, path: str, compression: str) -> int:
         buffer = io.BytesIO()
-        write_parquet(table, buffer, compression=self._compression)
-        content = buffer.getbuffer()
+        write_parquet(rows, buffer, compression=compression, max_row_group_size=_GROUP_ROWS)
+        content = buffer.getvalue()
+        stream = self._store().open_output_stream(path, None)
+        stream.write(content)
+        stream.close()
+        return len(content)
+
+    def _store(self) -> Any:
         if self._handler is None:
             from deltalake._internal import DeltaFileSystemHandler
 
             self._handler = DeltaFileSystemHandler(self._uri, self._options)
-        stream = self._handler.open_output_stream(path, None)
-        stream.write(bytes(content))
-        stream.close()
-        return len(content)
+        return self._handler
 
-    def _statistics(self, table: ArrowTable) -> dict[str, Any]:
-        """Rows, and the range of the time column: what readers prune files by."""
-        column = self._spec.time
-        times = [time for chunk in table[column].chunks for time in chunk.cast(DataType.int64()).to_pylist()]
+
+class _Tally:
+    """Rows, and the range of the time column: what readers prune files by."""
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+        self._rows = self._nulls = 0
+        self._least: int | None = None
+        self._most: int | None = None
+
+    def add(self, batch: RecordBatch) -> RecordBatch:
+        times = batch[self._column].cast(DataType.int64()).to_pylist()
         known = [time for time in times if time is not None]
-        statistics: dict[str, Any] = {"numRecords": table.num_rows}
+        self._rows += len(times)
+        self._nulls += len(times) - len(known)
         if known:
-            statistics["minValues"] = {column: _milliseconds(min(known) // 1000)}
-            statistics["maxValues"] = {column: _milliseconds(-(-max(known) // 1000))}
-            statistics["nullCount"] = {column: len(times) - len(known)}
+            least, most = min(known), max(known)
+            self._least = least if self._least is None else min(self._least, least)
+            self._most = most if self._most is None else max(self._most, most)
+        return batch
+
+    def statistics(self) -> dict[str, Any]:
+        statistics: dict[str, Any] = {"numRecords": self._rows}
+        if self._least is not None and self._most is not None:
+            statistics["minValues"] = {self._column: _milliseconds(self._least // 1000)}
+            statistics["maxValues"] = {self._column: _milliseconds(-(-self._most // 1000))}
+            statistics["nullCount"] = {self._column: self._nulls}
         return statistics
 
 

@@ -27,6 +27,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.schema import Field as DeltaField
+from deltalake.transaction import RemoveAction
 
 from spanweir.exporters.api import Permanent, Retry
 from spanweir.exporters.delta import Config
@@ -220,6 +221,38 @@ class Target:
         with self.alone():
             self._refresh()
             self._commit_again(commit)
+
+    def compact(self, partition: dict[str, str | None], paths: Sequence[str]) -> bool:
+        """Put files of one partition together; False if they do not fit together or another writer was first.
+
+        The commit is made onto exactly the version in which all of the files were seen to stand. Left to delta-rs, a
+        commit that changes no data is not checked against files that others removed meanwhile, and `optimize.compact`
+        of two processes, or of one beside a merge, leaves rows twice (deltalake 1.6).
+        """
+        add = self._files.rewrite(paths, partition)
+        if add is None:
+            return False
+        now_ms = int(time.time() * 1000)
+        actions = [add, *(RemoveAction(path, False, now_ms, partition_values=partition) for path in paths)]
+        for attempt in range(_ATTEMPTS):
+            table = self._table = self.open_again()
+            if not set(paths) <= set(table.get_add_actions()["path"].to_pylist()):
+                return False
+            try:
+                table.create_write_transaction(
+                    actions,
+                    mode="append",
+                    schema=table.schema(),
+                    partition_by=table.metadata().partition_columns,
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                    post_commithook_properties=_NO_HOOKS,
+                )
+            except CommitFailedError:
+                time.sleep(random.uniform(0, 0.02) * (attempt + 1))
+            else:
+                table.update_incremental()
+                return True
+        return False
 
     def _refresh(self) -> None:
         try:
