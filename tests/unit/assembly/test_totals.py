@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Sequence
 
-from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.raw import RawSpan, Scope
 from spanweir.schemas.trace import TokenUsage
 from tests.support.spans import Bench, span
 
@@ -76,6 +76,17 @@ def test_a_call_through_a_tool_is_another_call() -> None:
         span("tool", "outer", op="execute_tool"),
         span("inner", "tool", op="chat", tokens=(4, 1)),
     ) == (14, 2)
+
+
+def test_two_instrumentations_side_by_side_are_one_call() -> None:
+    response = {"gen_ai.response.id": "r1"}
+    one, two = Scope(name="one"), Scope(name="two")
+    root = span("root", op="invoke_agent", end=100)
+    outer = span("outer", "root", op="chat", start=1, end=50, tokens=(10, 1), attributes=response, scope=one)
+    inner = span("inner", "root", op="chat", start=2, end=40, tokens=(10, 1), attributes=response, scope=two)
+    later = span("later", "root", op="chat", start=60, end=70, tokens=(10, 1), attributes=response, scope=two)
+    assert total(root, outer, inner) == (10, 1)
+    assert total(root, outer, later) == (20, 2), "a response id that is used again is no proof"
 
 
 def test_embeddings_count() -> None:

@@ -22,7 +22,7 @@ _RESOURCE_HIDDEN = ("telemetry.sdk.", "mlflow.", "process.", "host.", "os.")
 def fold(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> bool:
     """Put a span into the state; a span that was there is replaced. True if that changed anything."""
     span_id = summary.span_id
-    node = _node(summary, mapped)
+    node = _node(summary, mapped, raw.scope.name)
     parent = trace.parent_of(node.parent) if trace.dropped else node.parent
     node.parent = "" if parent == span_id else parent
     old = trace.nodes.get(span_id)
@@ -37,7 +37,7 @@ def fold(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> bo
     return changed
 
 
-def _node(summary: Summary, mapped: MappedSpan) -> Node:
+def _node(summary: Summary, mapped: MappedSpan, scope: str) -> Node:
     usage, aggregate = summary.usage, False
     if usage is None:
         usage, aggregate = summary.rollup, summary.rollup is not None
@@ -53,6 +53,8 @@ def _node(summary: Summary, mapped: MappedSpan) -> Node:
         aggregate,
         None if summary.cost is None else dollars_of(summary.cost),
         len(mapped.content),
+        summary.response_id or "",
+        scope,
     )
 
 
@@ -81,8 +83,8 @@ def _replace(trace: Trace, span_id: str, old: Node, node: Node) -> bool:
     trace.size_bytes += node.size_bytes - old.size_bytes
     if old.parent != node.parent:
         rewait(trace)
-    if (old.usage, old.cost, old.aggregate, old.parent, old.kind) != (
-        node.usage, node.cost, node.aggregate, node.parent, node.kind,
+    if (old.usage, old.cost, old.aggregate, old.parent, old.kind, old.response_id) != (
+        node.usage, node.cost, node.aggregate, node.parent, node.kind, node.response_id,
     ):  # fmt: skip
         totals.rebuild(trace)
     if (old.start_ns, old.end_ns) != (node.start_ns, node.end_ns):
@@ -153,6 +155,8 @@ def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
     """Values of the trace that any of its spans may give."""
     start = summary.start_ns
     before = (trace.session, trace.user, trace.title, trace.given_name, trace.given_request, trace.given_response)
+    if not trace.root:
+        trace.first_name = earlier(trace.first_name, (start, span_id, summary.name))
     if summary.kind in _TITLED:
         trace.title = earlier(trace.title, (start, span_id, summary.title or summary.name))
     if summary.session_id:

@@ -34,7 +34,9 @@ def name_of(trace: Trace) -> str | None:
         return trace.given_name[2]
     if trace.root and not (trace.root_generic and trace.title):
         return trace.root_name or None
-    return trace.title[2] if trace.title else None
+    if trace.title is not None:
+        return trace.title[2]
+    return trace.first_name[2] if trace.first_name and trace.finalised else None
 
 
 def row(trace: Trace) -> TraceRow:

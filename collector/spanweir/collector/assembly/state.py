@@ -44,6 +44,8 @@ class Node(msgspec.Struct, array_like=True, gc=False):
     """`usage` is a sum over spans below, or is that of a span which is no model call."""
     cost: Dollars | None = None
     size_bytes: int = 0
+    response_id: str = ""
+    scope: str = ""
 
 
 class Content(msgspec.Struct, array_like=True):
@@ -81,6 +83,8 @@ class Trace(msgspec.Struct, array_like=True):
     inner: set[str] = set()
     """Spans with such a call below and nothing but `TRANSPARENT` spans between: a model span among them is the same
     call seen again."""
+    responses: dict[str, list[str]] = {}
+    """Response id -> the model calls that name it."""
     tokens: list[int] = []
     """Sum over the model calls that count, as `Tokens`, then how many of them gave each cache count."""
     calls: int = 0
@@ -118,6 +122,8 @@ class Trace(msgspec.Struct, array_like=True):
     answer: Content | None = None
     given_name: First | None = None
     title: First | None = None
+    first_name: First | None = None
+    """The name of the span that started first."""
     session: First | None = None
     user: First | None = None
     tags: dict[str, First] = {}

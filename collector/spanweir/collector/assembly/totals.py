@@ -1,10 +1,10 @@
 """Tokens and cost of a trace: what its model calls really used, each call once (semconv guide 7.2).
 
-A call is seen twice where a wrapper and the client below it both report it, where a client and the server do, and
-where an agent or workflow repeats the sum of its calls. The tree decides: a model span counts unless another model
-span below it, through nothing but transparent spans, has usage too; a sum counts only where no call below it has
-usage, and of nested sums only the outermost. Kept incrementally: each span is marked at most twice, so a trace of
-10,000 spans costs linear time.
+A call is seen twice where a wrapper and the client below it both report it, where a client and the server do, where
+two instrumentations are on side by side, and where an agent or workflow repeats the sum of its calls. The tree decides:
+a model span counts unless another model span below it, through nothing but transparent spans, has usage too; a sum
+counts only where no call below it has usage, and of nested sums only the outermost. Kept incrementally: each span is
+marked at most twice, so a trace of 10,000 spans costs linear time.
 """
 
 from collections.abc import Iterable
@@ -19,6 +19,8 @@ def add(trace: Trace, span_id: str, node: Node) -> None:
     Where spans below it came before it, `trace.outermost` has been given up.
     """
     is_call = node.usage is not None and not node.aggregate
+    if is_call and node.response_id:
+        _twins(trace, span_id, node)
     if node.usage is not None:
         if is_call and span_id not in trace.inner:
             _count(trace, node, 1)
@@ -37,7 +39,7 @@ def add(trace: Trace, span_id: str, node: Node) -> None:
 
 def rebuild(trace: Trace) -> None:
     """Count everything again, for a change that cannot be taken back one by one."""
-    trace.below, trace.inner, trace.aggregates, trace.costly = set(), set(), set(), set()
+    trace.below, trace.inner, trace.aggregates, trace.costly, trace.responses = set(), set(), set(), set(), {}
     trace.tokens, trace.dollars, trace.calls, trace.outermost = [], [], 0, None
     for span_id, node in trace.nodes.items():
         add(trace, span_id, node)
@@ -78,6 +80,23 @@ def cost(trace: Trace) -> Cost | None:
         total_cost=total[2] / PICO,
         reported=total[3] > 0 and total[3] == total[4],
     )
+
+
+def _twins(trace: Trace, span_id: str, node: Node) -> None:
+    """Two instrumentations of one client that do not know of each other make siblings: the same response, the same
+    usage, one within the time of the other. The outer one repeats the inner one's call."""
+    others = trace.responses.setdefault(node.response_id, [])
+    for other_id in others:
+        other = trace.nodes[other_id]
+        if other.parent != node.parent or other.scope == node.scope or other.usage != node.usage:
+            continue
+        if other.start_ns <= node.start_ns and node.end_ns <= other.end_ns:
+            if other_id not in trace.inner:
+                trace.inner.add(other_id)
+                _take_back(trace, other_id, other)
+        elif node.start_ns <= other.start_ns and other.end_ns <= node.end_ns:
+            trace.inner.add(span_id)
+    others.append(span_id)
 
 
 def _aggregate(trace: Trace, span_id: str) -> None:
