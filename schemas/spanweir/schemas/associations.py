@@ -9,7 +9,7 @@ from typing import Any
 from spanweir.schemas.convention import WHOLE, Many, Rule
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.raw import Attributes
+from spanweir.schemas.raw import Attributes, Value
 from spanweir.schemas.values import quoted, strings
 
 SESSION_NAMES = (
@@ -34,9 +34,14 @@ def bag(prefix: str, *, rank: int = WHOLE) -> tuple[tuple[Rule, ...], tuple[Many
     )
 
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> dict[str, Any]:
-        return {key[len(prefix) :]: attributes[key] for key in keys}
+        return {key[len(prefix) :]: _unquoted(attributes[key]) for key in keys}
 
     return rules, (Many((prefix,), "metadata", read, rank, content=False),)
+
+
+def _unquoted(value: Value) -> Any:
+    """Text without the JSON quotes that Langfuse 5 puts around it."""
+    return quoted(value) if isinstance(value, str) else value
 
 
 def from_object(value: Any, notes: Notes) -> dict[str, Any] | None:

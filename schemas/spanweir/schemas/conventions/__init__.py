@@ -18,6 +18,7 @@ ORDER = (
     "mastra",
     "otel_genai",
     "openinference",
+    "anthropic_sdk",
     "vercel_ai",
     "pydantic_ai",
     "google_adk",

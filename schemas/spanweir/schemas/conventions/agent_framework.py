@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas.convention import NATIVE, OVERRIDE, Convention, rules
-from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.genai import GenAISpan, ToolResult
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes, arguments
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import seconds, text
+from spanweir.schemas.values import plain, seconds, text
 
 _KINDS = (
     ("workflow.", "workflow"), ("executor.", "task"), ("edge_group.", "router"), ("message.", "hook"),
@@ -31,6 +31,10 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         for beginning, kind in _KINDS:
             if raw.name.startswith(beginning) and raw.scope.name.startswith("agent_framework"):
                 span.kind = kind
+    for message in (*span.input, *span.output):
+        for part in message.parts:
+            if isinstance(part, ToolResult) and isinstance(plain(part.response), str):
+                part.response = function_result(plain(part.response), Notes())
     if span.model is not None and span.model.server_address == "Unknown":
         span.model.server_address = None
 

@@ -30,6 +30,14 @@ def metrics(value: Any, notes: Notes) -> dict[str, Any] | None:
     return {"usage": read} if read is not None else None
 
 
+def metadata(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """`braintrust.metadata`: among other things the model."""
+    fields = associations.from_object(value, notes)
+    if fields is not None and (model := text(fields["metadata"].get("model"))):
+        fields["model.request"] = model
+    return fields
+
+
 _METADATA, _PROPERTIES = associations.bag("braintrust.metadata.")
 
 CONVENTION = Convention(
@@ -50,7 +58,7 @@ CONVENTION = Convention(
             {
                 "braintrust.span_attributes": ("*", span_attributes),
                 "braintrust.metrics": ("*", metrics),
-                "braintrust.metadata": ("*", associations.from_object),
+                "braintrust.metadata": ("*", metadata),
                 "braintrust.input_json": ("io.input", lambda value, notes: json_or_text(value)),
                 "braintrust.output_json": ("io.output", lambda value, notes: json_or_text(value)),
                 "braintrust.input": ("io.input", lambda value, notes: json_or_text(value)),

@@ -43,8 +43,6 @@ CONVENTION = Convention(
             {
                 "retrieval.document": ("documents", documents),
                 "tool.parameters": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "input.value": ("io.input", lambda value, notes: json_or_text(value)),
-                "output.value": ("io.output", lambda value, notes: json_or_text(value)),
             },
             rank=WHOLE,
             content=True,

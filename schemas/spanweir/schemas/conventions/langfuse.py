@@ -141,6 +141,8 @@ CONVENTION = Convention(
                 "langfuse.observation.metadata.ls_provider": ("provider", quoted),
                 "langfuse.observation.metadata.ls_model_name": ("model.request", quoted),
                 "langfuse.observation.metadata.langgraph_node": ("graph.node", quoted),
+                "langfuse.observation.metadata.finish_reason": ("response.finish_reasons", strings),
+                "langfuse.observation.metadata.status": ("response.status", quoted),
             }
         ),
         *rules(

@@ -5,7 +5,7 @@ costs, and dozens of `metadata.*`. Source: litellm 1.106 (semconv guide 5.11).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spanweir.schemas import associations
+from spanweir.schemas import associations, usage
 from spanweir.schemas.content import request, response
 from spanweir.schemas.convention import INDEXED, OVERRIDE, WHOLE, Convention, Many, rules
 from spanweir.schemas.genai import GenAISpan, Message, Part, ToolCall
@@ -32,7 +32,7 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         key.startswith("llm.") and key.endswith(".messages") for key in raw.attributes
     ):
         if span.usage is not None:
-            span.usage.scope = "rollup"
+            span.usage.scope = "server_duplicate"
         if span.kind == "other":
             span.kind = "llm"
     indexed = [key for key in raw.attributes if key.startswith("gen_ai.completion.") and ".function_call." in key]
@@ -66,6 +66,12 @@ def hidden(value: Any, notes: Notes) -> dict[str, Any] | None:
     return fields or None
 
 
+def usage_object(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """`metadata.usage_object`: the provider's counts as a Python repr."""
+    read = usage.from_object(parse(value, notes))
+    return {"usage": read} if read is not None else None
+
+
 def first_of(value: Any) -> str | None:
     """`openai/gpt-4o-mini` -> `openai`."""
     found = text(value)
@@ -95,7 +101,7 @@ CONVENTION = Convention(
             }
         ),
         *rules({"gen_ai.response.finish_reasons": ("response.finish_reasons", strings)}, rank=OVERRIDE),
-        *rules({"hidden_params": ("*", hidden)}, content=True),
+        *rules({"hidden_params": ("*", hidden), "metadata.usage_object": ("*", usage_object)}, content=True),
         *_METADATA,
         *_OWN,
     ),

@@ -3,17 +3,35 @@
 Source: openlit 1.45 (semconv guide 5.4). Time to first token is in seconds, as OpenTelemetry has it.
 """
 
+import re
 from typing import Any
 
 from spanweir.schemas.convention import NATIVE, Convention, rules
-from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.genai import GenAISpan, Message, Text
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import boolean, number, seconds, text
 
+_LINE = re.compile(r"^(system|user|assistant|tool|developer): ", re.MULTILINE)
 
-def retrieval_op(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+
+def unflatten(found: list[Message]) -> list[Message]:
+    """`gen_ai.content.prompt` of old versions: a conversation as one text, `role: content` line by line."""
+    if len(found) != 1 or len(found[0].parts) != 1 or not isinstance(part := found[0].parts[0], Text):
+        return found
+    marks = list(_LINE.finditer(part.content))
+    if not marks or marks[0].start() != 0:
+        return found
+    ends = [mark.start() for mark in marks[1:]] + [len(part.content)]
+    return [
+        Message(mark[1], [Text(part.content[mark.end() : end].removesuffix("\n"))])
+        for mark, end in zip(marks, ends, strict=True)
+    ]
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """A vector database call retrieves only where it queries; inserting documents is no retrieval."""
+    span.input = unflatten(span.input)
     if span.kind == "retrieval" and span.op == "vectordb":
         operation = str(raw.attributes.get("db.operation.name") or raw.attributes.get("db.operation") or "").lower()
         if operation and not any(word in operation for word in ("query", "search", "get", "retrieve", "fetch")):
@@ -41,5 +59,5 @@ CONVENTION = Convention(
             "gen_ai.usage.cost": ("cost.total", dollars),
         }
     ),
-    refine=retrieval_op,
+    refine=refine,
 )

@@ -116,6 +116,11 @@ def entity_output(value: Any, notes: Notes) -> Any:
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """An entity's name is a tool's, an agent's or a task's by the span's kind."""
+    for said in span.output:
+        if said.role == "unknown":  # its LangChain callback, of streams
+            said.role = "assistant"
+    if span.op == "vector_db_retrieve":
+        span.kind = "retrieval"
     name = text(raw.attributes.get("traceloop.entity.name"))
     if name is None:
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 from spanweir.schemas import associations
 from spanweir.schemas.content import request, response
-from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules
+from spanweir.schemas.convention import NATIVE, OVERRIDE, WHOLE, Convention, rules
 from spanweir.schemas.genai import GenAISpan, Message, Part, Reasoning, Text
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
@@ -58,12 +58,12 @@ CONVENTION = Convention(
         *rules(
             {
                 "span.type": ("kind", lambda value: "llm" if str(value) == "generation" else None),
-                "trace.metadata.openrouter.provider_slug": ("provider", quoted),
                 "trace.metadata.openrouter.first_token_ms": ("timing.ttft_ns", milliseconds),
                 "gen_ai.response.finish_reason": ("response.finish_reasons", strings),
                 "trace.name": ("io.trace_name", quoted),
             }
         ),
+        *rules({"trace.metadata.openrouter.provider_slug": ("provider", quoted)}, rank=OVERRIDE),
         *rules({"gen_ai.prompt": ("*", request), "gen_ai.completion": ("*", answer)}, content=True),
         *rules(
             {

@@ -8,7 +8,7 @@ Logfire's `request_data` and `response_data`. Sources: pydantic-ai 1.0 to 2.68, 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spanweir.schemas import associations
+from spanweir.schemas import associations, usage
 from spanweir.schemas.content import request, response, tools
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, Rule, rules
 from spanweir.schemas.genai import Agent, GenAISpan, Message, Text
@@ -91,6 +91,12 @@ def response_data(value: Any, notes: Notes) -> dict[str, Any] | None:
     return response(found, notes)
 
 
+def raw_usage(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """Logfire's `gen_ai.usage.raw`: the counts as the provider sent them."""
+    read = usage.from_object(parse(value, notes))
+    return {"usage": read} if read is not None else None
+
+
 _RUNNING = ("running tool", "execute_tool", "running output function")
 
 
@@ -141,6 +147,7 @@ CONVENTION = Convention(
                 "tool_response": ("tool.result", lambda value, notes: json_or_text(value)),
                 "final_result": ("io.output", lambda value, notes: json_or_text(value)),
                 "metadata": ("*", associations.from_object),
+                "gen_ai.usage.raw": ("*", raw_usage),
             },
             rank=WHOLE,
             content=True,
