@@ -12,10 +12,17 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanweir.collector.decode.repair import repair
 from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, Attributes, Event, Link, RawLog, RawSpan, Resource, Scope, Value
+
+_REQUESTS: dict[str, Any] = {
+    "traces": ExportTraceServiceRequest,
+    "logs": ExportLogsServiceRequest,
+    "metrics": ExportMetricsServiceRequest,
+}
 
 
 class Undecodable(ValueError):  # noqa: N818 - an adjective, as the exporters' Permanent
@@ -49,6 +56,16 @@ def decode_logs(body: bytes) -> list[RawLog]:
             scope = _scope(scope_logs)
             logs.extend(_log(record, resource, scope, issues) for record in scope_logs.log_records)
     return logs
+
+
+def readable(signal: str, body: bytes) -> bytes:
+    """The request as every protobuf library reads it: repaired where it was accepted with a value that they refuse."""
+    message = _REQUESTS[signal]
+    try:
+        message.FromString(body)
+    except DecodeError:
+        return repair(message.DESCRIPTOR, body)[0]
+    return body
 
 
 def _parse(message: Any, body: bytes) -> tuple[Any, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import msgspec
 
 from spanweir.collector.assembly import Assembler, Emission, Joiner, Options
 from spanweir.collector.assembly.repair import times_of
-from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces
+from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces, readable
 from spanweir.collector.delivery import Count
 from spanweir.collector.processors.api import Item, Processor
 from spanweir.collector.queue.api import Record
@@ -158,7 +158,7 @@ class Stages:
             made.requests.append(
                 Request(
                     signal=signal,
-                    body=record.body,
+                    body=readable(signal, record.body),
                     headers=record.headers,
                     tenant=record.tenant,
                     received_ns=record.received_ns,
