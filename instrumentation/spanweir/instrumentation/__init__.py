@@ -1,5 +1,6 @@
 """What an application imports: set-up, the fluent and client API, autolog. Depends on the OpenTelemetry SDK only."""
 
+from spanweir.instrumentation.instrumentors import autolog
 from spanweir.instrumentation.operation import Operation
 from spanweir.instrumentation.operations import (
     agent,
@@ -23,6 +24,7 @@ __all__ = [
     "Span",
     "__version__",
     "agent",
+    "autolog",
     "carry",
     "chat",
     "embeddings",

@@ -73,7 +73,7 @@ def init(
         _worker = Worker(settings, content, limits)
         provider.add_span_processor(_worker)
         if content.on_events:
-            _send_events(provider.resource)
+            send_logs(provider.resource)
         atexit.register(_worker.shutdown)
         if settings.protocol == "grpc":
             import grpc  # noqa: F401 - now, not in the worker, where 0.1 s of importing would stall the application
@@ -118,8 +118,8 @@ def _provider(service_name: str | None, extra: Mapping[str, AttributeValue] | No
     return provider
 
 
-def _send_events(resource: Resource) -> None:
-    """Modes with EVENT: log records go to the same collector through the SDK's own batch processor."""
+def send_logs(resource: Resource | None = None) -> None:
+    """Log records (modes with EVENT) to the same collector, through the SDK's own batch processor."""
     from opentelemetry._logs import get_logger_provider, set_logger_provider
     from opentelemetry.sdk._logs import LoggerProvider
 
@@ -127,14 +127,42 @@ def _send_events(resource: Resource) -> None:
         return
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
-    logs = LoggerProvider(resource=resource)
+    logs = LoggerProvider(resource=resource or _resource())
     logs.add_log_record_processor(BatchLogRecordProcessor(_log_exporter()))
     set_logger_provider(logs)
 
 
+def send_metrics() -> None:
+    """Metrics of instrumentations to the same collector, through the SDK's own periodic reader."""
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+
+    exporter: MetricExporter
+    if _protocol("METRICS") == "http/protobuf":
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
+
+        exporter = HttpExporter()
+    else:
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
+
+        exporter = GrpcExporter()
+    reader = PeriodicExportingMetricReader(exporter)
+    metrics.set_meter_provider(MeterProvider([reader], resource=_resource()))
+
+
+def _resource() -> Resource:
+    provider = trace.get_tracer_provider()
+    return provider.resource if isinstance(provider, TracerProvider) else Resource.create()
+
+
+def _protocol(signal: str) -> str | None:
+    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL")
+    return own or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+
+
 def _log_exporter() -> "LogRecordExporter":
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-    if protocol == "http/protobuf":
+    if _protocol("LOGS") == "http/protobuf":
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as HttpExporter
 
         return HttpExporter()

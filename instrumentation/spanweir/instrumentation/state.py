@@ -49,14 +49,19 @@ def set_provider(new: trace.TracerProvider | None) -> None:
     _provider = new
 
 
+def provider() -> trace.TracerProvider:
+    """The provider that `init` was given, else the global one."""
+    return _provider or trace.get_tracer_provider()
+
+
 def tracer() -> trace.Tracer:
     """The tracer of the provider that `init` was given, else of the global one, which may be set late or replaced."""
-    provider = _provider or trace.get_tracer_provider()
-    known = _tracers.get(id(provider))
-    if known is None or known[0] is not provider:
-        known = (provider, provider.get_tracer(SCOPE, schema_url=SCHEMA_URL))
+    current = _provider or trace.get_tracer_provider()
+    known = _tracers.get(id(current))
+    if known is None or known[0] is not current:
+        known = (current, current.get_tracer(SCOPE, schema_url=SCHEMA_URL))
         _tracers.clear()
-        _tracers[id(provider)] = known
+        _tracers[id(current)] = known
     return known[1]
 
 

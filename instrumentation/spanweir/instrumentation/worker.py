@@ -22,6 +22,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from spanweir.instrumentation import lazy, wire
+from spanweir.instrumentation.overlap import Overlap
 from spanweir.instrumentation.policy import Policy
 from spanweir.instrumentation.transport import Answer, Settings, Transport
 
@@ -86,6 +87,7 @@ class Worker(SpanProcessor):
         self._flushes = 0
         self._idle = threading.Condition(self._lock)
         self._stopping = False
+        self._overlap = Overlap()
         self._deadline = float("inf")
         self._thread: threading.Thread | None = None
         self._warned = 0.0
@@ -95,12 +97,16 @@ class Worker(SpanProcessor):
     # application threads
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        pass
+        self._overlap.started(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         context = span.context
         if context is None or not context.trace_flags.sampled or self._stopping:
             return
+        for exported in self._overlap.ended(span, context):
+            self._put(exported)
+
+    def _put(self, span: ReadableSpan) -> None:
         content = lazy.content_of(span)
         size = _SPAN_BYTES + (content.size if content is not None else _text_bytes(span))
         with self._lock:

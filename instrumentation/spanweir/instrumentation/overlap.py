@@ -1,0 +1,122 @@
+"""One span for one model call, where a framework's instrumentation and the client's both record it.
+
+A model call directly below another one of the same kind and model is the same call seen twice. The outer span stays, is
+given what only the inner one knows (response id, token details), and takes over the inner one's children.
+util-genai does the same among instrumentations that are built on it; this covers the others.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan, Span
+from opentelemetry.trace import SpanContext
+
+from spanweir.instrumentation import names
+
+MAX_OPEN = 10_000
+"""Open spans that are remembered; spans that never end must not add up."""
+_FAMILIES = {
+    "chat": "inference",
+    "text_completion": "inference",
+    "generate_content": "inference",
+    "embeddings": "embeddings",
+    "LLM": "inference",
+    "EMBEDDING": "embeddings",
+}
+_MODELS = (names.REQUEST_MODEL, "llm.model_name", "embedding.model_name")
+_LATE = "openinference.instrumentation.llama_index"
+"""Sets its attributes only when a span ends (4.6), so what its children are can only be told then."""
+
+
+class Overlap:
+    """Called by the span processor for every span; keeps only open ones that matter."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Span] = {}
+        self._inner: dict[int, Span] = {}
+        self._held: dict[int, list[ReadableSpan]] = {}
+
+    def started(self, span: Span) -> None:
+        context = span.context
+        if context is None:
+            return
+        parent = span.parent.span_id if span.parent is not None else 0
+        family = _family(_raw(span))
+        if family:
+            outer = self._open.get(parent)
+            if outer is not None and (parent in self._held or _same_call(_raw(outer), _raw(span))):
+                self._inner[context.span_id] = self._inner.get(parent, outer)
+        elif span.instrumentation_scope is not None and span.instrumentation_scope.name == _LATE:
+            self._held[context.span_id] = []
+        else:
+            return
+        self._open[context.span_id] = span
+        if len(self._open) > MAX_OPEN:
+            self._forget(next(iter(self._open)))
+
+    def ended(self, span: ReadableSpan, context: SpanContext) -> list[ReadableSpan]:
+        """The spans to export now: this one, none if another stands for it, or more that were waiting for it."""
+        outer = self._inner.pop(context.span_id, None)
+        parent = span.parent.span_id if span.parent is not None else 0
+        if outer is None and parent in self._inner:
+            span._parent = self._inner[parent].context
+        known = self._open.pop(context.span_id, None)
+        if known is None:
+            return [span]
+        held = self._held.pop(context.span_id, None)
+        if held is not None:
+            return _decide(span, held)
+        if outer is not None and outer.is_recording():
+            if parent in self._held and outer.context is not None and outer.context.span_id == parent:
+                self._held[parent].append(span)
+            else:
+                outer.set_attributes(_details(_raw(outer), span))
+            return []
+        return [span]
+
+    def _forget(self, span_id: int) -> None:
+        self._open.pop(span_id, None)
+        self._inner.pop(span_id, None)
+        self._held.pop(span_id, None)
+
+
+def _decide(outer: ReadableSpan, held: list[ReadableSpan]) -> list[ReadableSpan]:
+    attributes = dict(outer.attributes or {})
+    alone = [span for span in held if not _same_call(attributes, span.attributes or {})]
+    for span in held:
+        if span not in alone:
+            attributes.update(_details(attributes, span))
+    if len(alone) < len(held):
+        outer = copy.copy(outer)
+        outer._attributes = attributes
+    return [*alone, outer]
+
+
+def _details(have: Mapping[str, Any], inner: ReadableSpan) -> dict[str, Any]:
+    """What only the inner span knows, content apart."""
+    return {
+        key: value
+        for key, value in (inner.attributes or {}).items()
+        if value is not None
+        and key not in names.CONTENT
+        and key not in have
+        and not key.startswith(("llm.", "input.", "output.", "openinference."))
+    }
+
+
+def _family(attributes: Mapping[str, Any]) -> str | None:
+    operation = attributes.get(names.OPERATION) or attributes.get(names.OPENINFERENCE_KIND)
+    return _FAMILIES.get(operation) if isinstance(operation, str) else None
+
+
+def _raw(span: Span) -> Mapping[str, Any]:
+    """The live attributes, without the lock and the copy that the public property costs."""
+    return span._attributes or {}
+
+
+def _same_call(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
+    if _family(outer) is None or _family(outer) != _family(inner):
+        return False
+    models = [{str(found[key]) for key in _MODELS if key in found} for found in (outer, inner)]
+    return not models[0] or not models[1] or bool(models[0] & models[1])
