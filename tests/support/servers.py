@@ -6,8 +6,10 @@ They run as an unprivileged user, because neither server starts as root.
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,16 +87,33 @@ def mariadb(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _running(command: list[str], port: int, user: str | None, directory: Path) -> Iterator[None]:
+def mlflow(uri: str, artifact_root: str, directory: Path, *arguments: str) -> Iterator[str]:
+    """MLflow's own tracking server with one worker. Yields its URL."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--artifacts-destination", artifact_root,
+        "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *arguments,
+    ]  # fmt: skip
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with _running(command, port, None, directory, {**os.environ, **quiet}):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _running(
+    command: list[str], port: int, user: str | None, directory: Path, environment: dict[str, str] | None = None
+) -> Iterator[None]:
     log = directory / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, user=user, cwd=directory)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, user=user, cwd=directory, env=environment, start_new_session=True
+        )
     try:
         _wait(process, port, log)
         yield
     finally:
         # Nothing of it is kept, and an orderly shutdown would wait for connections.
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -4,13 +4,13 @@ Not here: queueing and retries, which are the delivery's.
 """
 
 import gzip
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
 
 from spanweir.exporters import _otlp
+from spanweir.exporters._http import retry_after_s
 from spanweir.exporters.api import Batch, Context, Permanent, Request, Retry
 from spanweir.schemas.options import Duration, Secret
 
@@ -125,20 +125,6 @@ class OtlpHttp:
         if self._pool is not None:
             self._pool.clear()
             self._pool = None
-
-
-def retry_after_s(value: str) -> float:
-    """Seconds of a Retry-After header (RFC 9110 10.2.3: seconds or a date); 0 if it is absent or says nothing."""
-    import time
-
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return 0.0
 
 
 def _excerpt(data: bytes) -> str:

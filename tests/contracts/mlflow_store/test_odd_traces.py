@@ -248,3 +248,20 @@ def test_what_is_stored_is_known(exporter: Exporter, store: SqlAlchemyStore) -> 
     }
     assert [span.usage for span in known.spans if span.usage] == [row.usage]
     assert START_NS < known.row.start_ns < known.row.end_ns  # type: ignore[operator]
+
+
+def test_spans_are_taken_back_and_a_trace_with_its_last(exporter: Exporter, store: SqlAlchemyStore) -> None:
+    kept, gone = make_trace(350), make_trace(351)
+    gone[0].assessments = [make_feedback(gone[0].trace_id)]
+    exporter.export(make_batch([kept, gone]))
+    batch = make_batch([kept])
+    del batch.spans[4]
+    batch.retracted = [(kept[0].trace_id, kept[1][4].span_id), *((gone[0].trace_id, s.span_id) for s in gone[1])]
+    for _ in range(2):
+        exporter.export(batch)
+    assert len(stored(store, kept[0]).data.spans) == 4
+    assert store.batch_get_traces([f"tr-{gone[0].trace_id}"]) == []
+    with store.engine.connect() as connection:
+        for table, column in (("trace_tags", "request_id"), ("assessments", "trace_id"), ("spans", "trace_id")):
+            query = f"SELECT COUNT(*) FROM {table} WHERE {column} = 'tr-{gone[0].trace_id}'"
+            assert connection.exec_driver_sql(query).scalar() == 0

@@ -164,11 +164,11 @@ def test_rows_are_equal_in_every_table(both: Both) -> None:
 
 def test_traces_are_equal(both: Both) -> None:
     for row, _ in both.traces:
-        ours, theirs = (_trace(store, experiment, f"tr-{row.trace_id}") for store, experiment in both.sides())
+        ours, theirs = (trace_of(store, experiment, f"tr-{row.trace_id}") for store, experiment in both.sides())
         assert ours == theirs
 
 
-def _trace(store: SqlAlchemyStore, experiment_id: str, trace_id: str) -> Any:
+def trace_of(store: SqlAlchemyStore, experiment_id: str, trace_id: str) -> Any:
     return _without(store.get_trace(trace_id).to_dict(), experiment_id)
 
 

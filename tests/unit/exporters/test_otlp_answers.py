@@ -13,9 +13,9 @@ from google.protobuf.duration_pb2 import Duration as ProtoDuration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from spanweir.exporters._http import retry_after_s
 from spanweir.exporters.api import Batch, Permanent, Request, Retry
 from spanweir.exporters.otlp_http import Config as HttpConfig
-from spanweir.exporters.otlp_http import retry_after_s
 from tests.benchmarks.load import make_requests
 from tests.contracts.exporter_benches import otlp_grpc, otlp_http
 from tests.support.batches import context

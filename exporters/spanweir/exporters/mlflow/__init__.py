@@ -1,9 +1,11 @@
 """The MLflow experiment store: traces as MLflow's own tracking server would have written them, in bulk.
 
-`tracking_uri` says where: a database (`sqlite`) is written directly. MLflow itself is never imported in this process.
+`tracking_uri` says where: a database is written directly, a tracking server through its API. MLflow itself is never
+imported in this process.
 
-Where to look: `rows` (what is written), `revisions` (which tables), `sql` (the transaction), `experiments`, `known`
-(what is stored already), then one file per backend.
+Where to look: for databases `rows` (what is written), `revisions` (which tables), `sql` (the transaction), then
+`sqlite`, `postgresql`, `mysql`; for servers `rest`, `wire` (bodies), `credentials`; `fallback` for a database at a
+revision that `revisions` does not list.
 """
 
 import os
@@ -19,9 +21,9 @@ from spanweir.exporters.mlflow.database import Database
 from spanweir.exporters.mlflow.fallback import FallbackStore, Start
 from spanweir.exporters.mlflow.sql import Options, SqlStore
 from spanweir.exporters.mlflow.sqlite import Sqlite, path_of
-from spanweir.schemas.options import Secret
+from spanweir.schemas.options import Duration, Secret
 
-SCHEMES = ("sqlite", "postgresql", "mysql")
+SCHEMES = ("sqlite", "postgresql", "mysql", "http", "https", "databricks")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,10 +31,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     tracking_uri: str = "sqlite:///mlflow.db"
     """Where MLflow keeps its experiments: `sqlite:///relative.db`, `sqlite:////absolute.db`,
-    `postgresql://user:password@host/database` or `mysql://user:password@host/database`. A database is written
-    directly, without a server."""
+    `postgresql://user:password@host/database`, `mysql://user:password@host/database`, `http://host:5000`, `https://...`,
+    `databricks` or `databricks://profile`. A database is written directly, without a server, and much faster."""
+    username: str = ""
+    """For a tracking server with basic authentication. Default: what the address or MLFLOW_TRACKING_USERNAME says."""
     password: Secret = Secret("")
-    """Password for the database, so that it need not stand in `tracking_uri`."""
+    """Password for the database or the tracking server, so that it need not stand in `tracking_uri`. Default for a
+    server: MLFLOW_TRACKING_PASSWORD."""
+    token: Secret = Secret("")
+    """Bearer token for a tracking server. Default: MLFLOW_TRACKING_TOKEN."""
+    headers: dict[str, Secret] = {}
+    """Sent with every request to a tracking server, for whatever stands in front of it."""
+    ca_file: str = ""
+    """PEM file of the authorities to trust instead of the system's, for https."""
+    timeout: Duration = Duration(60)
+    """For one request to a tracking server."""
+    connections: int = 4
+    """How many requests to a tracking server may be under way at once."""
+    spans_table: str = ""
+    """Databricks: the Unity Catalog table of the experiment's spans, `catalog.schema.table`."""
     experiment: str = "Default"
     """Name or id of the experiment of traces that no routing rule sent elsewhere."""
     create_experiments: bool = True
@@ -55,15 +72,42 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if scheme not in SCHEMES:
             raise ValueError(
                 f"tracking_uri {self.tracking_uri.partition(':')[0]!r} is not supported; "
-                "use sqlite:///mlflow.db, sqlite:////absolute/mlflow.db, postgresql://... or mysql://..."
+                "use sqlite:///mlflow.db, sqlite:////absolute/mlflow.db, postgresql://..., mysql://..., http://..., "
+                "https://..., databricks or databricks://profile"
             )
         if scheme == "sqlite":
             path_of(self.tracking_uri)
+        if self.connections < 1:
+            raise ValueError("connections must be at least 1")
         if not self.experiment:
             raise ValueError("experiment must name an experiment, for example Default")
 
     def build(self, context: Context) -> Exporter:
+        if _scheme(self.tracking_uri) in ("http", "https", "databricks"):
+            return self._rest()
         return SqlStore(self._options(), self._database, self._create, self._fallback)
+
+    def _rest(self) -> Exporter:
+        from spanweir.exporters.mlflow import credentials, rest
+
+        options = rest.Options(
+            experiment=self.experiment,
+            create_experiments=self.create_experiments,
+            connections=self.connections,
+            timeout_s=float(self.timeout),
+            ca_file=self.ca_file,
+        )
+        if _scheme(self.tracking_uri) == "databricks":
+            return rest.RestStore(options, credentials.Databricks(self.tracking_uri, table=self.spans_table))
+        server = credentials.Server(
+            self.tracking_uri,
+            username=self.username,
+            password=self.password.reveal(),
+            token=self.token.reveal(),
+            workspace=self.workspace,
+            headers={name: value.reveal() for name, value in self.headers.items()},
+        )
+        return rest.RestStore(options, server)
 
     def _database(self) -> Database:
         """A driver is imported only where it is used: both are extras."""

@@ -1,7 +1,7 @@
 """MLflow's own store as exporter, for databases at a revision that `revisions` does not list.
 
 It runs in a process of its own (`fallback_worker`), which is asked for one batch at a time. It is slower by an order
-of magnitude and needs an installed MLflow of exactly the database's release.
+of magnitude, needs an installed MLflow of exactly the database's release, and cannot take back single spans.
 """
 
 import os

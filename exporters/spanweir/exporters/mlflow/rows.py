@@ -173,7 +173,7 @@ def _add_spans_before_analytics(rows: Rows, spans: Sequence[MappedSpan], homes: 
 
 def _add_trace(rows: Rows, layout: Layout, trace: TraceRow, home: Home, sizes: list[int]) -> None:
     key = home.request_id
-    metadata = _metadata(trace, sizes)
+    metadata = metadata_of(trace, sizes)
     tags = {name: value for name, value in trace.tags.items() if name not in _WRITTEN_HERE}
     tags[SPANS_LOCATION] = TRACKING_STORE
     if home.artifact_location:
@@ -213,7 +213,8 @@ def _add_trace(rows: Rows, layout: Layout, trace: TraceRow, home: Home, sizes: l
         rows.runs[key] = trace.run_id
 
 
-def _metadata(trace: TraceRow, sizes: list[int]) -> dict[str, str]:
+def metadata_of(trace: TraceRow, sizes: list[int]) -> dict[str, str]:
+    """What is no column in any layout. `sizes` are those of the contents written with it, in bytes."""
     metadata = {name: value for name, value in trace.metadata.items() if name not in _COLUMN_KEYS}
     metadata[SCHEMA_VERSION] = "3"
     if trace.user_id:

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from spanweir.exporters.api import Batch, Exporter, KnownTrace, Permanent, Retry
-from spanweir.exporters.mlflow import experiments, known, rollups
+from spanweir.exporters.mlflow import experiments, known, retract, rollups
 from spanweir.exporters.mlflow.database import Database, Trouble, select_in
 from spanweir.exporters.mlflow.revisions import (
     COST_COLUMNS,
@@ -100,7 +100,7 @@ class SqlStore:
         return self._reader.known(trace_ids)
 
     def export(self, batch: Batch) -> None:
-        if not batch.traces and not batch.spans:
+        if not batch.traces and not batch.spans and not batch.retracted:
             return
         clean = False
         for races in range(RACES):
@@ -194,7 +194,9 @@ class SqlStore:
             before = {key: (trace.experiment_id, trace.timestamp_ms) for key, trace in stored.items()}
             rollups.enqueue(database, rows, before)
         self._keep_finalized(database, layout, rows, stored)
+        retract.spans(database, batch.retracted)
         self._put(database, layout, rows, stored, homes)
+        retract.empty_traces(database, batch.retracted)
         database.commit()
         return rejected
 

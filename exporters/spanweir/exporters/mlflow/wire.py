@@ -1,0 +1,208 @@
+"""Mapped spans and rows in the forms that a tracking server takes. Pure.
+
+Spans go as OTLP with MLflow's own attributes. MLflow encodes each attribute value as JSON once more and takes that off
+again where it finds JSON text of an object, a list or a string inside (`sanitize_attributes`), so these are sent as
+they stand; numbers and booleans are sent as what they are.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from spanweir.exporters.mlflow.rows import (
+    COST,
+    FULL_CLIENT_REQUEST,
+    FULL_SESSION,
+    ID_CHARS,
+    KEY_CHARS,
+    PREVIEW_CHARS,
+    SESSION,
+    SESSION_CHARS,
+    TOKEN_USAGE,
+    TRACE_NAME,
+    TRACE_NAME_CHARS,
+    VALUE_CHARS,
+    cost_values,
+    distinct,
+    metadata_of,
+    request_id,
+    spaced_json,
+    text,
+    usage_values,
+)
+from spanweir.schemas.raw import Value
+from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
+
+_STATUS = {"OK": 1, "ERROR": 2}
+_INT64 = 1 << 63
+_UINT64 = (1 << 64) - 1
+
+
+def request(spans: Iterable[MappedSpan]) -> bytes:
+    """An `ExportTraceServiceRequest`."""
+    message = ExportTraceServiceRequest()
+    into = message.resource_spans.add().scope_spans.add().spans
+    for span in spans:
+        _fill(into.add(), span)
+    return bytes(message.SerializeToString())
+
+
+def _fill(into: Any, span: MappedSpan) -> None:
+    into.trace_id = bytes.fromhex(span.trace_id)
+    into.span_id = bytes.fromhex(span.span_id)
+    if span.parent_id:
+        into.parent_span_id = bytes.fromhex(span.parent_id)
+    into.name = utf8(span.name)
+    into.kind = span.raw.kind if span.raw.kind in Span.SpanKind.values() else 0
+    into.start_time_unix_nano = min(max(span.start_ns, 0), _UINT64)
+    # MLflow takes 0 for a time in 1970; a running span is written again when it ends.
+    into.end_time_unix_nano = min(max(span.end_ns or span.start_ns, 0), _UINT64)
+    into.status.code = _STATUS.get(span.status, 0)
+    into.status.message = utf8(span.raw.status_message)
+    for key, encoded in span.attributes.items():
+        attribute = into.attributes.add()
+        attribute.key = utf8(key)
+        if encoded[:1] in "{[":
+            attribute.value.string_value = utf8(encoded)
+        else:
+            value = orjson.loads(encoded)
+            # Text that looks like JSON would lose its quotes; all other text is sent bare, since MLflow fills the
+            # column of the span's type before it takes the second encoding off.
+            looks_like_json = isinstance(value, str) and value.lstrip()[:1] in ('"', "{", "[")
+            _set(attribute.value, encoded if looks_like_json else value)
+    for event in span.raw.events:
+        made = into.events.add()
+        made.name, made.time_unix_nano = utf8(event.name), min(max(event.time_ns, 0), _UINT64)
+        for key, value in event.attributes.items():
+            attribute = made.attributes.add()
+            attribute.key = utf8(key)
+            _set(attribute.value, value)
+    for link in span.raw.links:
+        linked = into.links.add()
+        linked.trace_id, linked.span_id = bytes.fromhex(link.trace_id), bytes.fromhex(link.span_id)
+        for key, value in link.attributes.items():
+            attribute = linked.attributes.add()
+            attribute.key = utf8(key)
+            _set(attribute.value, value)
+
+
+def _set(into: AnyValue, value: Value) -> None:
+    if isinstance(value, bool):
+        into.bool_value = value
+    elif isinstance(value, str):
+        into.string_value = utf8(value)
+    elif isinstance(value, int):
+        if -_INT64 <= value < _INT64:
+            into.int_value = value
+        else:
+            into.string_value = str(value)
+    elif isinstance(value, float):
+        into.double_value = value
+    elif isinstance(value, bytes):
+        into.bytes_value = value
+    elif isinstance(value, list):
+        into.array_value.SetInParent()
+        for item in value:
+            _set(into.array_value.values.add(), item)
+    elif isinstance(value, dict):
+        into.kvlist_value.SetInParent()
+        for key, item in value.items():
+            pair = into.kvlist_value.values.add()
+            pair.key = utf8(key)
+            _set(pair.value, item)
+
+
+def utf8(value: str) -> str:
+    """Protobuf takes no lone surrogates."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def trace_body(row: TraceRow, experiment_id: str, spans: Sequence[MappedSpan]) -> bytes:
+    """The JSON body of `StartTraceV3`. `spans` are those that were sent with it."""
+    info: dict[str, Any] = {
+        "trace_id": request_id(row.trace_id),
+        "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment_id}},
+        "request_time": _timestamp(row.start_ns // 1_000_000),
+        "state": row.state,
+        "trace_metadata": _metadata(row, [len(span.content) for span in spans]),
+        "tags": _tags(row),
+        "assessments": [_assessment(given, request_id(row.trace_id)) for given in row.assessments],
+    }
+    if row.end_ns is not None:
+        milliseconds = row.end_ns // 1_000_000 - row.start_ns // 1_000_000
+        info["execution_duration"] = f"{milliseconds / 1000:.3f}s"
+    if row.client_request_id:
+        info["client_request_id"] = distinct(row.client_request_id, ID_CHARS)
+    for name in ("request_preview", "response_preview"):
+        if (preview := getattr(row, name)) is not None:
+            info[name] = text(utf8(preview), PREVIEW_CHARS)
+    return orjson.dumps({"trace": {"trace_info": info}})
+
+
+def _metadata(row: TraceRow, sizes: list[int]) -> dict[str, str]:
+    metadata = metadata_of(row, sizes)
+    if row.client_request_id and len(row.client_request_id) > ID_CHARS:
+        metadata[FULL_CLIENT_REQUEST] = row.client_request_id
+    if row.session_id:
+        metadata[SESSION] = distinct(row.session_id, SESSION_CHARS)
+        if len(row.session_id) > SESSION_CHARS:
+            metadata[FULL_SESSION] = row.session_id
+    if row.usage is not None:
+        metadata[TOKEN_USAGE] = spaced_json(usage_values(row.usage))
+    if row.cost is not None:
+        metadata[COST] = spaced_json(cost_values(row.cost))
+    return _bounded(metadata)
+
+
+def _tags(row: TraceRow) -> dict[str, str]:
+    tags = _bounded(row.tags)
+    if row.name:
+        tags[TRACE_NAME] = text(utf8(row.name), TRACE_NAME_CHARS)
+    return tags
+
+
+def _bounded(values: dict[str, str]) -> dict[str, str]:
+    return {
+        text(distinct(utf8(key), KEY_CHARS), KEY_CHARS): text(utf8(value), VALUE_CHARS) for key, value in values.items()
+    }
+
+
+def _assessment(given: Assessment, trace_id: str) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "assessment_id": distinct(given.assessment_id, ID_CHARS),
+        "assessment_name": text(utf8(given.name), KEY_CHARS),
+        "trace_id": trace_id,
+        "source": {"source_type": given.source_type, "source_id": text(utf8(given.source_id), KEY_CHARS)},
+        "create_time": _timestamp(given.created_ms),
+        "last_update_time": _timestamp(given.created_ms),
+        "metadata": given.metadata,
+        "valid": True,
+    }
+    if given.kind == "feedback":
+        made["feedback"] = {"value": orjson.loads(given.value)}
+    else:
+        value = orjson.loads(given.value)
+        simple = value is None or isinstance(value, bool | int | float | str)
+        made["expectation"] = (
+            {"value": value}
+            if simple
+            else {"serialized_value": {"value": given.value, "serialization_format": "JSON_FORMAT"}}
+        )
+    if given.span_id:
+        made["span_id"] = given.span_id
+    if given.rationale:
+        made["rationale"] = utf8(given.rationale)
+    return made
+
+
+def _timestamp(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+
+
+def size_of(spans: Sequence[MappedSpan]) -> int:
+    return sum(len(span.content) for span in spans)
