@@ -162,7 +162,8 @@ class Agents:
             if not self.limits.keep_internal:
                 return
         key = f"{span.trace_id}/{span.span_id}"
-        self._put(group, Item(key, span.start_ns, span.end_ns, span=span), now_ns, sequence)
+        item = Item(key, span.start_ns, span.end_ns, span=span)
+        self._put(group, group.items if wanted else group.internals, item, now_ns, sequence)
 
     def _take_log(self, rules: Rules, log: RawLog, now_ns: int, sequence: int, origin: Hashable) -> None:
         event = rules.event(log)
@@ -171,15 +172,16 @@ class Agents:
             return
         group = self._group(rules, log.trace_id, log.attributes, now_ns, origin)
         at = log_time(log)
-        self._put(group, Item(_log_key(log, event, at), at, at, log=log, event=event), now_ns, sequence)
+        item = Item(_log_key(log, event, at), at, at, log=log, event=event)
+        self._put(group, group.items, item, now_ns, sequence)
 
-    def _put(self, group: Group, item: Item, now_ns: int, sequence: int) -> None:
-        old = group.items.get(item.key)
+    def _put(self, group: Group, items: dict[str, Item], item: Item, now_ns: int, sequence: int) -> None:
+        old = items.get(item.key)
         item.sequence = old.sequence if old and old.sequence else sequence
         item.arrived_ns = now_ns
         item.size_bytes = _size(item.attributes)
         grown = item.size_bytes - (old.size_bytes if old else 0)
-        group.items[item.key] = item
+        items[item.key] = item
         group.size_bytes += grown
         self._bytes += grown
         if sequence and (not group.low or sequence < group.low):
@@ -256,7 +258,7 @@ class Agents:
         if now_ns >= group.release_ns:
             group.release_ns = now_ns + limits.idle_ns // 4
             self._release(group, now_ns - limits.idle_ns)
-        if group.size_bytes > limits.max_turn_bytes or len(group.items) > limits.max_records:
+        if group.size_bytes > limits.max_turn_bytes or len(group.items) + len(group.internals) > limits.max_records:
             out += self._shrink(group)
         return out
 
@@ -297,21 +299,23 @@ class Agents:
     def _release(self, group: Group, before_ns: int) -> None:
         """Let go of the records of turns that nothing has arrived for since `before_ns`."""
         emit.close(self._rules[group.agent], group, before_ns, self.counters)
-        if not group.items:
+        if not group.items and not group.internals:
             group.links.clear()
             self._active.pop(group, None)
+        held = [*group.items.values(), *group.internals.values()]
         self._bytes -= group.size_bytes
-        group.size_bytes = len(group.links) * LINK_BYTES + sum(item.size_bytes for item in group.items.values())
+        group.size_bytes = len(group.links) * LINK_BYTES + sum(item.size_bytes for item in held)
         self._bytes += group.size_bytes
-        group.low = min((item.sequence for item in group.items.values() if item.sequence), default=0)
+        group.low = min((item.sequence for item in held if item.sequence), default=0)
 
     def _shrink(self, group: Group) -> list[RawSpan]:
         """Hand on a group that has grown too large and let go of its oldest turns."""
         out = self._flush(group, False)
-        arrivals = sorted(item.arrived_ns for item in group.items.values())
+        arrivals = sorted(item.arrived_ns for item in (*group.items.values(), *group.internals.values()))
         for eighth in range(1, 9):
             self._release(group, arrivals[len(arrivals) * eighth // 8 - 1] + 1)
-            if group.size_bytes <= self.limits.max_turn_bytes // 2 and len(group.items) <= self.limits.max_records // 2:
+            held = len(group.items) + len(group.internals)
+            if group.size_bytes <= self.limits.max_turn_bytes // 2 and held <= self.limits.max_records // 2:
                 break
         return out
 
@@ -323,7 +327,7 @@ class Agents:
         for n, group in enumerate(sorted(self._groups, key=lambda group: group.touched_ns)):
             if self._bytes <= limits.max_bytes // 2 and n >= most:
                 break
-            if group.items:
+            if group in self._active:
                 out += self._flush(group, False)
                 self._release(group, group.touched_ns + 1)
             if n < most:

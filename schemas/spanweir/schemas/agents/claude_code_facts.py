@@ -32,7 +32,6 @@ class Records:
         self.requests: list[RawSpan] = []
         self.tools: list[RawSpan] = []
         self.executions: dict[str, RawSpan] = {}
-        self.kept: list[RawSpan] = []
         self.events: dict[str, list[RawLog]] = {}
         self.by_request: dict[str, dict[str, RawLog]] = {}
         self.by_tool: dict[str, dict[str, RawLog]] = {}
@@ -56,8 +55,6 @@ class Records:
             self.tools.append(span)
         elif kind == "tool.execution":
             self.executions[span.parent_id] = span
-        if self.turn.keep and kind not in ("interaction", "llm_request", "tool"):
-            self.kept.append(span)
 
     def _add_log(self, event: str, log: RawLog) -> None:
         self.events.setdefault(event, []).append(log)
@@ -106,8 +103,8 @@ class Records:
             calls=calls,
             tools=tools,
             agents=agents,
-            kept=self.kept,
-            error=main[-1].error if main and main[-1].error else "",
+            error=main[-1].error if main else "",
+            error_type=main[-1].error_type if main else "",
         )
         if source is not None:
             facts.resource, facts.scope = source.resource, source.scope

@@ -85,7 +85,7 @@ class Codex:
             turns[key].items.append(item)
         split = [part for turn in turns.values() for part in _by_turn_id(turn)]
         for turn in split:
-            turn.notes = group.notes
+            turn.notes, turn.links = group.notes, group.links
         return split
 
     def render(self, turn: Turn) -> list[RawSpan]:

@@ -7,7 +7,7 @@ import msgspec
 
 from spanweir.schemas.agents.compose import Call, Facts, ToolRun, Usage, link_conversation
 from spanweir.schemas.agents.turn import Turn, first_text, int_of, log_time, milliseconds, text_of, true_of
-from spanweir.schemas.raw import Attributes, RawLog, RawSpan
+from spanweir.schemas.raw import Attributes, Event, RawLog, RawSpan
 
 NAME = "codex"
 SLACK_NS = 2_000_000
@@ -30,7 +30,6 @@ class Records:
         self.sampling: list[RawSpan] = []
         self.usage: list[RawSpan] = []
         self.tools: list[RawSpan] = []
-        self.kept: list[RawSpan] = []
         self.events: dict[str, list[RawLog]] = {}
         for item in turn.items:
             if item.log is not None:
@@ -47,8 +46,6 @@ class Records:
             self.usage.append(span)
         elif is_tool(span):
             self.tools.append(span)
-        elif self.turn.keep:
-            self.kept.append(span)
 
     def tells_something(self) -> bool:
         told = self.top or self.sampling or self.tools
@@ -86,8 +83,8 @@ class Records:
             model=model or next((call.model for call in calls if call.model), ""),
             calls=calls,
             tools=tools,
-            kept=self.kept,
-            error=calls[-1].error if calls and calls[-1].error else "",
+            error=calls[-1].error if calls else "",
+            error_type=calls[-1].error_type if calls else "",
         )
         if source is not None:
             facts.resource, facts.scope = source.resource, source.scope
@@ -134,7 +131,9 @@ class Records:
                 None,
                 int_of(own.get("codex.usage.reasoning_output_tokens")) or None,
             )
-            call = _without_usage(calls, span.start_ns, span.end_ns)
+            beside = self.turn.links.get(span.parent_id, "-")
+            call = next((c for c in calls if c.span and c.span.parent_id == beside), None)
+            call = call or _without_usage(calls, span.start_ns, span.end_ns)
             if call is None:
                 call = Call(span.span_id, span.start_ns, span.end_ns, span)
                 calls.append(call)
@@ -186,12 +185,15 @@ class Records:
             following = log_time(requests[n + 1]) if n + 1 < len(requests) else 0
             mine = next((c for c in later if not following or c.start_ns < following or problem), None)
             spanned = _within(calls, start, end) if not mine else None
+            if problem and (call := mine or spanned):
+                told = {k: v for k, v in own.items() if k in ("attempt", "http.response.status_code", "error.message")}
+                call.events.append(Event(name="codex.api_request", time_ns=end, attributes=told))
             if mine is not None:
                 mine.start_ns = min(mine.start_ns, start)
                 if not problem:
                     made.discard(mine.key)
             elif spanned is not None and spanned.span is not None:
-                if problem and not spanned.usage and (status or "error.message" in own):
+                if problem and not spanned.usage:
                     spanned.error, spanned.error_type = problem, str(status or "error")
             elif problem and not following and self._may_make(log):
                 failed = Call(f"request/{end}", start, end, error=problem, error_type=str(status or "error"))

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from spanweir.schemas.agents.turn import Turn, span_hash
-from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, Attributes, RawSpan, Resource, Scope
+from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, Attributes, Event, RawSpan, Resource, Scope
 
 UTILITY = "spanweir.agent.utility"
 """On model calls that are not part of the conversation: titles, suggestions, quota probes, memory."""
@@ -60,6 +60,8 @@ class Call(msgspec.Struct):
     error: str = ""
     """Message of the failure; empty when it succeeded."""
     error_type: str = ""
+    events: list[Event] = []
+    """Attempts that failed before."""
     extra: Attributes = {}
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
@@ -124,11 +126,10 @@ class Facts(msgspec.Struct):
     user: str = ""
     model: str = ""
     error: str = ""
+    error_type: str = ""
     calls: list[Call] = []
     tools: list[ToolRun] = []
     agents: list[SubAgent] = []
-    kept: list[RawSpan] = []
-    """Internal spans that go along (option `keep`)."""
     extra: Attributes = {}
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
@@ -234,14 +235,14 @@ def compose(turn: Turn, facts: Facts) -> list[RawSpan]:
     """The spans of the turn; the root is the first. Utility calls outside of any turn stand alone: no agent ran."""
     if facts.calls and all(call.utility for call in facts.calls) and not (facts.root or facts.prompt or facts.tools):
         return [_chat(turn, call, "") for call in facts.calls]
+    for agent in facts.agents:
+        said = [call.text for call in facts.calls if call.parent_id == agent.span_id and call.text]
+        agent.answer = agent.answer or (said[-1] if said else "")
     spans = [_root(turn, facts)]
     root_id = spans[0].span_id
     spans += [_agent(turn, agent, root_id) for agent in facts.agents]
     spans += [_chat(turn, call, root_id) for call in facts.calls]
     spans += [_tool(turn, run, root_id) for run in facts.tools]
-    for kept in facts.kept:
-        parent = kept.parent_id or root_id
-        spans.append(msgspec.structs.replace(kept, trace_id=turn.trace_id, parent_id=parent))
     return spans
 
 
@@ -269,7 +270,7 @@ def _root(turn: Turn, facts: Facts) -> RawSpan:
     if answer:
         made["gen_ai.output.messages"] = answer
     if facts.error:
-        made.setdefault("error.type", "agent_error")
+        made["error.type"] = facts.error_type or "error"
     base = facts.root or carried
     start = min(at for at in (facts.start_ns, base.start_ns if base else 0, carried.start_ns if carried else 0) if at)
     end = max(facts.end_ns, base.end_ns if base else 0, carried.end_ns if carried else 0)
@@ -395,4 +396,6 @@ def _span(
         )
     if facts.error or error_type:
         span.status_code, span.status_message = ERROR, span.status_message or facts.error
+    if isinstance(facts, Call) and facts.events:
+        span.events = [*span.events, *facts.events]
     return span

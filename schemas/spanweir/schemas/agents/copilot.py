@@ -51,9 +51,9 @@ class Copilot:
         tops += [(known.start_ns, known.key) for known in group.closed.values() if known.key not in agents]
         tops.sort()
         if len(tops) < 2:
-            return [Turn(tops[0][1] if tops else trace_id, trace_id, items, _first(items), notes=group.links)]
+            return [Turn(tops[0][1] if tops else trace_id, trace_id, items, _first(items), links=group.links)]
         turns = {
-            top: Turn(top, trace_hash(trace_id, top) if n else trace_id, [], "", top, notes=group.links)
+            top: Turn(top, trace_hash(trace_id, top) if n else trace_id, [], "", top, links=group.links)
             for n, (_, top) in enumerate(tops)
         }
         for item in items:
@@ -68,9 +68,8 @@ class Copilot:
     def render(self, turn: Turn) -> list[RawSpan]:
         details = {item.span_id: item.log for item in turn.items if item.log is not None}
         spans = [item.span for item in turn.items if item.span is not None]
-        if not turn.keep:
-            spans = [span for span in spans if _operation(span) not in _INTERNAL]
-        out = [_amended(turn, span, details.get(span.span_id)) for span in spans]
+        told = any(_operation(s) == "chat" and "gen_ai.usage.input_tokens" in s.attributes for s in spans)
+        out = [_amended(turn, span, details.get(span.span_id), told) for span in spans]
         known = {span.span_id for span in out}
         tops = [s for s in out if s.parent_id not in known and _operation(s) == "invoke_agent"]
         if tops:
@@ -95,7 +94,7 @@ def _up(at: str, parents: dict[str, str], wanted: dict[str, Any]) -> str:
     return ""
 
 
-def _amended(turn: Turn, span: RawSpan, details: RawLog | None) -> RawSpan:
+def _amended(turn: Turn, span: RawSpan, details: RawLog | None, told: bool) -> RawSpan:
     own = dict(span.attributes)
     for key, value in (details.attributes if details is not None else {}).items():
         own.setdefault(key, orjson.dumps(value).decode() if isinstance(value, (list, dict)) else value)
@@ -104,12 +103,13 @@ def _amended(turn: Turn, span: RawSpan, details: RawLog | None) -> RawSpan:
     if user := first_text(own, "user.id", "enduser.id", "enduser.pseudo.id", "user.name"):
         own["user.id"] = user
     if _operation(span) == "invoke_agent":
-        _set_apart(own)
+        if told:
+            _set_apart(own)
     elif int_of(own.get("gen_ai.usage.reasoning_tokens")) and "gen_ai.usage.reasoning.output_tokens" not in own:
         own["gen_ai.usage.reasoning.output_tokens"] = own["gen_ai.usage.reasoning_tokens"]
     parent = span.parent_id
     for _ in range(16):
-        parent = turn.notes.get(parent, parent)
+        parent = turn.links.get(parent, parent)
     made = msgspec.structs.replace(span, trace_id=turn.trace_id, parent_id=parent, attributes=own)
     if turn.trace_id != span.trace_id and span.span_id == turn.root_id:
         made.parent_id = ""

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from spanweir.schemas.agents.turn import Closed, Group, Rules, Turn
+from spanweir.schemas.agents.turn import Closed, Group, Item, Rules, Turn
 from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, RawSpan
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -19,18 +19,23 @@ def changed(
     gone: dict[tuple[str, str], None] = {}
     standing: set[tuple[str, str]] = set()
     turns = _turns(rules, group, counters)
+    internals = _internals(group, turns) if keep else {}
     for turn in turns:
-        turn.final, turn.keep = final, keep
+        turn.final = final
         if known := group.closed.get(turn.key):
             turn.carried = known.root
             counters[f"late.{rules.name}"] += 1
-        stamp = _stamp(turn)
+        kept = internals.get(turn.key, [])
+        stamp = (*_stamp(turn), len(kept))
         before = group.emitted.get(turn.key, {})
         if group.stamps.get(turn.key) == stamp:
             standing.update((trace, span_id) for span_id, (trace, _) in before.items())
             continue
         after: dict[str, tuple[str, bytes]] = {}
-        for span in _render(rules, turn, counters):
+        spans = _render(rules, turn, counters)
+        if keep:
+            spans = spans + _kept(turn, spans, kept)
+        for span in spans:
             sent = after[span.span_id] = (span.trace_id, _digest(span))
             standing.add((span.trace_id, span.span_id))
             if before.get(span.span_id) != sent:
@@ -39,6 +44,10 @@ def changed(
             if span_id not in after or after[span_id][0] != trace:
                 gone[(trace, span_id)] = None
         group.emitted[turn.key], group.stamps[turn.key] = after, stamp
+    for item in internals.get("", []):
+        if item.span is not None and item.key not in group.passed:
+            group.passed.add(item.key)
+            out.append(item.span)
     current = {turn.key for turn in turns}
     for key in [key for key in group.emitted if key not in current]:
         for span_id, (trace, _) in group.emitted.pop(key).items():
@@ -69,8 +78,39 @@ def close(rules: Rules, group: Group, before_ns: int, counters: Counter[str]) ->
             group.items.pop(item.key, None)
         group.emitted.pop(turn.key, None)
         group.stamps.pop(turn.key, None)
-    for key in [key for key, item in group.items.items() if key not in placed and item.arrived_ns < before_ns]:
-        del group.items[key]
+    for items in (group.items, group.internals):
+        for key in [key for key, item in items.items() if key not in placed and item.arrived_ns < before_ns]:
+            del items[key]
+            group.passed.discard(key)
+
+
+def _internals(group: Group, turns: list[Turn]) -> dict[str, list[Item]]:
+    """Internal spans by turn: that of the same trace which began last before them; by an empty key those of none."""
+    starts: dict[str, list[tuple[int, str]]] = {}
+    for turn in turns:
+        for trace_id in {item.trace_id for item in turn.items if item.span is not None}:
+            own = [item.start_ns for item in turn.items if item.trace_id == trace_id]
+            starts.setdefault(trace_id, []).append((min(own), turn.key))
+    placed: dict[str, list[Item]] = {}
+    for item in group.internals.values():
+        within = sorted(starts.get(item.trace_id, []))
+        key = next((k for start, k in reversed(within) if start <= item.start_ns), within[0][1] if within else "")
+        placed.setdefault(key, []).append(item)
+    return placed
+
+
+def _kept(turn: Turn, spans: list[RawSpan], internals: list[Item]) -> list[RawSpan]:
+    """The turn's internal spans, below the spans that went out; under the root where their parents did not."""
+    known = {span.span_id for span in spans}
+    kept = [item.span for item in (*turn.items, *internals) if item.span is not None and item.span_id not in known]
+    known.update(span.span_id for span in kept)
+    root_id = spans[0].span_id if spans else ""
+    return [
+        msgspec.structs.replace(
+            span, trace_id=turn.trace_id, parent_id=span.parent_id if span.parent_id in known else root_id
+        )
+        for span in kept
+    ]
 
 
 def _turns(rules: Rules, group: Group, counters: Counter[str]) -> list[Turn]:

@@ -28,7 +28,6 @@ class Records:
         self.calls: list[RawSpan] = []
         self.tools: list[RawSpan] = []
         self.agents: list[RawSpan] = []
-        self.kept: list[RawSpan] = []
         self.events: dict[str, list[RawLog]] = {}
         self.parents: dict[str, str] = {}
         for item in turn.items:
@@ -46,8 +45,6 @@ class Records:
             self.tools.append(span)
         elif operation == "agent_call":
             self.agents.append(span)
-        elif self.turn.keep:
-            self.kept.append(span)
 
     def tells_something(self) -> bool:
         if self.calls or self.tools:
@@ -83,8 +80,8 @@ class Records:
             calls=calls,
             tools=tools,
             agents=agents,
-            kept=self.kept,
-            error=main[-1].error if main and main[-1].error else "",
+            error=main[-1].error if main else "",
+            error_type=main[-1].error_type if main else "",
         )
         if source is not None:
             facts.resource, facts.scope = source.resource, source.scope

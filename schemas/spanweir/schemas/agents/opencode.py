@@ -85,7 +85,7 @@ def _operation(span: RawSpan) -> str:
 
 def _turn(key: str, trace_id: str, items: list[Item], group: Group) -> Turn:
     turn = Turn(key, trace_id, items, "", span_hash(trace_id))
-    turn.notes = group.links
+    turn.links = group.links
     return turn
 
 
@@ -130,7 +130,6 @@ class _Read:
         self.calls: list[RawSpan] = []
         self.outer: list[RawSpan] = []
         self.tools: list[RawSpan] = []
-        self.kept: list[RawSpan] = []
         self.top: RawSpan | None = None
         for item in turn.items:
             if item.span is not None:
@@ -151,8 +150,6 @@ class _Read:
             self.outer.append(span)
         elif span.name == _PROMPT and span.span_id == self.turn.key:
             self.top = span
-        if self.turn.keep and not operation:
-            self.kept.append(span)
 
     # -------------------------------------------------------------------------------------------- facts
 
@@ -171,7 +168,6 @@ class _Read:
         marks = [s for s in self.by_id.values() if s.name == _MESSAGE and s.parent_id == turn.key]
         spans = [*self.calls, *self.tools, *self.outer, *marks]
         some = (spans or [item.span for item in turn.items if item.span])[0]
-        self._add_answers(agents, calls)
         prompt = next((text for call in told if call.span and (text := _asked(call.span.attributes))), "")
         answers = [call.text for call in main if call.text and not call.error]
         return Facts(
@@ -185,8 +181,8 @@ class _Read:
             calls=calls,
             tools=tools,
             agents=list(agents.values()),
-            kept=self.kept,
             error=told[-1].error if told else "",
+            error_type=told[-1].error_type if told else "",
             resource=some.resource,
             scope=some.scope,
         )
@@ -224,7 +220,7 @@ class _Read:
             known = self.by_id.get(at)
             if known is not None and known.name == name:
                 return True
-            if not (at := self.turn.notes.get(at, "")):
+            if not (at := self.turn.links.get(at, "")):
                 return False
         return False
 
@@ -241,7 +237,7 @@ class _Read:
         starts |= {i: s for i, s in self.by_id.items() if s.name == _PROMPT and i != self.turn.key}
         made: dict[str, SubAgent] = {}
         for prompt, span in starts.items():
-            tool = executed.get(_above(prompt, self.turn.notes, executed))
+            tool = executed.get(_above(prompt, self.turn.links, executed))
             if tool is None:
                 continue
             starter = calls.get(first_text(tool.attributes, "tool.call_id"))
@@ -254,7 +250,7 @@ class _Read:
         return made
 
     def _agent_of(self, span: RawSpan, agents: dict[str, SubAgent]) -> str:
-        found = _above(span.parent_id, self.turn.notes, agents) if agents else ""
+        found = _above(span.parent_id, self.turn.links, agents) if agents else ""
         return agents[found].span_id if found else ""
 
     def _add_strays(self, agents: dict[str, SubAgent], members: list[Call | ToolRun]) -> None:
@@ -271,12 +267,6 @@ class _Read:
                     agent.resource, agent.scope = member.span.resource, member.span.scope
             agent.start_ns, agent.end_ns = min(agent.start_ns, member.start_ns), max(agent.end_ns, member.end_ns)
             member.parent_id = agent.span_id
-
-    @staticmethod
-    def _add_answers(agents: dict[str, SubAgent], calls: list[Call]) -> None:
-        for agent in agents.values():
-            said = [call.text for call in calls if call.parent_id == agent.span_id and call.text]
-            agent.answer = said[-1] if said else ""
 
 
 def _usage(own: Attributes) -> Usage | None:

@@ -64,7 +64,7 @@ class QwenCode:
                 bare.append(item)
                 continue
             if trace_id not in turns:
-                turns[trace_id] = Turn(trace_id, trace_id, [], group.session, notes=group.links)
+                turns[trace_id] = Turn(trace_id, trace_id, [], group.session, links=group.links)
             turns[trace_id].items.append(item)
         return [*turns.values(), *_turns_of_session(group, bare)]
 
@@ -118,7 +118,7 @@ def _amended(turn: Turn, spans: list[RawSpan]) -> list[RawSpan]:
     out: list[RawSpan] = []
     for span in spans:
         kind = kinds[span.span_id]
-        if kind in _INTERNAL and not turn.keep:
+        if kind in _INTERNAL:
             continue
         more: Attributes = {}
         if kind == "llm_request":
@@ -130,7 +130,7 @@ def _amended(turn: Turn, spans: list[RawSpan]) -> list[RawSpan]:
             if kind == "interaction" and prompts and "gen_ai.input.messages" not in span.attributes:
                 more["gen_ai.input.messages"] = to_messages(prompts[0], "user")
         made = msgspec.structs.replace(span, attributes={**span.attributes, **more})
-        made.parent_id = _parent(span.parent_id, turn.notes)
+        made.parent_id = _parent(span.parent_id, turn.links)
         made.name = _name(kind, made)
         if kind == "tool" and true_of(span.attributes.get("success")) is False:
             made.status_code = ERROR

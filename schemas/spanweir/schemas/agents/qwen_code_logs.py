@@ -74,6 +74,7 @@ class Logs:
             tools=[run for run, _ in runs],
             agents=agents,
             error=main[-1].error if main else "",
+            error_type=main[-1].error_type if main else "",
         )
         if source is not None:
             facts.resource, facts.scope = source.resource, source.scope

@@ -70,10 +70,10 @@ class Turn(msgspec.Struct):
     """Nothing has arrived for a while: spans whose own record never came are made from what there is."""
     carried: RawSpan | None = None
     """The root as it went out before the turn's earlier records were let go."""
-    keep: bool = False
-    """Keep the agent's internal spans."""
     notes: dict[str, str] = {}
     """What was said once for the whole session."""
+    links: dict[str, str] = {}
+    """`Group.links`."""
 
 
 Key: TypeAlias = tuple[str, str, str, Hashable]
@@ -90,6 +90,10 @@ class Group:
         self.session = ""
         self.traces: set[str] = set()
         self.items: dict[str, Item] = {}
+        self.internals: dict[str, Item] = {}
+        """Internal spans, when they are to be kept."""
+        self.passed: set[str] = set()
+        """Internal spans of no turn that went out."""
         self.links: dict[str, str] = {}
         """Span id to parent id of spans that were dropped as noise: the chain to the turn's root runs through them."""
         self.remote = False
@@ -115,6 +119,7 @@ class Group:
         self.keys |= other.keys
         self.traces |= other.traces
         self.items = {**other.items, **self.items}
+        self.internals = {**other.internals, **self.internals}
         self.links.update(other.links)
         self.notes = {**other.notes, **self.notes}
         self.closed = {**other.closed, **self.closed}
