@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from spanweir.schemas.agents.compose import Call
+from spanweir.schemas.agents.facts import Call
 
 _REDACTED = "<REDACTED>"
 

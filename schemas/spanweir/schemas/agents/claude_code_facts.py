@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from spanweir.schemas.agents.bodies import anthropic_request, anthropic_response, tool_result
-from spanweir.schemas.agents.compose import Call, Facts, SubAgent, ToolRun, Usage, link_conversation
+from spanweir.schemas.agents.compose import link_conversation
+from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
 from spanweir.schemas.agents.turn import Turn, first_text, float_of, int_of, milliseconds, span_hash, text_of, true_of
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 

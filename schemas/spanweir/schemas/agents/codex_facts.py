@@ -5,7 +5,8 @@ Tool results are joined by `call_id`; tokens, answers and failed requests to the
 
 import msgspec
 
-from spanweir.schemas.agents.compose import Call, Facts, ToolRun, Usage, link_conversation
+from spanweir.schemas.agents.compose import link_conversation
+from spanweir.schemas.agents.facts import Call, Facts, ToolRun, Usage
 from spanweir.schemas.agents.turn import Turn, first_text, int_of, log_time, milliseconds, text_of, true_of
 from spanweir.schemas.raw import Attributes, Event, RawLog, RawSpan
 

@@ -10,131 +10,15 @@ from typing import Any
 import msgspec
 import orjson
 
+from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
 from spanweir.schemas.agents.turn import Turn, span_hash
-from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, Attributes, Event, RawSpan, Resource, Scope
+from spanweir.schemas.raw import Attributes, RawSpan
 
 UTILITY = "spanweir.agent.utility"
 """On model calls that are not part of the conversation: titles, suggestions, quota probes, memory."""
 
 INTERNAL, CLIENT = 1, 3
 ERROR = 2
-
-
-class Usage(msgspec.Struct):
-    """Tokens: `input` includes cache reads and writes, `output` includes reasoning."""
-
-    input: int | None = None
-    output: int | None = None
-    cache_read: int | None = None
-    cache_write: int | None = None
-    cache_write_1h: int | None = None
-    reasoning: int | None = None
-
-
-class Call(msgspec.Struct):
-    """One model call. Content fields are JSON text in the form of OTel GenAI messages."""
-
-    key: str
-    start_ns: int
-    end_ns: int
-    span: RawSpan | None = None
-    own_id: str = ""
-    """Id of the span, where it is known without the span."""
-    parent_id: str = ""
-    """Span id of the agent it belongs to; empty for the turn's root."""
-    utility: str = ""
-    model: str = ""
-    response_model: str = ""
-    provider: str = ""
-    response_id: str = ""
-    finish: list[str] = []
-    usage: Usage | None = None
-    cost: float | None = None
-    text: str = ""
-    """What it answered, as one text."""
-    reasoning: str = ""
-    tools: list["ToolRun"] = []
-    """The tool runs it asked for."""
-    input: str = ""
-    output: str = ""
-    error: str = ""
-    """Message of the failure; empty when it succeeded."""
-    error_type: str = ""
-    events: list[Event] = []
-    """Attempts that failed before."""
-    extra: Attributes = {}
-    resource: Resource = NO_RESOURCE
-    scope: Scope = NO_SCOPE
-    native: bool = False
-    """The span has its messages in a convention of its own, which the mapper reads."""
-
-    @property
-    def span_id(self) -> str:
-        return self.span.span_id if self.span else self.own_id
-
-
-class ToolRun(msgspec.Struct):
-    """One execution of a tool. `arguments` and `result` are JSON text, or plain text."""
-
-    key: str
-    start_ns: int
-    end_ns: int
-    span: RawSpan | None = None
-    own_id: str = ""
-    parent_id: str = ""
-    name: str = ""
-    call_id: str = ""
-    arguments: str = ""
-    result: str = ""
-    description: str = ""
-    error: str = ""
-    error_type: str = ""
-    extra: Attributes = {}
-    resource: Resource = NO_RESOURCE
-    scope: Scope = NO_SCOPE
-
-    @property
-    def span_id(self) -> str:
-        return self.span.span_id if self.span else self.own_id
-
-
-class SubAgent(msgspec.Struct):
-    """An agent that a tool run started."""
-
-    span_id: str
-    start_ns: int
-    end_ns: int
-    span: RawSpan | None = None
-    parent_id: str = ""
-    name: str = ""
-    prompt: str = ""
-    answer: str = ""
-    error: str = ""
-    resource: Resource = NO_RESOURCE
-    scope: Scope = NO_SCOPE
-
-
-class Facts(msgspec.Struct):
-    """A whole turn."""
-
-    agent: str
-    root: RawSpan | None = None
-    start_ns: int = 0
-    end_ns: int = 0
-    prompt: str = ""
-    answer: str = ""
-    user: str = ""
-    model: str = ""
-    error: str = ""
-    error_type: str = ""
-    calls: list[Call] = []
-    tools: list[ToolRun] = []
-    agents: list[SubAgent] = []
-    extra: Attributes = {}
-    resource: Resource = NO_RESOURCE
-    scope: Scope = NO_SCOPE
-    open: bool = False
-    """The turn's own span is still to come: no end is known."""
 
 
 # ------------------------------------------------------------------------------------------------ messages

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from spanweir.schemas.agents.compose import Call, Facts, SubAgent, ToolRun, Usage, dumps, link_conversation
+from spanweir.schemas.agents.compose import dumps, link_conversation
+from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
 from spanweir.schemas.agents.gemini_content import output_text, to_messages, tool_definitions, user_text
 from spanweir.schemas.agents.turn import Turn, first_text, int_of, log_time, milliseconds, text_of, true_of
 from spanweir.schemas.raw import RawLog, RawSpan

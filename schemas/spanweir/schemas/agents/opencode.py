@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from spanweir.schemas.agents.compose import Call, Facts, SubAgent, ToolRun, Usage, compose
+from spanweir.schemas.agents.compose import compose
+from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
 from spanweir.schemas.agents.gemini_content import output_text, user_text
 from spanweir.schemas.agents.turn import Group, Item, Turn, first_text, in_order, int_of, span_hash, text_of, trace_hash
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan

@@ -1,6 +1,7 @@
 """What log records alone say of a turn of Qwen Code: prompt, model calls, tool runs, subagents."""
 
-from spanweir.schemas.agents.compose import Call, Facts, SubAgent, ToolRun, Usage, link_conversation
+from spanweir.schemas.agents.compose import link_conversation
+from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
 from spanweir.schemas.agents.gemini_content import output_text, to_messages, user_text
 from spanweir.schemas.agents.turn import (
     Turn,
