@@ -37,21 +37,15 @@ def chat_messages(messages: list[Message], system: list[Part]) -> list[dict[str,
     """Messages as OpenAI's chat API has them. A message with tool results becomes one `tool` message for each."""
     found: list[dict[str, Any]] = []
     if system:
-        found.append(_system(system))
+        found += _message(Message("system", system))
     for message in messages:
         parts = message.parts
-        if len(parts) == 1 and parts[0].__class__ is Text and message.name is None:
-            role = message.role
-            found.append({"role": "system" if role == "developer" else role, "content": parts[0].content})
+        plain = message.name is None and message.id is None and message.finish_reason is None
+        if plain and len(parts) == 1 and parts[0].__class__ is Text and message.role != "developer":
+            found.append({"role": message.role, "content": parts[0].content})
         else:
             found += _message(message)
     return found
-
-
-def _system(system: list[Part]) -> dict[str, Any]:
-    if len(system) == 1 and isinstance(system[0], Text):
-        return {"role": "system", "content": system[0].content}
-    return _message(Message("system", system))[0]
 
 
 def _message(message: Message) -> list[dict[str, Any]]:
@@ -80,10 +74,14 @@ def _message(message: Message) -> list[dict[str, Any]]:
             content.append(_media(part))
     if results and not (content or calls or reasoning or refusal):
         return results
-    role = "system" if message.role == "developer" else message.role
+    role = message.role
     body: dict[str, Any] = {"role": role, "content": _content(content)}
-    if message.name is not None:
-        body["name"] = message.name
+    if role == "developer":
+        body["role"], body["sent_role"] = "system", role
+    for key in ("id", "name", "finish_reason"):
+        value = getattr(message, key)
+        if value is not None:
+            body[key] = value
     if calls:
         body["tool_calls"] = calls
     if reasoning:
@@ -140,12 +138,13 @@ def _media(part: Part) -> dict[str, Any]:
             return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{part.content}"}}
         return {"type": "text", "text": f"data:{mime};base64,{part.content}"}
     if isinstance(part, Uri):
-        if part.modality == "image" or (part.mime_type or "").startswith("image/"):
-            return {"type": "image_url", "image_url": {"url": part.uri}}
-        return {"type": "text", "text": part.uri}
+        image = part.modality == "image" or (part.mime_type or "").startswith("image/")
+        shown: dict[str, Any] = {"type": "image_url", "image_url": {"url": part.uri}}
+        shown = shown if image else {"type": "text", "text": part.uri}
+        return shown if part.mime_type is None else {**shown, "mime_type": part.mime_type}
     if isinstance(part, File):
         return {"type": "text", "text": dumps({"file_id": part.file_id, "mime_type": part.mime_type})}
-    if isinstance(part, Compaction):
+    if isinstance(part, Compaction) and part.id is None:
         return {"type": "text", "text": part.content or ""}
     return {"type": "text", "text": dumps(part.value) if isinstance(part, Other) else dumps(part)}
 
@@ -156,6 +155,7 @@ def choices(messages: list[Message], reasons: list[str] | None) -> list[dict[str
     for place, message in enumerate(messages):
         reason = message.finish_reason or (reasons[place] if reasons and place < len(reasons) else None)
         rendered = chat_messages([message], [])
+        rendered[0].pop("finish_reason", None)
         choice: dict[str, Any] = {"index": place if message.index is None else message.index, "message": rendered[0]}
         if reason is not None:
             common = finish_reason(reason)

@@ -16,7 +16,7 @@ from spanweir.schemas import usage as tokens
 from spanweir.schemas.genai import Doc, Embedding, Message, Text, ToolDef
 from spanweir.schemas.messages import messages, otel_parts, parse
 from spanweir.schemas.notes import Notes, Shape, first, id_of, name_of, rest
-from spanweir.schemas.values import dumps, integer, number
+from spanweir.schemas.values import UNREADABLE, dumps, integer, number
 
 # ------------------------------------------------------------------------------------------------ tools
 
@@ -115,8 +115,8 @@ def _tool(item: Shape, notes: Notes) -> ToolDef:
 # ------------------------------------------------------------------------------------------------ documents
 
 _DOC = frozenset(
-    {"id", "page_content", "content", "text", "metadata", "score", "title", "uri", "url", "source", "index", "meta"}
-    | {"relevance_score", "similarity", "distance", "document", "type", "name", "mime_type", "pageContent", "doc_id"}
+    {"id", "page_content", "content", "text", "metadata", "score", "title", "uri", "url", "index", "meta"}
+    | {"relevance_score", "similarity", "distance", "document", "type", "name", "pageContent", "doc_id"}
 )
 
 
@@ -128,7 +128,7 @@ def documents(value: Any, notes: Notes) -> list[Doc] | None:
     if value.__class__ is str:
         try:
             return _DOCS.decode(value) or None
-        except (msgspec.DecodeError, ValueError):
+        except UNREADABLE:
             value = parse(value, notes)
     if isinstance(value, Mapping):
         inner = first(value, "documents", "docs", "results", "source_nodes", "nodes", "matches", "data", "output")

@@ -109,10 +109,18 @@ class Mapper:
                 if like:
                     for field, value in self._like_span(like, notes).items():
                         merge(span, field, value, rank, ranks, notes)
-                if rest and convention.read_events is not None:
-                    rest.sort(key=lambda one: one.time_ns)
-                    for field, value in convention.read_events(rest, notes).items():
-                        merge(span, field, value, rank, ranks, notes)
+                for field, value in self._events(convention, rest, notes).items():
+                    merge(span, field, value, rank, ranks, notes)
+
+    def _events(self, convention: Convention, occurrences: list[Occurrence], notes: Notes) -> dict[str, Any]:
+        if not occurrences or convention.read_events is None:
+            return {}
+        occurrences.sort(key=lambda one: one.time_ns)
+        try:
+            return convention.read_events(occurrences, notes)
+        except Exception as error:
+            notes.flags.append(f"failed:{type(error).__name__}:{occurrences[0].name}")
+            return {}
 
     def _like_span(self, occurrences: list[Occurrence], notes: Notes) -> dict[str, Any]:
         """Fields of events that carry a span's attributes. Several for one span tell one turn piece by piece."""
@@ -206,6 +214,7 @@ def _value(
     candidate: Candidate, attributes: Attributes, keys: Sequence[str], span: GenAISpan, field: str, notes: Notes
 ) -> Any:
     """What a candidate for a content field says; None for nothing, a sentinel, or what cannot be read."""
+    before = len(notes.flags)
     if candidate.key:
         given = attributes[candidate.key]
         if given is None or given == "":
@@ -213,9 +222,17 @@ def _value(
         if given.__class__ is str and len(given) < _SENTINEL_CHARS and (state := content_state(given)):
             _state(span, field, state)
             return None
-        value = candidate.read(given, notes) if candidate.content else candidate.read(given)
+        arguments: tuple[Any, ...] = (given, notes) if candidate.content else (given,)
     else:
-        value = candidate.read(attributes, keys, notes)
+        arguments = (attributes, keys, notes)
+    try:
+        value = candidate.read(*arguments)
+    except Exception as error:
+        # A reader that fails costs its own field only.
+        notes.flags.append(f"failed:{type(error).__name__}")
+        value = None
+    if len(notes.flags) > before:
+        notes.flags[before:] = [f"{flag}:{candidate.key or keys[0]}" for flag in notes.flags[before:]]
     if value is None or value == [] or value == {} or value == "":
         return None
     return value

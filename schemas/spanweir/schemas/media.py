@@ -35,8 +35,8 @@ _MEDIA = frozenset(
         "source",
         "input_audio",
     }
-    | {"kind", "block_type", "part_kind", "detail", "format", "filename", "name", "title", "image_mimetype", "path"}
-    | {"cache_control", "citations", "source_type", "base64", "identifier", "file_data", "video_url", "audio_url"}
+    | {"kind", "block_type", "part_kind", "format", "name", "image_mimetype", "path"}
+    | {"source_type", "base64", "file_data", "video_url", "audio_url"}
 )
 
 

@@ -15,7 +15,7 @@ import msgspec
 from spanweir.schemas.genai import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from spanweir.schemas.notes import Notes, Shape, arguments, id_of, name_of, rest
 from spanweir.schemas.parts import part, parts, tool_call, tool_output
-from spanweir.schemas.values import Broken, dumps, loads
+from spanweir.schemas.values import UNREADABLE, Broken, dumps, loads
 from spanweir.schemas.vocabulary import role
 
 _OTEL = msgspec.json.Decoder(list[Message])
@@ -28,7 +28,7 @@ def otel(value: Any, notes: Notes) -> list[Message] | None:
     if value.__class__ is str:
         try:
             found = _OTEL.decode(value)
-        except (msgspec.DecodeError, ValueError):
+        except UNREADABLE:
             return messages(parse(value, notes), notes)
         for message in found:
             if message.role not in _ROLES:
@@ -42,7 +42,7 @@ def otel_parts(value: Any, notes: Notes) -> list[Part] | None:
     if value.__class__ is str:
         try:
             return _OTEL_PARTS.decode(value) or None
-        except (msgspec.DecodeError, ValueError):
+        except UNREADABLE:
             value = parse(value, notes)
     if isinstance(value, list) and value and all(isinstance(i, Mapping) and ("role" in i) for i in value):
         # Whole messages where parts belong (some frameworks).
@@ -123,9 +123,8 @@ _LOOSE = "\0loose"
 
 _CHAT = frozenset(
     {"role", "content", "parts", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "finish_reason"}
-    | {"reasoning_content", "reasoning", "id", "index", "audio", "annotations", "type", "status", "object", "toolCalls"}
-    | {"reasoning_details", "thinking_blocks", "provider_specific_fields", "stop_reason", "finishReason", "blocks"}
-    | {"additional_kwargs", "timestamp", "model", "usage", "created_at", "createdAt", "phase", "stop_sequence"}
+    | {"reasoning_content", "reasoning", "id", "index", "type", "status", "object", "toolCalls"}
+    | {"stop_reason", "finishReason", "blocks"}
 )
 
 
@@ -225,8 +224,15 @@ _LANGCHAIN_TYPES = frozenset(
     | {"ToolMessage", "HumanMessageChunk", "SystemMessageChunk", "ToolMessageChunk", "FunctionMessage", "ChatMessage"}
 )
 _LANGCHAIN = frozenset(
-    {"type", "content", "name", "id", "tool_calls", "tool_call_id", "additional_kwargs", "response_metadata", "example"}
-    | {"usage_metadata", "invalid_tool_calls", "artifact", "status", "tool_call_chunks", "role", "chunk_position", "lc"}
+    {
+        "type",
+        "content",
+        "name",
+        "id",
+        "tool_calls",
+        "tool_call_id",
+    }
+    | {"status", "role", "lc"}
 )
 
 
@@ -311,7 +317,8 @@ _choice, _candidate = _wrapped("message"), _wrapped("content")
 
 def message(item: Shape, notes: Notes, speaker: str = "user") -> list[Message] | None:
     """One message (a few shapes hold several) in any shape; None for a shape that is no message."""
-    kind = item.get("type")
+    given = item.get("type")
+    kind = given if isinstance(given, str) else None
     if (
         "role" in item
         and isinstance(item["role"], str)
@@ -327,7 +334,7 @@ def message(item: Shape, notes: Notes, speaker: str = "user") -> list[Message] |
         return pydantic(item, notes)
     if isinstance(item.get("message"), Mapping):
         return _choice(item, notes)
-    if isinstance(kind, str) and kind:
+    if kind:
         found = part(item, notes)
         return responses_item(item, notes) if found is not None and found.__class__.__name__ != "Other" else None
     if isinstance(item.get("content"), Mapping) and ("parts" in item["content"] or "role" in item["content"]):

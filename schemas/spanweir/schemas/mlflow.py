@@ -16,7 +16,7 @@ from spanweir.schemas.genai import Costs, GenAISpan, Usage
 from spanweir.schemas.raw import RawSpan, Resource, Scope
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
 from spanweir.schemas.usage import total_of
-from spanweir.schemas.values import dumps
+from spanweir.schemas.values import UNREADABLE, dumps, encodable
 
 TYPES = {
     "llm": "CHAT_MODEL", "embedding": "EMBEDDING", "retrieval": "RETRIEVER", "rerank": "RERANKER", "tool": "TOOL",
@@ -148,9 +148,11 @@ class Renderer:
         if raw.flags:
             content["flags"] = raw.flags
         try:
-            return orjson.dumps(content)
+            return orjson.dumps(content, default=encodable)
         except (TypeError, ValueError):
-            content["resource"], content["scope"] = None, None
+            # Lone surrogates: JSON text as a whole, without the fragments that only orjson knows.
+            content["resource"] = {"attributes": raw.resource.attributes, "schema_url": raw.resource.schema_url}
+            content["scope"] = {"name": scope.name, "version": scope.version, "attributes": scope.attributes}
             return dumps(content).encode()
 
 
@@ -164,7 +166,7 @@ def _base64(hex_id: str) -> str:
 def _is_json(value: Any) -> bool:
     try:
         msgspec.json.decode(value, type=msgspec.Raw)
-    except (msgspec.DecodeError, ValueError):
+    except UNREADABLE:
         return False
     return True
 
@@ -177,24 +179,16 @@ def _fragment(attributes: Mapping[str, Any], more: dict[str, str]) -> orjson.Fra
 
 
 def _link(link: Any) -> dict[str, Any]:
-    body = {"trace_id": f"tr-{link.trace_id}", "span_id": link.span_id, "attributes": _plain(link.attributes)}
+    body = {"trace_id": f"tr-{link.trace_id}", "span_id": link.span_id, "attributes": link.attributes}
     if link.trace_state:
         body["trace_state"] = link.trace_state
     return body
 
 
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    if any(value.__class__ in (bytes, list, dict) for value in attributes.values()):
-        decoded: dict[str, Any] = orjson.loads(dumps(dict(attributes)))
-        return decoded
-    return dict(attributes)
-
-
 def _events(raw: RawSpan, span: GenAISpan | None) -> list[dict[str, Any]]:
     """The span's events; an exception event is added where the sender gave an error in attributes only."""
     found = [
-        {"name": event.name, "time_unix_nano": event.time_ns, "attributes": _plain(event.attributes)}
-        for event in raw.events
+        {"name": event.name, "time_unix_nano": event.time_ns, "attributes": event.attributes} for event in raw.events
     ]
     failed = raw.status_code == 2
     if failed and not any(event.name == "exception" for event in raw.events):

@@ -28,7 +28,16 @@ from spanweir.schemas.values import dumps
 
 # ------------------------------------------------------------------------------------------------ text and reasoning
 
-_TEXT = frozenset({"type", "text", "content", "block_type", "part_kind", "kind", "id", "timestamp"})
+_TEXT = frozenset(
+    {
+        "type",
+        "text",
+        "content",
+        "block_type",
+        "part_kind",
+        "kind",
+    }
+)
 
 
 def _text(item: Shape, notes: Notes) -> Part:
@@ -40,7 +49,7 @@ def _text(item: Shape, notes: Notes) -> Part:
 
 
 _REASONING = frozenset(
-    {"type", "content", "text", "thinking", "reasoning", "signature", "data", "encrypted_content", "id", "summary"}
+    {"type", "content", "text", "thinking", "reasoning", "signature", "data", "encrypted_content", "summary"}
     | {
         "thought",
         "thoughtSignature",
@@ -50,7 +59,7 @@ _REASONING = frozenset(
         "reasoningText",
         "redactedContent",
     }
-    | {"reasoning_content", "provider_name", "status", "timestamp", "extras", "index"}
+    | {"reasoning_content", "status", "index"}
 )
 
 
@@ -77,11 +86,17 @@ def _bedrock_reasoning(item: Shape, notes: Notes) -> Part:
     return _reasoning(value, notes) if isinstance(value, Mapping) else Reasoning(str(value))
 
 
+_REFUSAL = frozenset({"type", "refusal", "content", "text"})
+_COMPACTION = frozenset({"type", "id", "content"})
+
+
 def _refusal(item: Shape, notes: Notes) -> Part:
+    rest(item, _REFUSAL, notes)
     return Refusal(name_of(item, "refusal", "content", "text"))
 
 
 def _compaction(item: Shape, notes: Notes) -> Part:
+    rest(item, _COMPACTION, notes)
     content = item.get("content")
     return Compaction(id_of(item, "id"), content if isinstance(content, str) or content is None else dumps(content))
 
@@ -106,15 +121,14 @@ _CALL = frozenset(
         "tool_name",
         "part_kind",
         "block_type",
-        "caller",
         "index",
         "status",
-        "tool_id",
         "tool_kwargs",
         "ref",
-        "tool_calls",
     }
-    | {"toolUseId", "provider_executed", "providerExecuted", "dynamic", "partial_json", "timestamp"}
+    | {
+        "toolUseId",
+    }
 )
 
 
@@ -145,8 +159,17 @@ _RESULT = frozenset(
         "toolName",
         "call_id",
     }
-    | {"tool_call_id", "tool_name", "is_error", "isError", "status", "toolUseId", "part_kind", "ref", "role", "error"}
-    | {"willContinue", "will_continue", "scheduling", "outcome", "timestamp", "builtin", "origin", "willBeContinued"}
+    | {
+        "tool_call_id",
+        "tool_name",
+        "is_error",
+        "isError",
+        "status",
+        "toolUseId",
+        "part_kind",
+        "ref",
+        "role",
+    }
 )
 
 
@@ -200,11 +223,12 @@ def _server_call(item: Shape, notes: Notes) -> Part:
     if call is None:
         call = {key: value for key, value in item.items() if key not in ("id", "name")}
     else:
-        rest(item, _SERVER, notes)
+        rest(item, _SERVER_CALL, notes)
     return ServerToolCall(name_of(item, "name") or name_of(item, "type"), id_of(item, "id"), call)
 
 
-_SERVER = frozenset({"type", "id", "name", "server_tool_call", "server_tool_call_response"})
+_SERVER_CALL = frozenset({"type", "id", "name", "server_tool_call"})
+_SERVER_RESULT = frozenset({"type", "id", "server_tool_call_response"})
 
 
 def _server_result(item: Shape, notes: Notes) -> Part:
@@ -212,7 +236,7 @@ def _server_result(item: Shape, notes: Notes) -> Part:
     if result is None:
         result = {key: value for key, value in item.items() if key not in ("id", "tool_use_id")}
     else:
-        rest(item, _SERVER, notes)
+        rest(item, _SERVER_RESULT, notes)
     return ServerToolResult(id_of(item, "id", "tool_use_id"), result)
 
 
@@ -249,7 +273,7 @@ def _nested(key: str, reader: Reader) -> Reader:
         if not isinstance(inner, Mapping):
             return Other(key, dict(item))
         if len(item) > 1:
-            rest(item, frozenset({key, "type", "thoughtSignature", "thought_signature", "metadata"}), notes)
+            rest(item, frozenset({key, "type"}), notes)
         return reader(inner, notes)
 
     return read

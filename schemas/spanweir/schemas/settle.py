@@ -23,7 +23,10 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
     if kind is not None:
         span.kind = kind
     for refine in shape.refines:
-        refine(raw, span, notes)
+        try:
+            refine(raw, span, notes)
+        except Exception as error:
+            notes.flags.append(f"failed:{type(error).__name__}:{refine.__module__}")
     if span.kind == "other":
         span.kind = _guess(span)
     if span.usage is not None:

@@ -35,6 +35,10 @@ _TRUNCATED = re.compile(
 # ------------------------------------------------------------------------------------------------ scalars
 
 
+UNREADABLE = (ValueError, msgspec.DecodeError, RecursionError)
+"""What decoding JSON may raise; the last for text that is nested a thousand deep."""
+
+
 def text(value: Any) -> str | None:
     """A string that is not empty; numbers and booleans as text."""
     if value.__class__ is str:
@@ -246,7 +250,7 @@ def json_or_text(value: Any) -> Any:
             return orjson.loads(value)
         msgspec.json.decode(value, type=msgspec.Raw)
         return msgspec.Raw(value)
-    except (ValueError, msgspec.DecodeError):
+    except UNREADABLE:
         pass
     try:
         found = loads(value)
@@ -260,24 +264,25 @@ def dumps(value: Any) -> str:
     if value.__class__ is msgspec.Raw:
         return bytes(value).decode()
     try:
-        return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(value, default=encodable, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError, RecursionError):
         pass
     try:
         # Lone surrogates and integers of more than 64 bits, which orjson refuses.
         return json.dumps(value, default=_lenient)
     except (TypeError, ValueError, RecursionError):
-        return json.dumps(repr(value))
+        return '"(nested too deep)"'
 
 
 def _lenient(value: Any) -> Any:
     try:
-        return _default(value)
+        return encodable(value)
     except TypeError:
         return str(value)
 
 
-def _default(value: Any) -> Any:
+def encodable(value: Any) -> Any:
+    """For encoders: what else may stand in a value. Raises TypeError for what may not."""
     if isinstance(value, bytes):
         return _base64(value)
     if value.__class__ is msgspec.Raw:

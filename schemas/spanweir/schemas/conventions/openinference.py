@@ -79,12 +79,21 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
         calls.append(ToolCall(name, None, arguments(get("message.function_call_arguments_json"))))
     answers = text(get("message.tool_call_id"))
     name = text(get("message.name"))
-    if speaker == "tool" and (answers is not None or not calls):
-        result: Any = found[0].content if len(found) == 1 and isinstance(found[0], Text) else None
-        if result is None:
-            result = "\n".join(p.content for p in found if isinstance(p, Text)) if found else None
-        return Message("tool", [ToolResult(result, answers, name)])
+    if not _KNOWN.issuperset(key for key in item if not key.startswith(_LISTS)):
+        notes.lossy = True
+    if answers is not None or (speaker == "tool" and not calls):
+        texts = [p.content for p in found if isinstance(p, Text)]
+        if len(texts) != len(found) or calls:
+            notes.lossy = True
+        return Message(speaker or "tool", [ToolResult("\n".join(texts) if texts else None, answers, name)])
     return Message(speaker or ("assistant" if calls else "user"), [*found, *calls], name)
+
+
+_LISTS = ("message.contents.", "message.tool_calls.")
+_KNOWN = frozenset(
+    f"message.{name}"
+    for name in ("role", "content", "name", "tool_call_id", "function_call_name", "function_call_arguments_json")
+)
 
 
 def _structured(said: Value, notes: Notes) -> list[Part]:
@@ -126,7 +135,7 @@ def message_list(prefix: str) -> Any:
 
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
         found = [_message(item, notes) for item in gather(attributes, keys, prefix)]
-        return [m for m in found if m.parts or m.role != "user"] or None
+        return [m for m in found if m.parts or m.name or m.role != "user"] or None
 
     return read
 
