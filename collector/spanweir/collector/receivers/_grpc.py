@@ -4,7 +4,6 @@ A worker reads a request, checks it, and waits until the queue has it durably; s
 commits. Requests that find no worker wait in their connections, where HTTP/2's flow control holds them back.
 """
 
-import ssl
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import grpc
 from spanweir.collector.receivers._auth import Unauthenticated
 from spanweir.collector.receivers._intake import ACCEPTED, OK, UNAUTHENTICATED, Answer, Intake, travels
 from spanweir.collector.receivers._responses import partial_success, status
+from spanweir.collector.receivers._tls import read, server_context
 
 if TYPE_CHECKING:
     from spanweir.collector.receivers.otlp import Grpc, Tls
@@ -40,9 +40,9 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers((_Export(config, intake),))
         try:
             port = self._listen(config)
-        except (RuntimeError, OSError) as error:
+        except OSError:
             self._pool.shutdown(wait=False)
-            raise OSError(f"cannot listen on {config.endpoint}: {_reason(error)}") from error
+            raise
         self.endpoint = f"{config.endpoint.rpartition(':')[0]}:{port}"
         self._server.start()
 
@@ -51,28 +51,23 @@ class GrpcServer:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _listen(self, config: "Grpc") -> int:
-        if config.tls is None:
-            return int(self._server.add_insecure_port(config.endpoint))
-        return int(self._server.add_secure_port(config.endpoint, _credentials(config.tls)))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RuntimeError):
-        return "the address is in use or not one of this machine's; choose another endpoint"
-    return str(error)
+        credentials = _credentials(config.tls) if config.tls else None
+        try:
+            if credentials is None:
+                return int(self._server.add_insecure_port(config.endpoint))
+            return int(self._server.add_secure_port(config.endpoint, credentials))
+        except RuntimeError as error:
+            # grpc does not say which of these it is.
+            reason = "the address is in use or not one of this machine's; choose another endpoint"
+            raise OSError(f"cannot listen on {config.endpoint}: {reason}") from error
 
 
 def _credentials(tls: "Tls") -> Any:
     # grpc says nothing about a key that does not fit; this does.
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert_file, tls.key_file)
-    pair = (_read(tls.key_file), _read(tls.cert_file))
-    ca = _read(tls.client_ca_file) if tls.client_ca_file else None
+    server_context(tls)
+    pair = (read(tls, "key_file"), read(tls, "cert_file"))
+    ca = read(tls, "client_ca_file") if tls.client_ca_file else None
     return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _options(config: "Grpc") -> list[tuple[str, int]]:

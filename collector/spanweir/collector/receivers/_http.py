@@ -10,7 +10,6 @@ Not here: HTTP/2, protocol upgrades. Senders of OTLP/HTTP use neither.
 
 import asyncio
 import socket
-import ssl
 import threading
 from collections import deque
 from email.utils import formatdate
@@ -20,9 +19,10 @@ import httptools
 
 from spanweir.collector.receivers._exchange import Exchange, Site
 from spanweir.collector.receivers._intake import Answer, Intake
+from spanweir.collector.receivers._tls import server_context
 
 if TYPE_CHECKING:
-    from spanweir.collector.receivers.otlp import Http, Tls
+    from spanweir.collector.receivers.otlp import Http
 
 _HEAD_BYTES = 64 << 10
 _PIPELINED = 8
@@ -35,7 +35,7 @@ class HttpServer:
 
     def __init__(self, config: "Http", intake: Intake) -> None:
         host, _, port = config.endpoint.rpartition(":")
-        context = _tls_context(config.tls) if config.tls else None
+        context = server_context(config.tls) if config.tls else None
         listening = _listen(host.strip("[]"), int(port), config.endpoint)
         self.endpoint = f"{host}:{listening.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
@@ -92,15 +92,6 @@ def _listen(host: str, port: int, endpoint: str) -> socket.socket:
     except OSError as error:
         raise OSError(f"cannot listen on {endpoint}: {error.strerror or error}; choose another endpoint") from error
     return listening
-
-
-def _tls_context(tls: "Tls") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tls.cert_file, tls.key_file)
-    if tls.client_ca_file:
-        context.load_verify_locations(tls.client_ca_file)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 class _Connection(asyncio.Protocol):

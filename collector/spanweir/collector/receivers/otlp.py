@@ -186,23 +186,24 @@ class OtlpReceiver:
 
         config = self._config
         self._intake = Intake(self._context, Authenticator(config.auth), Limiter(config.limits))
-        try:
-            if isinstance(config.protocols.grpc, Grpc):
-                from spanweir.collector.receivers._grpc import GrpcServer
+        for transport, protocol in (("grpc", config.protocols.grpc), ("http", config.protocols.http)):
+            if isinstance(protocol, msgspec.UnsetType):
+                continue
+            try:
+                self._servers[transport] = self._serve(protocol)
+            except OSError as error:
+                self.stop(0)
+                where = f"receivers.{self._context.name}.protocols.{transport}"
+                raise ReceiverError(f"{where}: {error}") from error
 
-                self._servers["grpc"] = GrpcServer(config.protocols.grpc, self._intake)
-            if isinstance(config.protocols.http, Http):
-                from spanweir.collector.receivers._http import HttpServer
+    def _serve(self, protocol: Grpc | Http) -> "GrpcServer | HttpServer":
+        if isinstance(protocol, Grpc):
+            from spanweir.collector.receivers._grpc import GrpcServer
 
-                self._servers["http"] = HttpServer(config.protocols.http, self._intake)
-        except OSError as error:
-            self.stop(0)
-            transport = (
-                "http"
-                if "grpc" in self._servers
-                else next(name for name in ("grpc", "http") if isinstance(getattr(config.protocols, name), Grpc | Http))
-            )
-            raise ReceiverError(f"receivers.{self._context.name}.protocols.{transport}: {error}") from error
+            return GrpcServer(protocol, self._intake)
+        from spanweir.collector.receivers._http import HttpServer
+
+        return HttpServer(protocol, self._intake)
 
     def stop(self, grace_s: float) -> None:
         self._intake.close()
