@@ -179,10 +179,6 @@ def _variants(values: Column) -> Array:
     return struct_array([metadata, value], fields=_VARIANT_FIELDS, mask=_nulls(values))
 
 
-def _list(offsets: list[int], child: Array, values: Column) -> Array:
-    return list_array(Array(offsets, _OFFSET), child, mask=_nulls(values))
-
-
 def _retype(array: Array, kind: DataType) -> Array:
     """The same buffers under another type of the same physical layout."""
     return Array.from_arrow_pycapsule(Field("", kind).__arrow_c_schema__(), array.__arrow_c_array__()[1])
@@ -194,19 +190,25 @@ def _maps(kind: Type, values: Column) -> Array:
     items: list[Any] = []
     for value in values:
         if value:
-            keys.extend(value)
-            items.extend(value.values())
-    offsets = list(accumulate((len(v) if v else 0 for v in values), initial=0))
+            keys += value
+            items += value.values()
+    return flat_maps(kind, keys, items, [len(v) if v else 0 for v in values], _nulls(values))
+
+
+def flat_maps(kind: Type, keys: Column, items: Column, lengths: Sequence[int], nulls: Array | None = None) -> Array:
+    """Maps whose keys and values stand one after the other; `lengths` are entries a map."""
     (_, key), (_, item) = kind.fields
     fields = [Field("key", _arrow_type(key), nullable=False), Field("value", _arrow_type(item))]
     entries = struct_array([build(key, keys), build(item, items)], fields=fields)
-    return _retype(_list(offsets, entries, values), _arrow_type(kind))
+    offsets = Array(list(accumulate(lengths, initial=0)), _OFFSET)
+    return _retype(list_array(offsets, entries, mask=nulls), _arrow_type(kind))
 
 
 def _arrays(kind: Type, values: Column) -> Array:
     items = [item for value in values if value for item in value]
     offsets = list(accumulate((len(v) if v else 0 for v in values), initial=0))
-    return _retype(_list(offsets, build(kind.fields[0][1], items), values), _arrow_type(kind))
+    lists = list_array(Array(offsets, _OFFSET), build(kind.fields[0][1], items), mask=_nulls(values))
+    return _retype(lists, _arrow_type(kind))
 
 
 def _structs(kind: Type, values: Column) -> Array:

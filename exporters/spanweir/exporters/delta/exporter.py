@@ -12,12 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from arro3.core import DataType
-
 from spanweir.exporters.api import Batch, Context, Retry
 from spanweir.exporters.delta import Config, overflow, payload
 from spanweir.exporters.delta.care import Care
-from spanweir.exporters.delta.overflow import Overflow
+from spanweir.exporters.delta.overflow import COLUMNS, Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
 from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, LogRows, SpanRows, metadata_id
 from spanweir.exporters.delta.spool import Spool
@@ -240,8 +238,7 @@ class DeltaExporter:
         row = self._pending["payload"].get(request_id)
         if row is None:
             return payload.Stored()
-        day = row["request_date"].cast(DataType.int32())[0].as_py()
-        return self._overflow.stored(request_id, day, row["request"][0].as_py(), row["response"][0].as_py())
+        return self._overflow.stored({name: row[name][0].as_py() for name in COLUMNS})
 
     def _add_logs(self, logs: Sequence[RawLog], known: bool) -> None:
         if self._log_rows is None:

@@ -1,14 +1,20 @@
 """Files beside the payload table, for requests and responses that are too large to stand in it."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
 
 from spanweir.exporters.api import Retry
 from spanweir.exporters.delta.payload import Payload, Stored, stored
+from spanweir.schemas.inference_table import REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
 
 if TYPE_CHECKING:
     from spanweir.exporters.delta import Config
 
-_FOLDER = "payload_overflow"
+_FOLDER: Final = "payload_overflow"
+_EPOCH: Final = date(1970, 1, 1)
+COLUMNS: Final = ("databricks_request_id", "request_date", "request", "response", "logging_error_codes")
+"""Of a row, for `Overflow.stored`."""
 
 
 def directory(config: "Config") -> str:
@@ -45,21 +51,29 @@ class Overflow:
         path = f"{day}/{name}"
         if path in self._waiting:
             return self._waiting[path]
+        from deltalake.exceptions import TableNotFoundError
+
         try:
             stream = self._files().open_input_file(path)
             size = stream.size()
             return bytes(stream.read(size))
-        except FileNotFoundError:
+        except (FileNotFoundError, TableNotFoundError):
             return None
 
-    def stored(self, request_id: str, day: int, request: str | None, response: str | None) -> Stored:
-        """The parts of a row, with what stands in files. Raises ValueError if there is no trace in it."""
-        whole: str | bytes | None = response
-        if whole is None:
-            whole = self.read(day, f"{request_id}.response.json")
-        if whole is None:
+    def stored(self, row: Mapping[str, Any]) -> Stored:
+        """The parts of a row (Python values by column), with what stands in files.
+
+        Raises ValueError if there is no trace in it.
+        """
+        request, response, codes = row["request"], row["response"], row["logging_error_codes"] or ()
+        folder, request_id = (row["request_date"] - _EPOCH).days, row["databricks_request_id"]
+        if REQUEST_TOO_LARGE in codes:
+            request = self.read(folder, f"{request_id}.request.json")
+        if RESPONSE_TOO_LARGE in codes:
+            response = self.read(folder, f"{request_id}.response.json")
+        if response is None:
             raise ValueError("there is neither a response nor a file that holds it")
-        return stored(request if request is not None else self.read(day, f"{request_id}.request.json"), whole)
+        return stored(request, response)
 
     def _files(self) -> Any:
         if self._handler is None:

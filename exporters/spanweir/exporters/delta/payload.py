@@ -160,29 +160,28 @@ def assessment(a: Assessment, trace: TraceRow) -> dict[str, Any]:
     return result
 
 
-def trace_json(trace_info: dict[str, Any], contents: Contents) -> bytes:
-    """`Trace.to_dict()` as JSON, spans in the order of their start."""
-    spans = sorted(contents.values(), key=_start)
-    return b"".join(
-        (b'{"info":', orjson.dumps(trace_info), b',"data":{"spans":[', b",".join([s.content for s in spans]), b"]}}")
-    )
+def response_json(response: bytes | None, request_id: str, trace_info: dict[str, Any], contents: Contents) -> bytes:
+    """The response with `Trace.to_dict()` spliced in, spans in the order of their start.
+
+    A response that is no JSON object stands under `predictions`, as MLflow's scoring server has it.
+    """
+    body = (response or b"").strip()
+    if body[:1] == b"{" and body[-1:] == b"}":
+        head = body[:-1].rstrip()
+        parts = [head, b"" if head == b"{" else b","]
+    else:
+        parts = [b'{"predictions":', body, b","] if body else [b"{"]
+    parts += (b'"databricks_output":{"trace":{"info":', orjson.dumps(trace_info), b',"data":{"spans":[')
+    for content in sorted(contents.values(), key=_start):
+        parts += (content.content, b",")
+    if contents:
+        parts.pop()
+    parts += (b']}},"databricks_request_id":"', request_id.encode(), b'"}}')
+    return b"".join(parts)
 
 
 def _start(content: Content) -> int:
     return content.start_ns
-
-
-def response_json(response: bytes | None, request_id: str, trace: bytes) -> bytes:
-    """The response with the trace spliced in.
-
-    A response that is no JSON object stands under `predictions`, as MLflow's scoring server has it.
-    """
-    output = b'"databricks_output":{"trace":%b,"databricks_request_id":"%b"}}' % (trace, request_id.encode())
-    body = (response or b"").strip()
-    if body[:1] == b"{" and body[-1:] == b"}":
-        head = body[:-1].rstrip()
-        return head + (b"" if head == b"{" else b",") + output
-    return b'{"predictions":%b,%b' % (body, output) if body else b"{" + output
 
 
 def payload(
@@ -196,7 +195,7 @@ def payload(
     request_id = TRACE_PREFIX + trace.trace_id
     facts = next((c.facts for c in contents.values() if c.facts), _NO_FACTS)
     body = before.response if trace.response is None and trace.response_preview else trace.response
-    response = response_json(body, request_id, trace_json(info(trace, metadata, tags), contents))
+    response = response_json(body, request_id, info(trace, metadata, tags), contents)
     request = before.request if trace.request is None and trace.request_preview else trace.request
     codes: list[str] = []
     overflow: dict[str, bytes] = {}

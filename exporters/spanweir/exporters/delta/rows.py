@@ -5,14 +5,13 @@ Not here: the payload table (`payload`), metrics (`metrics`), and how batches ar
 
 import base64
 import hashlib
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 from arro3.core import Array, DataType, RecordBatch
 
-from spanweir.exporters.delta.arrow import Layout, build
+from spanweir.exporters.delta.arrow import Layout, Type, build, flat_maps
 from spanweir.schemas.inference_table import Version
 from spanweir.schemas.raw import RawLog, Resource, Scope, Value
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
@@ -68,16 +67,22 @@ def _values(attributes: Bag) -> Bag:
     return attributes
 
 
-def _unquoted(attributes: dict[str, str]) -> dict[str, str]:
+def _unquoted(kind: Type, spans: Sequence[MappedSpan]) -> Array:
     """JSON texts as the MAP layout holds them: a JSON string as its text, everything else as JSON."""
-    return {
-        key: value if value[:1] != '"' else value[1:-1] if "\\" not in value else orjson.loads(value)
-        for key, value in attributes.items()
-    }
+    keys: list[str] = []
+    values: list[str] = []
+    for span in spans:
+        keys += span.attributes
+        values += span.attributes.values()
+    plain = [
+        value if value[:1] != '"' else value[1:-1] if "\\" not in value else orjson.loads(value) for value in values
+    ]
+    return flat_maps(kind, keys, plain, [len(span.attributes) for span in spans])
 
 
-def _loaded(attributes: dict[str, str]) -> dict[str, Value]:
-    return {key: _load(value) for key, value in attributes.items()}
+def _loaded(kind: Type, spans: Sequence[MappedSpan]) -> Array:
+    """JSON texts as the VARIANT layout holds them: as the values they are."""
+    return build(kind, [{key: _load(value) for key, value in span.attributes.items()} for span in spans])
 
 
 def _load(value: str) -> Any:
@@ -87,10 +92,13 @@ def _load(value: str) -> Any:
         return value
 
 
-def record_id(time_ns: int, entropy: str) -> str:
-    """UUIDv7 of a time and at least 19 hex digits that identify the row: the same row has the same id everywhere."""
+_VARIANT_DIGIT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
+def record_id(time_ns: int, high: str, low: str) -> str:
+    """UUIDv7 of a time, the last three digits of one hex text and 16 of another: a row has the same id everywhere."""
     time = f"{(time_ns // 1_000_000) & 0xFFFFFFFFFFFF:012x}"
-    return f"{time[:8]}-{time[8:]}-7{entropy[-3:]}-{'89ab'[int(entropy[0], 16) & 3]}{entropy[1:4]}-{entropy[4:16]}"
+    return f"{time[:8]}-{time[8:]}-7{high[-3:]}-{_VARIANT_DIGIT[low[0]]}{low[1:4]}-{low[4:]}"
 
 
 class Origins:
@@ -137,7 +145,7 @@ class SpanRows:
 
     def __init__(self, layout: Layout, version: Version) -> None:
         self._layout = layout
-        self._json_bag: Callable[[dict[str, str]], Any] = _unquoted if version == "v1" else _loaded
+        self._attributes = _unquoted if version == "v1" else _loaded
         self._bag: Callable[[Bag], Any] = _texts if version == "v1" else _values
         self._origins = Origins(layout, self._bag)
 
@@ -148,7 +156,7 @@ class SpanRows:
         bag = self._bag
         return self._layout.batch(
             (
-                [record_id(s.start_ns, s.span_id + s.trace_id) for s in spans],
+                [record_id(s.start_ns, s.trace_id, s.span_id) for s in spans],
                 [start // 1000 for start in starts],
                 [start // DAY_NS for start in starts],
                 services,
@@ -161,7 +169,7 @@ class SpanRows:
                 [f"SPAN_KIND_{_KINDS[raw.kind if 0 <= raw.kind < 6 else 0]}" for raw in raws],
                 starts,
                 [span.end_ns for span in spans],
-                [self._json_bag(span.attributes) for span in spans],
+                self._attributes(self._layout.column_type("attributes"), spans),
                 [raw.dropped_attributes_count for raw in raws],
                 [
                     [(e.time_ns, e.name, bag(e.attributes), e.dropped_attributes_count) for e in raw.events]
@@ -252,8 +260,8 @@ def _log_ids(logs: Sequence[RawLog], times: Sequence[int]) -> list[str]:
             ]
         )
         number = seen[content] = seen.get(content, -1) + 1
-        digest = hashlib.blake2b(content + (b"#%d" % number if number else b""), digest_size=16)
-        ids.append(record_id(time, digest.hexdigest()))
+        digest = hashlib.blake2b(content + (b"#%d" % number if number else b""), digest_size=10).hexdigest()
+        ids.append(record_id(time, digest[:4], digest[4:]))
     return ids
 
 
@@ -317,10 +325,14 @@ class AnnotationRows:
 
 def metadata_id(trace_id: str) -> str:
     """First 128 bits of the SHA-256 of `<hex>:metadata`, as MLflow's migration makes it."""
-    return str(uuid.UUID(hashlib.sha256(f"{trace_id}:metadata".encode()).hexdigest()[:32]))
+    return _uuid(hashlib.sha256(f"{trace_id}:metadata".encode()).hexdigest())
 
 
 def tag_id(trace_id: str, key: str) -> str:
     """Java's `UUID.nameUUIDFromBytes` of `<hex>:tag:<key>`: MD5 with the bits of version 3."""
-    digest = hashlib.md5(f"{trace_id}:tag:{key}".encode("utf-8", "replace"), usedforsecurity=False).digest()
-    return str(uuid.UUID(bytes=digest, version=3))
+    digest = hashlib.md5(f"{trace_id}:tag:{key}".encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+    return _uuid(f"{digest[:12]}3{digest[13:16]}{_VARIANT_DIGIT[digest[16]]}{digest[17:]}")
+
+
+def _uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"

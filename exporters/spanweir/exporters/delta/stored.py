@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Final
+from typing import Any, Final
 
 from deltalake import QueryBuilder
 from deltalake.exceptions import DeltaError
 
 from spanweir.exporters.api import Retry
-from spanweir.exporters.delta.overflow import Overflow
+from spanweir.exporters.delta.overflow import COLUMNS, Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Stored
 from spanweir.exporters.delta.table import Target
 
@@ -23,22 +23,21 @@ def stored_rows(target: Target, overflow: Overflow, days: Mapping[str, tuple[int
     Raises `Retry`.
     """
     result: dict[str, Stored] = {}
-    for request_id, day, request, response in _rows(target, days):
+    for row in _rows(target, days):
         try:
-            result[request_id.removeprefix(TRACE_PREFIX)] = overflow.stored(request_id, day, request, response)
+            result[row["databricks_request_id"].removeprefix(TRACE_PREFIX)] = overflow.stored(row)
         except ValueError as error:
-            _LOG.warning("%s: row %s holds no trace: %s", target.uri, request_id, error)
+            _LOG.warning("%s: row %s holds no trace: %s", target.uri, row["databricks_request_id"], error)
     return result
 
 
-def _rows(target: Target, days: Mapping[str, tuple[int, ...]]) -> list[tuple[str, int, str | None, str | None]]:
+def _rows(target: Target, days: Mapping[str, tuple[int, ...]]) -> list[dict[str, Any]]:
     dates = ",".join(
         f"DATE '{_EPOCH + timedelta(days=day)}'" for day in sorted({d for ds in days.values() for d in ds})
     )
     ids = ",".join(f"'{TRACE_PREFIX}{trace}'" for trace in days)
     query = (
-        "SELECT databricks_request_id, request_date, request, response FROM payload "
-        f"WHERE request_date IN ({dates}) AND databricks_request_id IN ({ids})"
+        f"SELECT {', '.join(COLUMNS)} FROM payload WHERE request_date IN ({dates}) AND databricks_request_id IN ({ids})"
     )
     try:
         table = target.table
@@ -47,7 +46,7 @@ def _rows(target: Target, days: Mapping[str, tuple[int, ...]]) -> list[tuple[str
     except (DeltaError, OSError, ValueError) as error:
         raise Retry(f"{target.uri}: {error}", after_s=1.0) from error
     return [
-        (row[0], (row[1] - _EPOCH).days, row[2], row[3])
+        dict(zip(COLUMNS, row, strict=True))
         for batch in batches
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
     ]
