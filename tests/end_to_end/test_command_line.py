@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spanweir.collector.decode.otlp_proto import decode_traces
 from spanweir.collector.demo.process import free_ports
-from tests.support.service import MINIMAL, Service, eventually
+from tests.benchmarks.load import make_requests
+from tests.support.service import MINIMAL, TO_FILE, Service, eventually
 
 
 def spanweir(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -135,3 +137,59 @@ def test_health_and_metrics(tmp_path: Path) -> None:
         metrics = service.metrics()
         assert metrics["otelcol_process_uptime"] >= 0
         assert metrics["otelcol_process_memory_rss"] > 0
+
+
+def test_queue_and_explain_look_into_a_running_collector(tmp_path: Path) -> None:
+    bodies = make_requests(2, 1, seed=5)
+    trace_id = decode_traces(bodies[1])[0].trace_id
+    with Service(tmp_path, TO_FILE) as service:
+        for body in bodies:
+            service.call(body)
+        eventually(lambda: len(service.lines()) == 2, what="both requests are delivered")
+        listed = json.loads(spanweir("queue", "ls", "--json", cwd=tmp_path).stdout)
+        assert listed["last"] == 2
+        assert "file" in {cursor["name"] for cursor in listed["cursors"]}
+        assert "CURSOR" in spanweir("queue", "ls", cwd=tmp_path).stdout
+        told = spanweir("queue", "replay", "file", cwd=tmp_path)
+        assert told.returncode == 1
+        assert "stop the collector first" in told.stderr
+        shown = spanweir("queue", "cat", "--after", "1", "--json", cwd=tmp_path)
+        assert [json.loads(line)["sequence"] for line in shown.stdout.splitlines()] == [2]
+        assert len(spanweir("queue", "cat", "--limit", "1", cwd=tmp_path).stdout.splitlines()) == 1
+        explained = spanweir("explain", f"tr-{trace_id}", cwd=tmp_path)
+        assert explained.returncode == 0, explained.stderr
+        assert "from otel_genai span: gen_ai.request.model" in explained.stdout
+    explained = spanweir("explain", "out.jsonl", cwd=tmp_path)
+    assert explained.stdout.count("conventions: otel_genai") == 10
+
+
+def test_replay_delivers_again_and_leaves_the_same(tmp_path: Path) -> None:
+    with Service(tmp_path, TO_FILE, assignments=["service.queue.retention=1h"]) as service:
+        service.call(make_requests(1, 1, seed=6)[0])
+        eventually(lambda: len(service.lines()) == 1, what="the request is delivered")
+    unknown = spanweir("queue", "replay", "fill", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "no exporter 'fill' reads this queue; did you mean 'file'?" in unknown.stderr
+    done = spanweir("queue", "replay", "file", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "file was at 1 and goes on after 0 when the collector starts\n"
+    before = (tmp_path / "out.jsonl").read_bytes()
+    (tmp_path / "out.jsonl").unlink()
+    with Service(tmp_path, TO_FILE, assignments=["service.queue.retention=1h"]) as service:
+        eventually(lambda: service.lines(), what="it is delivered again")
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["queue", "ls"], "there is no queue in ./queue"),
+        (["queue", "cat"], "there is no queue in ./queue"),
+        (["explain", "nonsense"], "'nonsense' is neither a file nor a trace id of 32 hex digits"),
+        (["explain", "ab" * 16], "there is no queue in ./queue"),
+    ],
+)
+def test_nothing_to_look_into(minimal: Path, arguments: list[str], message: str) -> None:
+    done = spanweir(*arguments, cwd=minimal)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith(message)
