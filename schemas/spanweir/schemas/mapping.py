@@ -13,6 +13,7 @@ from typing import Any
 
 from spanweir.schemas.convention import EVENT, LOG, Convention, Occurrence
 from spanweir.schemas.conventions import load
+from spanweir.schemas.deltas import Deltas
 from spanweir.schemas.genai import Error, GenAISpan, Usage
 from spanweir.schemas.messages import join_turn
 from spanweir.schemas.notes import Notes
@@ -36,6 +37,7 @@ class Mapper:
         self.planner = Planner(self.conventions)
         self._resource: Resource = NO_RESOURCE
         self._context: dict[str, str] = {}
+        self._deltas = Deltas()
 
     def map(self, raw: RawSpan, logs: Sequence[RawLog] = ()) -> GenAISpan | None:
         """The canonical span, from the span and the log records that carry its ids; `None` for a span that says
@@ -61,6 +63,8 @@ class Mapper:
         if raw.events:
             _exception(raw, span)
         settle(raw, span, plan.shape, notes)
+        if "livekit" in span.conventions:
+            self._deltas.resolve(raw, span)
         if not span.conventions and not _says_something(span):
             return None
         context = self._context

@@ -1,7 +1,7 @@
 """Gemini contents (`parts` of text, functionCall, functionResponse) as OTel GenAI messages.
 
 Also takes what Gemini CLI and Qwen Code log: plain strings, chunks of a stream (`candidates`), messages that are in
-OTel form already, and text that was cut (`...[TRUNCATED: original length N]`), of which whole elements are kept.
+OTel form already, and text that was cut (`...[TRUNCATED: original length N]`), of which is kept what can be read.
 """
 
 import re
@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from spanweir.schemas.agents.compose import dumps
+from spanweir.schemas.values import salvage
 
 _CUT = re.compile(r"\.\.\.\[TRUNCATED: original length \d+\]\s*$")
 
@@ -28,7 +29,10 @@ def to_messages(text: str, role: str) -> str:
                 made[-1]["finish_reason"] = content["finish_reason"]
             continue
         message: dict[str, Any] = {"role": "assistant" if role == "assistant" else said, "parts": []}
-        _append(message["parts"], parts)
+        if role == "assistant":
+            _append(message["parts"], parts)
+        else:
+            message["parts"] = parts
         if content.get("finish_reason"):
             message["finish_reason"] = content["finish_reason"]
         made.append(message)
@@ -82,30 +86,16 @@ def _parse(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        if text.lstrip()[:1] != "[":
-            return _CUT.sub("", text)
-    return _leading(_CUT.sub("", text))
-
-
-def _leading(text: str) -> list[Any]:
-    """The whole elements at the beginning of a cut JSON array."""
-    depth, quoted, escaped, start, found = 0, False, False, 0, []
-    for at, char in enumerate(text):
-        if quoted:
-            quoted = escaped or char != '"'
-            escaped = char == "\\" and not escaped
-        elif char == '"':
-            quoted = True
-        elif char in "[{":
-            depth += 1
-            start = at if depth == 2 else start
-        elif char in "]}":
-            depth -= 1
-            if depth == 1:
-                try:
-                    found.append(orjson.loads(text[start : at + 1]))
-                except orjson.JSONDecodeError:
-                    return found
+        pass
+    cut = _CUT.search(text)
+    rest = text[: cut.start()] if cut else text
+    found = salvage(rest) if text.lstrip()[:1] == "[" else None
+    if found is None:
+        return rest
+    if cut and isinstance(found, list) and found and isinstance(found[-1], dict):
+        last = found[-1]
+        if isinstance(last.get("parts"), list):  # a reader is to see that there was more
+            last["parts"].append({"text": cut[0].strip()})
     return found
 
 
