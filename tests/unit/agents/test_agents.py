@@ -200,19 +200,33 @@ def test_reading_again_from_the_low_water_gives_the_same_traces(directory: Path)
         assert all(second.stored[k] == v for k, v in whole.stored.items())
 
 
-def test_senders_of_different_origin_are_never_mixed() -> None:
+def test_a_trace_has_the_route_of_its_spans_else_of_its_records() -> None:
+    """Headers can be set for one signal alone."""
     agents = Agents()
-    agents.spans([interaction(1)], BASE_NS, 1, origin="a")
-    agents.spans([interaction(2)], BASE_NS, 2, origin="b")
-    out = agents.tick(BASE_NS + 2 * SECOND)
-    assert {span.trace_id: agents.origin(span.trace_id) for span in out} == {f"{1:032x}": "a", f"{2:032x}": "b"}
+    logs = [r for r in case("codex/logs_only") if isinstance(r, RawLog)]
+    agents.logs(logs, BASE_NS, 1, route="logs")
+    agents.spans([interaction(1)], BASE_NS, 2, route="spans")
+    out = agents.tick(BASE_NS + 60 * SECOND)
+    assert {agents.route_of(span.trace_id) for span in out if span.name.startswith("invoke_agent c")} == {
+        "logs",
+        "spans",
+    }
+    prompt = RawLog(
+        trace_id=f"{1:032x}",
+        span_id=f"{1:016x}",
+        attributes={"event.name": "user_prompt", "session.id": "s"},
+        scope=CLAUDE_EVENTS,
+    )
+    agents.logs([prompt], BASE_NS + 61 * SECOND, 3, route="logs")
+    agents.spans([interaction(2)], BASE_NS + 61 * SECOND, 4, route="spans")
+    assert {agents.route_of(s.trace_id) for s in agents.tick(BASE_NS + 90 * SECOND)} == {"spans"}
 
 
-def test_one_session_of_two_origins_is_two_sessions() -> None:
+def test_one_session_of_two_tenants_is_two_sessions() -> None:
     logs = [r for r in case("codex/logs_only") if isinstance(r, RawLog)]
     agents = Agents()
-    agents.logs(logs[:3], BASE_NS, 1, origin="a")
-    agents.logs(logs[3:], BASE_NS, 2, origin="b")
+    agents.logs(logs[:3], BASE_NS, 1, tenant="a")
+    agents.logs(logs[3:], BASE_NS, 2, tenant="b")
     spans = agents.tick(BASE_NS + 60 * SECOND)
     prompts = [s for s in spans if s.name == "invoke_agent codex" and "List the files" in str(s.attributes)]
     assert len(prompts) == 1

@@ -24,7 +24,6 @@ from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 EXPERIMENT_HEADERS = ("x-mlflow-experiment-id", "x-mlflow-experiment-name")
 RUN_HEADER = "x-mlflow-run-id"
 _SPAN_OVERHEAD = 2000
-_ROUTES_MAX = 1000
 _BAD_IDS = frozenset({"invalid_trace_id", "invalid_span_id"})
 
 
@@ -47,8 +46,13 @@ class Regrouping(Protocol):
 
     counters: Counter[str]
 
-    def spans(self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0) -> list[RawSpan]: ...
-    def logs(self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0) -> list[RawLog]: ...
+    def spans(
+        self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0, tenant: str = "", route: object = None
+    ) -> list[RawSpan]: ...
+    def logs(
+        self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0, tenant: str = "", route: object = None
+    ) -> list[RawLog]: ...
+    def route_of(self, trace_id: str) -> object: ...
     def tick(self, now_ns: int) -> list[RawSpan]: ...
     def drain(self) -> list[RawSpan]: ...
     def retractions(self) -> list[tuple[str, str]]: ...
@@ -90,7 +94,6 @@ class Stages:
         self._drops = drops
         self._count = count
         self._agents = agents
-        self._agent_routes: dict[str, Route] = {}
         self._mapped = mapped
         self._requests = requests
         self._rewrite = rewrite
@@ -128,7 +131,7 @@ class Stages:
         agents = self._agents
         if agents is not None:
             spans = agents.drain() if last else agents.tick(now_ns)
-            items = [_routed(raw, self._agent_routes.get(_service(raw), NO_ROUTE)) for raw in spans]
+            items = [_routed(raw, agents.route_of(raw.trace_id)) for raw in spans]
             retracted = agents.retractions()
             if items or retracted:
                 self._advance(items, [], now_s, now_ns, 0, made, retracted)
@@ -190,10 +193,7 @@ class Stages:
             spans.append(raw)
         route = _route_of(record)
         if self._agents is not None:
-            rest = self._agents.spans(spans, now_ns, record.sequence)
-            if len(rest) != len(spans):
-                self._remember_routes(spans, route)
-            spans = rest
+            spans = self._agents.spans(spans, now_ns, record.sequence, record.tenant, route)
         headers, tenant, experiment, run_id = route
         items += [Item(raw, None, (), headers, tenant, experiment, run_id) for raw in spans]
 
@@ -201,18 +201,8 @@ class Stages:
         decoded = decode_logs(record.body)
         made.logs += decoded
         if self._agents is not None:
-            rest = self._agents.logs(decoded, now_ns, record.sequence)
-            if len(rest) != len(decoded):
-                self._remember_routes(decoded, _route_of(record))
-            decoded = rest
+            decoded = self._agents.logs(decoded, now_ns, record.sequence, record.tenant, _route_of(record))
         logs += decoded
-
-    def _remember_routes(self, taken: Sequence[RawSpan | RawLog], route: Route) -> None:
-        """Turns go out without the request that brought them: their route is that of their service's last request."""
-        if len(self._agent_routes) > _ROUTES_MAX:
-            self._agent_routes.clear()
-        for resource in {id(one.resource): one for one in taken}.values():
-            self._agent_routes[_service(resource)] = route
 
     def _advance(
         self,
@@ -287,12 +277,8 @@ def _route_of(record: Record) -> Route:
     return Route(headers, record.tenant, experiment, headers.get(RUN_HEADER))
 
 
-def _routed(raw: RawSpan, route: Route) -> Item:
-    return Item(raw, None, (), *route)
-
-
-def _service(one: RawSpan | RawLog) -> str:
-    return str(one.resource.attributes.get("service.name", ""))
+def _routed(raw: RawSpan, route: object) -> Item:
+    return Item(raw, None, (), *(route if isinstance(route, Route) else NO_ROUTE))
 
 
 def _extend(made: Made, emission: Emission) -> None:

@@ -12,7 +12,7 @@ Not here: what an agent's records mean (one module for each), and what a turn's 
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -84,8 +84,7 @@ class Agents:
     """Regroups coding agents' records. Not thread-safe. Never raises for what a record holds.
 
     Times: `now_ns` is the clock of the caller (when the record was received); record times are the senders'.
-    `origin` is whatever tells senders apart that must not be mixed (tenant, route): it is compared, never looked into,
-    and `origin` gives it back for a trace that was just handed on.
+    Tenants are never mixed. `route` is the caller's own and never looked into; `route_of` gives it back for a trace.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -102,13 +101,15 @@ class Agents:
         """Groups that hold records."""
         self._by_key: dict[Key, Group] = {}
         self._sweep_ns = 0
-        self._origins: dict[str, Hashable] = {}
+        self._routes: dict[str, object] = {}
         self._retracted: list[tuple[str, str]] = []
         self._bytes = 0
 
     # -------------------------------------------------------------------------------------------- in
 
-    def spans(self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0, origin: Hashable = None) -> list[RawSpan]:
+    def spans(
+        self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0, tenant: str = "", route: object = None
+    ) -> list[RawSpan]:
         """Take spans; return those that go on now: all that are no agent's, untouched and in order."""
         out: list[RawSpan] = []
         scope: Scope | None = None
@@ -119,12 +120,15 @@ class Agents:
                 scope, resource = span.scope, span.resource
                 agent = self._agent(scope, resource)
             if agent:
-                self._take_span(self._rules[agent], span, now_ns, sequence, origin)
+                group = self._take_span(self._rules[agent], span, now_ns, sequence, tenant)
+                group.route = group.route or route
             else:
                 out.append(span)
         return out
 
-    def logs(self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0, origin: Hashable = None) -> list[RawLog]:
+    def logs(
+        self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0, tenant: str = "", route: object = None
+    ) -> list[RawLog]:
         """Take log records; return those that are no agent's."""
         out: list[RawLog] = []
         scope: Scope | None = None
@@ -135,7 +139,9 @@ class Agents:
                 scope, resource = log.scope, log.resource
                 agent = self._agent(scope, resource)
             if agent:
-                self._take_log(self._rules[agent], log, now_ns, sequence, origin)
+                group = self._take_log(self._rules[agent], log, now_ns, sequence, tenant)
+                if group is not None:
+                    group.log_route = group.log_route or route
             else:
                 out.append(log)
         return out
@@ -150,8 +156,8 @@ class Agents:
                 self._scopes[(scope.name, service)] = known
         return known
 
-    def _take_span(self, rules: Rules, span: RawSpan, now_ns: int, sequence: int, origin: Hashable) -> None:
-        group = self._group(rules, span.trace_id, span.attributes, now_ns, origin)
+    def _take_span(self, rules: Rules, span: RawSpan, now_ns: int, sequence: int, tenant: str) -> Group:
+        group = self._group(rules, span.trace_id, span.attributes, now_ns, tenant)
         known = len(group.links)
         wanted = rules.span(span, group)
         if len(group.links) != known:
@@ -160,20 +166,22 @@ class Agents:
         if not wanted:
             self.counters[f"internal.{rules.name}"] += 1
             if not self.limits.keep_internal:
-                return
+                return group
         key = f"{span.trace_id}/{span.span_id}"
         item = Item(key, span.start_ns, span.end_ns, span=span)
         self._put(group, group.items if wanted else group.internals, item, now_ns, sequence)
+        return group
 
-    def _take_log(self, rules: Rules, log: RawLog, now_ns: int, sequence: int, origin: Hashable) -> None:
+    def _take_log(self, rules: Rules, log: RawLog, now_ns: int, sequence: int, tenant: str) -> Group | None:
         event = rules.event(log)
         if not event or not any(rules.keys(log.trace_id, log.attributes)):
             self.counters[f"internal.{rules.name}"] += 1
-            return
-        group = self._group(rules, log.trace_id, log.attributes, now_ns, origin)
+            return None
+        group = self._group(rules, log.trace_id, log.attributes, now_ns, tenant)
         at = log_time(log)
         item = Item(_log_key(log, event, at), at, at, log=log, event=event)
         self._put(group, group.items, item, now_ns, sequence)
+        return group
 
     def _put(self, group: Group, items: dict[str, Item], item: Item, now_ns: int, sequence: int) -> None:
         old = items.get(item.key)
@@ -194,18 +202,18 @@ class Agents:
 
     # -------------------------------------------------------------------------------------------- groups
 
-    def _group(self, rules: Rules, trace_id: str, attributes: Attributes, now_ns: int, origin: Hashable) -> Group:
+    def _group(self, rules: Rules, trace_id: str, attributes: Attributes, now_ns: int, tenant: str) -> Group:
         """The group that knows the record's trace or session; two that turn out to be one are joined."""
         trace, session = rules.keys(trace_id, attributes)
-        trace_key = (rules.name, "trace", trace, origin)
-        session_key = (rules.name, "session", session, origin)
+        trace_key = (rules.name, "trace", trace, tenant)
+        session_key = (rules.name, "session", session, tenant)
         group = self._by_key.get(trace_key) if trace else None
         if session:
             other = self._by_key.get(session_key)
             if other is not None and other is not group:
                 group = self._join(other, group) if group is not None else other
         if group is None:
-            group = Group(rules.name, origin)
+            group = Group(rules.name)
             group.touched_ns, group.release_ns = now_ns, now_ns + self.limits.idle_ns
             self._groups[group] = None
         if session and session_key not in group.keys:
@@ -235,7 +243,7 @@ class Agents:
     def tick(self, now_ns: int) -> list[RawSpan]:
         """Spans of turns that settled, grew for long, or came to an end. To be called about once a second."""
         out: list[RawSpan] = []
-        self._origins.clear()
+        self._routes.clear()
         for group in list(self._active):
             out += self._tick(group, now_ns)
         if now_ns >= self._sweep_ns:
@@ -264,12 +272,13 @@ class Agents:
 
     def drain(self) -> list[RawSpan]:
         """Everything that is held, as final: at the end of a stream that is known to be whole."""
-        self._origins.clear()
+        self._routes.clear()
         return [span for group in list(self._active) for span in self._flush(group, True)]
 
-    def origin(self, trace_id: str) -> Hashable:
-        """The origin of a trace that the last `tick` or `drain` handed on or retracted from; `None` for any other."""
-        return self._origins.get(trace_id)
+    def route_of(self, trace_id: str) -> object:
+        """The route that the first spans (if there are none, log records) of a session came by, for a trace that the
+        last `tick` or `drain` handed on or retracted from; `None` for any other."""
+        return self._routes.get(trace_id)
 
     def retractions(self) -> list[tuple[str, str]]:
         """Trace and span ids that were handed out and no longer stand; each is named once. Whoever has stored them
@@ -291,7 +300,7 @@ class Agents:
         spans, gone = emit.changed(self._rules[group.agent], group, final, self.limits.keep_internal, self.counters)
         self._retracted += gone
         for trace_id in {span.trace_id for span in spans} | {trace_id for trace_id, _ in gone}:
-            self._origins[trace_id] = group.origin
+            self._routes[trace_id] = group.route or group.log_route
         return spans
 
     # -------------------------------------------------------------------------------------------- bounds

@@ -3,7 +3,7 @@
 Not here: which record belongs to which turn and what it means (one module per agent), nor when spans go out (`Agents`).
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
@@ -76,16 +76,17 @@ class Turn(msgspec.Struct):
     """`Group.links`."""
 
 
-Key: TypeAlias = tuple[str, str, str, Hashable]
-"""Agent, `trace` or `session`, its id, origin."""
+Key: TypeAlias = tuple[str, str, str, str]
+"""Agent, `trace` or `session`, its id, tenant."""
 
 
 class Group:
     """All open records of one session or trace of an agent, and what was made of them."""
 
-    def __init__(self, agent: str, origin: Hashable = None) -> None:
+    def __init__(self, agent: str) -> None:
         self.agent = agent
-        self.origin = origin
+        self.route: object = None
+        self.log_route: object = None
         self.keys: set[Key] = set()
         self.session = ""
         self.traces: set[str] = set()
@@ -117,6 +118,8 @@ class Group:
         """Take over what another group holds that turned out to be the same."""
         self.session = self.session or other.session
         self.keys |= other.keys
+        self.route = self.route or other.route
+        self.log_route = self.log_route or other.log_route
         self.traces |= other.traces
         self.items = {**other.items, **self.items}
         self.internals = {**other.internals, **self.internals}
