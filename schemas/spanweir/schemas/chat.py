@@ -73,15 +73,13 @@ def _message(message: Message) -> list[dict[str, Any]]:
         else:
             content.append(_media(part))
     if results and not (content or calls or reasoning or refusal):
+        _label(results[0], message)
         return results
     role = message.role
     body: dict[str, Any] = {"role": role, "content": _content(content)}
     if role == "developer":
         body["role"], body["sent_role"] = "system", role
-    for key in ("id", "name", "finish_reason"):
-        value = getattr(message, key)
-        if value is not None:
-            body[key] = value
+    _label(body, message)
     if calls:
         body["tool_calls"] = calls
     if reasoning:
@@ -90,6 +88,13 @@ def _message(message: Message) -> list[dict[str, Any]]:
         body["refusal"] = refusal
     # Results that a provider wants in a user message come before what the user says (Anthropic, Bedrock).
     return [*results, body] if role == "user" else [body, *results]
+
+
+def _label(body: dict[str, Any], message: Message) -> None:
+    for key in ("id", "name", "finish_reason"):
+        value = getattr(message, key)
+        if value is not None:
+            body[key if key not in body else f"message_{key}"] = value
 
 
 def _content(content: list[dict[str, Any]]) -> Any:
