@@ -1,7 +1,7 @@
 """What a span costs from bytes to MLflow's form, in CPU microseconds, and the share of each step.
 
     python tests/benchmarks/mapping.py                      the standard load
-    python tests/benchmarks/mapping.py --requests FOLDER    recorded requests: every traces-*.bin and logs-*.bin below it
+    python tests/benchmarks/mapping.py --requests FOLDER    recorded: every traces-*.bin and logs-*.bin below it
 
 CPU time of this process, best of several rounds, with the automatic garbage collection off as in the delivery process.
 Each round decodes anew, so that no object is warm.
@@ -22,6 +22,7 @@ from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.summary import summarise
 
+Logs = dict[tuple[str, str], list[RawLog]]
 STEPS = ("decode", "map", "render", "summarise")
 
 
@@ -30,9 +31,7 @@ def recorded(folder: Path, signal: str) -> list[bytes]:
     return [gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body for body in bodies]
 
 
-def measure(
-    bodies: list[bytes], logs: dict[tuple[str, str], list[RawLog]], rounds: int
-) -> tuple[int, dict[str, float]]:
+def measure(bodies: list[bytes], logs: Logs, rounds: int) -> tuple[int, dict[str, float]]:
     """(spans in the bodies, best CPU microseconds a span of each step)."""
     mapper, renderer = Mapper(), Renderer()
     best: dict[str, float] = dict.fromkeys(STEPS, float("inf"))
@@ -61,7 +60,7 @@ def main() -> None:
     parser.add_argument("--traces", type=int, default=20, help="traces a request of the standard load")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    logs: dict[tuple[str, str], list[RawLog]] = defaultdict(list)
+    logs: Logs = defaultdict(list)
     if args.requests:
         bodies = recorded(args.requests, "traces")
         for body in recorded(args.requests, "logs"):
