@@ -9,6 +9,7 @@ Not here: HTTP/2, protocol upgrades. Senders of OTLP/HTTP use neither.
 """
 
 import asyncio
+import logging
 import socket
 import threading
 from collections import deque
@@ -24,8 +25,10 @@ from spanweir.collector.receivers._tls import server_context
 if TYPE_CHECKING:
     from spanweir.collector.receivers.otlp import Http
 
+_log = logging.getLogger(__name__)
 _HEAD_BYTES = 64 << 10
 _PIPELINED = 8
+_BACKLOG = 128
 _SWEEP_S = 1.0
 _LINGER_S = 2.0
 
@@ -35,17 +38,13 @@ class HttpServer:
 
     def __init__(self, config: "Http", intake: Intake) -> None:
         host, _, port = config.endpoint.rpartition(":")
-        context = server_context(config.tls) if config.tls else None
-        listening = _listen(host.strip("[]"), int(port), config.endpoint)
-        self.endpoint = f"{host}:{listening.getsockname()[1]}"
+        self._tls = server_context(config.tls) if config.tls else None
+        self._listening = _listen(host.strip("[]"), int(port), config.endpoint)
+        self.endpoint = f"{host}:{self._listening.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
         self._site = Site(config, intake, self._loop)
         self._connections: set[_Connection] = set()
-        self._server = self._loop.run_until_complete(
-            self._loop.create_server(
-                lambda: _Connection(self._site, self._connections), sock=listening, ssl=context, backlog=1024
-            )
-        )
+        self._opening: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="otlp-http", daemon=True)
         self._thread.start()
 
@@ -58,8 +57,35 @@ class HttpServer:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._site.thread = threading.get_ident()
+        self._loop.add_reader(self._listening, self._accept)
         self._sweep()
         self._loop.run_forever()
+
+    def _accept(self) -> None:
+        # Not `create_server`: a server that is closed forgets connections that it accepted in the same moment.
+        for _ in range(_BACKLOG):
+            try:
+                accepted, _ = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of file descriptors, most likely: the next try must not come at once, and for ever.
+                _log.error("cannot accept connections on %s: %s", self.endpoint, error)
+                self._loop.remove_reader(self._listening)
+                self._loop.call_later(_SWEEP_S, self._loop.add_reader, self._listening, self._accept)
+                return
+            task = self._loop.create_task(self._open(accepted))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: _Connection(self._site, self._connections), accepted, ssl=self._tls
+            )
+        except OSError:
+            accepted.close()
 
     def _sweep(self) -> None:
         """Once a second: the date of responses, and connections on which nothing happens."""
@@ -70,10 +96,13 @@ class HttpServer:
         self._loop.call_later(_SWEEP_S, self._sweep)
 
     async def _stop(self, grace_s: float) -> None:
-        self._server.close()
+        self._loop.remove_reader(self._listening)
+        self._listening.close()
         deadline = self._loop.time() + grace_s
         while any(connection.busy for connection in self._connections) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
+        if self._opening:
+            await asyncio.wait(self._opening, timeout=1)
         for connection in list(self._connections):
             connection.close()
         await asyncio.sleep(0.01)
@@ -86,6 +115,8 @@ def _listen(host: str, port: int, endpoint: str) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(address)
+            listening.listen(_BACKLOG)
+            listening.setblocking(False)
         except OSError:
             listening.close()
             raise
