@@ -162,7 +162,7 @@ def document(item: Any, notes: Notes) -> Doc | None:
         doc = document(inner, notes) or Doc()
     else:
         content = first(item, "page_content", "content", "text", "pageContent")
-        doc = Doc(content if isinstance(content, str) else None if content is None else dumps(content))
+        doc = Doc(_said(content))
         metadata = first(item, "metadata", "meta")
         doc.metadata = parse(metadata, notes) if metadata not in (None, "", {}) else None
     doc.id = doc.id or id_of(item, "id", "doc_id", "id_")
@@ -172,6 +172,13 @@ def document(item: Any, notes: Notes) -> Doc | None:
     doc.score = score if score is not None else doc.score
     doc.index = integer(item.get("index")) if item.get("index") is not None else doc.index
     return doc
+
+
+def _said(content: Any) -> str | None:
+    """A document's text; Genkit and Bedrock write it as parts `[{text}]`."""
+    if isinstance(content, list) and content and all(isinstance(p, Mapping) and set(p) == {"text"} for p in content):
+        return "".join(str(part["text"]) for part in content)
+    return content if isinstance(content, str) else None if content is None else dumps(content)
 
 
 # ------------------------------------------------------------------------------------------------ embeddings

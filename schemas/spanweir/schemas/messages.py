@@ -124,7 +124,7 @@ _LOOSE = "\0loose"
 _CHAT = frozenset(
     {"role", "content", "parts", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "finish_reason"}
     | {"reasoning_content", "reasoning", "id", "index", "type", "status", "object", "toolCalls"}
-    | {"stop_reason", "finishReason", "blocks"}
+    | {"stop_reason", "finishReason", "blocks", "text"}
 )
 
 
@@ -136,7 +136,9 @@ def chat(item: Shape, notes: Notes) -> list[Message] | None:
     if content is None:
         content = item.get("parts")
         if content is None:
-            content = item.get("blocks")
+            content = item.get("blocks", item.get("text"))  # blocks: LlamaIndex; text: Dify
+    elif item.get("text"):
+        notes.lossy = True
     result_of = item.get("tool_call_id") or item.get("toolCallId")
     found: list[Part]
     if speaker == "tool" and (result_of is not None or not _has_results(content)):

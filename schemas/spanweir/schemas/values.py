@@ -11,7 +11,7 @@ import binascii
 import json
 import math
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -331,6 +331,9 @@ def nanoseconds(value: Any) -> int | None:
     return count(value)
 
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
 def instant(value: Any) -> int | None:
     """Unix nanoseconds of an ISO 8601 instant, possibly JSON-quoted, or of a number of seconds or milliseconds."""
     string = quoted(value)
@@ -340,6 +343,9 @@ def instant(value: Any) -> int | None:
     if found is not None:
         return round(found * (1e9 if found < 1e11 else 1e6 if found < 1e14 else 1))
     try:
-        return round(datetime.fromisoformat(string).timestamp() * 1e9)
+        when = datetime.fromisoformat(string)
+        since = (when if when.tzinfo else when.astimezone()) - _EPOCH
     except (ValueError, OverflowError):
         return None
+    # Not `timestamp()`: a double cannot hold nanoseconds of today.
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000

@@ -187,6 +187,8 @@ def payload(one: Occurrence, notes: Notes) -> dict[str, Any]:
 
 def event_parts(value: Any, notes: Notes) -> list[Part]:
     """Content of a message event: text; parts; or JSON text of parts, taken as such only where all are known shapes."""
+    if isinstance(value, Mapping) and isinstance(value.get("parts"), list):  # a Gemini Content (google-genai, ADK)
+        value = value["parts"]
     if isinstance(value, str) and value[:1] in ("[", "{"):
         found = parse(value, Notes())
         if isinstance(found, (list, dict)) and found:
