@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
-from spanweir.instrumentation import instrumentors, setup, state
+from spanweir.instrumentation import instrumentors, serving, setup, state
 
 
 class Distro(BaseDistro):  # type: ignore[misc]
@@ -31,6 +31,7 @@ class Configurator:
 
     def configure(self, **kwargs: Any) -> None:
         setup.init()
+        serving.on_import()
         if os.environ.get("OTEL_METRICS_EXPORTER", "").strip().lower() == "otlp":
             setup.send_metrics()
         if os.environ.get("OTEL_LOGS_EXPORTER", "").strip().lower() == "otlp":

@@ -102,7 +102,11 @@ def _choice(choice: Any) -> Json:
 
 
 def _merged(chunks: list[Json]) -> list[Json]:
-    """The messages that the chunks of an OpenAI chat stream add up to."""
+    return [_message(message, "assistant") for message in merged_chunks(chunks)]
+
+
+def merged_chunks(chunks: list[Json]) -> list[Json]:
+    """The messages, in OpenAI's form, that the chunks of a chat stream add up to."""
     whole: dict[int, Json] = {}
     for chunk in chunks:
         for choice in chunk["choices"] or ():
@@ -115,7 +119,7 @@ def _merged(chunks: list[Json]) -> list[Json]:
                 _merge_call(message["tool_calls"], call)
             if choice.get("finish_reason"):
                 message["finish_reason"] = choice["finish_reason"]
-    return [_message(message, "assistant") for _, message in sorted(whole.items())]
+    return [{k: v for k, v in message.items() if v != []} for _, message in sorted(whole.items())]
 
 
 def _merge_call(calls: list[Json], delta: Json) -> None:

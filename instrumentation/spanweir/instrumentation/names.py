@@ -68,6 +68,8 @@ CONTENT = frozenset(
         TOOL_RESULT,
         QUERY_TEXT,
         DOCUMENTS,
+        "mlflow.spanInputs",
+        "mlflow.spanOutputs",
     }
 )
 """What the content policy governs: recorded, redacted, shortened or left out as a whole."""

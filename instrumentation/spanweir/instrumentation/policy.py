@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from spanweir.instrumentation import messages
+from spanweir.instrumentation import bodies, messages
 from spanweir.instrumentation.encode import dumps, pieces
 from spanweir.instrumentation.freeze import ELIDED, Frozen
 
@@ -85,6 +85,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "system": messages.to_system,
     "tools": messages.to_tools,
     "documents": messages.to_documents,
+    "body": bodies.to_body,
 }
 
 

@@ -1,0 +1,204 @@
+"""Model serving: one trace a request, with the request and response as they were, for inference tables.
+
+Active only with `ENABLE_MLFLOW_TRACING=true`; without it nothing is imported, wrapped or patched.
+
+- any ASGI application: `app = TraceMiddleware(app)`, or `app.add_middleware(TraceMiddleware)` in Starlette and FastAPI;
+- a custom MLflow PyFunc model under `mlflow models serve`: `enable()` in the model's code, or
+  `opentelemetry-instrument mlflow models serve ...` with no code at all.
+
+The collector makes an inference-table row of each trace: its response holds the trace under `databricks_output`.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate
+from opentelemetry.trace import SpanKind
+
+from spanweir.instrumentation import setup
+from spanweir.instrumentation.operation import Operation
+from spanweir.instrumentation.span import Span
+
+FLAG = "ENABLE_MLFLOW_TRACING"
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_REQUEST_ID_HEADERS = ("x-client-request-id", "x-request-id", "databricks-request-id")
+_REQUESTER_HEADERS = ("x-databricks-user", "x-forwarded-email", "x-forwarded-user", "x-user-id")
+_MAX_BODY_BYTES = 16 << 20
+_FORMS = (("mlflow.spanInputs", "body"), ("mlflow.spanOutputs", "body"))
+_QUIET = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def enabled() -> bool:
+    """Whether `ENABLE_MLFLOW_TRACING` is set to true."""
+    return os.environ.get(FLAG, "").strip().lower() in ("true", "1")
+
+
+def enable() -> bool:
+    """Trace the requests of `mlflow models serve` in this process. Call it in the model's code, any number of times.
+
+    Returns whether the flag is on. Where MLflow's scoring server is not running it does nothing else.
+    """
+    if not enabled():
+        return False
+    setup.init()
+    if "mlflow.pyfunc.scoring_server" in sys.modules:
+        _patch(sys.modules["mlflow.pyfunc.scoring_server"])
+    return True
+
+
+def on_import() -> None:
+    """The same without a line in the model's code, for the distro: waits until MLflow's scoring server is imported."""
+    if enabled():
+        import wrapt
+
+        wrapt.register_post_import_hook(_patch, "mlflow.pyfunc.scoring_server")
+
+
+class TraceMiddleware:
+    """A trace for each request of an ASGI application (except GET, HEAD and OPTIONS).
+
+    The root span is named `invoke_workflow <path>` and carries the bodies (`mlflow.spanInputs`, `mlflow.spanOutputs`; a
+    stream of server-sent events is put together), `http.request.method`, `url.path`, `http.response.status_code`,
+    `mlflow.clientRequestId` (`client_request_id` in the body, else the header `x-client-request-id` or `x-request-id`)
+    and `user.id`, the requester (header `x-databricks-user`, `x-forwarded-email`, `x-forwarded-user` or `x-user-id`).
+    The answer has the trace's id in `x-mlflow-trace-id`.
+
+    With the flag off, `TraceMiddleware(app)` is `app`.
+    """
+
+    def __new__(cls, app: App, **_: Any) -> Any:
+        return super().__new__(cls) if enabled() else app
+
+    def __init__(self, app: App, *, paths: Iterable[str] | None = None) -> None:
+        self._app = app
+        self._paths = frozenset(paths) if paths is not None else None
+        setup.init()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_app"], name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _QUIET or not self._wanted(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope.get("headers") or ()}
+        parent = propagate.extract(headers, context=otel_context.get_current())
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "mlflow.clientRequestId": _first(headers, _REQUEST_ID_HEADERS),
+            "user.id": _first(headers, _REQUESTER_HEADERS),
+        }
+        operation = Operation("invoke_workflow", scope["path"], attributes, kind=SpanKind.SERVER, forms=_FORMS)
+        span, context = operation._start(parent, None)
+        token = otel_context.attach(context)
+        exchange = Exchange(span, receive, send)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            span.record_exception(error)
+            raise
+        finally:
+            otel_context.detach(token)
+            exchange.finish()
+
+    def _wanted(self, path: str) -> bool:
+        return self._paths is None or path in self._paths
+
+
+class Exchange:
+    """The bodies of one request and its response, as they pass by: references only."""
+
+    __slots__ = ("_receive", "_request", "_response", "_send", "_size", "_span")
+
+    def __init__(self, span: Span, receive: Receive, send: Send) -> None:
+        self._span = span
+        self._receive = receive
+        self._send = send
+        self._request: list[bytes] = []
+        self._response: list[bytes] = []
+        self._size = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._keep(self._request, message.get("body") or b"")
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._span.set_attribute("http.response.status_code", message["status"])
+            if message["status"] >= 500:
+                self._span.set_attribute("error.type", str(message["status"]))
+            headers = [*(message.get("headers") or ()), (b"x-mlflow-trace-id", f"tr-{self._span.trace_id}".encode())]
+            message = {**message, "headers": headers}
+        elif message["type"] == "http.response.body":
+            if message.get("more_body"):
+                self._span.first_chunk()
+            self._keep(self._response, message.get("body") or b"")
+        await self._send(message)
+
+    def finish(self) -> None:
+        span = self._span
+        if self._request:
+            request = b"".join(self._request)
+            span.set_input(request)
+            if b"client_request_id" in request and len(request) < 1 << 16:
+                identifier = _identifier(request)
+                if identifier:
+                    span.set_attribute("mlflow.clientRequestId", identifier)
+        if self._response:
+            span.set_output(b"".join(self._response))
+        span.end()
+
+    def _keep(self, parts: list[bytes], body: bytes) -> None:
+        self._size += len(body)
+        if body and self._span._captures and self._size <= 2 * _MAX_BODY_BYTES:
+            parts.append(bytes(body))
+
+
+def _first(headers: dict[str, str], names: tuple[str, ...]) -> str | None:
+    return next((headers[name] for name in names if headers.get(name)), None)
+
+
+def _identifier(request: bytes) -> str | None:
+    try:
+        body = json.loads(request)
+    except ValueError:
+        return None
+    found = body.get("client_request_id") if isinstance(body, dict) else None
+    if found is None and isinstance(body, dict) and isinstance(body.get("databricks_options"), dict):
+        found = body["databricks_options"].get("client_request_id")
+    return found if isinstance(found, str) else None
+
+
+def _patch(scoring_server: Any) -> None:
+    """Put the middleware around the application of MLflow's scoring server.
+
+    The model's code is loaded after `scoring_server.init` has been looked up (MLflow 3.17), but before the application
+    builds its middleware, which happens on the first request.
+    """
+    try:
+        from fastapi import FastAPI
+    except ImportError:
+        return
+    build = FastAPI.build_middleware_stack
+    if getattr(build, "spanweir", False):
+        return
+
+    def with_trace(self: Any) -> Any:
+        stack = build(self)
+        served = any(getattr(route, "path", "") == "/invocations" for route in self.routes)
+        return TraceMiddleware(stack, paths=["/invocations"]) if served else stack
+
+    with_trace.spanweir = True  # type: ignore[attr-defined]
+    FastAPI.build_middleware_stack = with_trace
