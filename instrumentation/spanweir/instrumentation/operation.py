@@ -195,7 +195,7 @@ class Call:
                 span.set_attribute(names.TOP_K, top_k)
         elif self._op in ("chat", "embeddings"):
             _record_request(span, self._op, given)
-        elif given:
+        elif given := {key: value for key, value in given.items() if value is not None and not _is_context(value)}:
             span.set_input(next(iter(given.values())) if len(given) == 1 else given)
 
     def finish(self, span: Span, result: Any) -> None:
@@ -207,6 +207,11 @@ class Call:
             if self._op != "embeddings":
                 span.set_output(result)
         span.end()
+
+
+def _is_context(value: Any) -> bool:
+    """What MLflow passes to the `predict` of a PyFunc model beside the input."""
+    return type(value).__name__ == "PythonModelContext"
 
 
 def _first(given: dict[str, Any], wanted: tuple[str, ...]) -> Any:

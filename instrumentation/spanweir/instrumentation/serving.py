@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate
+from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
 from spanweir.instrumentation import setup
@@ -34,6 +34,8 @@ _REQUEST_ID_HEADERS = ("x-client-request-id", "x-request-id", "databricks-reques
 _REQUESTER_HEADERS = ("x-databricks-user", "x-forwarded-email", "x-forwarded-user", "x-user-id")
 _MAX_BODY_BYTES = 16 << 20
 _FORMS = (("mlflow.spanInputs", "body"), ("mlflow.spanOutputs", "body"))
+_ROOT_ATTRIBUTES = ("mlflow.clientRequestId", "user.id")
+_STREAMS = (b"text/event-stream", b"application/x-ndjson")
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -100,8 +102,13 @@ class TraceMiddleware:
         }
         operation = Operation("invoke_workflow", scope["path"], attributes, kind=SpanKind.SERVER, forms=_FORMS)
         span, context = operation._start(parent, None)
+        # FastAPI from 0.16x on has a span of its own around the whole application, which is then the trace's root.
+        server = trace.get_current_span()
+        if server.is_recording():
+            known = {key: value for key, value in attributes.items() if value and key in _ROOT_ATTRIBUTES}
+            server.set_attributes(known)
         token = otel_context.attach(context)
-        exchange = Exchange(span, receive, send)
+        exchange = Exchange(span, server, receive, send)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -118,15 +125,17 @@ class TraceMiddleware:
 class Exchange:
     """The bodies of one request and its response, as they pass by: references only."""
 
-    __slots__ = ("_receive", "_request", "_response", "_send", "_size", "_span")
+    __slots__ = ("_receive", "_request", "_response", "_send", "_server", "_size", "_span", "_streams")
 
-    def __init__(self, span: Span, receive: Receive, send: Send) -> None:
+    def __init__(self, span: Span, server: trace.Span, receive: Receive, send: Send) -> None:
         self._span = span
+        self._server = server
         self._receive = receive
         self._send = send
         self._request: list[bytes] = []
         self._response: list[bytes] = []
         self._size = 0
+        self._streams = False
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -139,10 +148,12 @@ class Exchange:
             self._span.set_attribute("http.response.status_code", message["status"])
             if message["status"] >= 500:
                 self._span.set_attribute("error.type", str(message["status"]))
-            headers = [*(message.get("headers") or ()), (b"x-mlflow-trace-id", f"tr-{self._span.trace_id}".encode())]
+            given = list(message.get("headers") or ())
+            self._streams = any(k.lower() == b"content-type" and v.startswith(_STREAMS) for k, v in given)
+            headers = [*given, (b"x-mlflow-trace-id", f"tr-{self._span.trace_id}".encode())]
             message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":
-            if message.get("more_body"):
+            if self._streams and message.get("more_body"):
                 self._span.first_chunk()
             self._keep(self._response, message.get("body") or b"")
         await self._send(message)
@@ -156,6 +167,8 @@ class Exchange:
                 identifier = _identifier(request)
                 if identifier:
                     span.set_attribute("mlflow.clientRequestId", identifier)
+                    if self._server.is_recording():
+                        self._server.set_attribute("mlflow.clientRequestId", identifier)
         if self._response:
             span.set_output(b"".join(self._response))
         span.end()

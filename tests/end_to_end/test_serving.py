@@ -1,0 +1,100 @@
+"""A custom PyFunc agent under `mlflow models serve`: each request becomes a row of the inference table."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import pytest
+from deltalake import DeltaTable
+
+from spanweir.collector.demo.process import free_ports
+from tests.support.service import Service, eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+AGENT = Path(__file__).parents[1] / "support" / "pyfunc_agent.py"
+
+
+@contextmanager
+def serving(directory: Path, **variables: str) -> Iterator[str]:
+    mlflow.set_tracking_uri(f"sqlite:///{directory / 'registry.db'}")
+    mlflow.pyfunc.save_model(str(directory / "agent"), python_model=str(AGENT), pip_requirements=[])
+    port = free_ports(1)[0]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(directory / "agent")]
+    command += ["--env-manager", "local", "--port", str(port), "--host", "127.0.0.1"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), **variables}
+    # MLflow starts `uvicorn` from the PATH: it must be the one of this interpreter.
+    shim = directory / "bin" / "uvicorn"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m uvicorn "$@"\n')
+    shim.chmod(0o755)
+    environment["PATH"] = f"{shim.parent}:{environment['PATH']}"
+    with open(directory / "serve.log", "wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def ask(address: str, directory: Path) -> dict[str, str]:
+    body = json.dumps({"inputs": [{"question": "what flows?"}]}).encode()
+    headers = {"content-type": "application/json", "x-client-request-id": "r-7", "x-forwarded-user": "ada"}
+    for _ in range(120):
+        try:
+            request = urllib.request.Request(f"{address}/invocations", body, headers)
+            with urllib.request.urlopen(request, timeout=30) as response:
+                assert json.load(response) == {"predictions": ["a weir"]}
+                return {key.lower(): value for key, value in response.headers.items()}
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+        except OSError:
+            time.sleep(0.5)  # not up yet
+    raise AssertionError((directory / "serve.log").read_text()[-3000:])
+
+
+def payload(directory: Path) -> list[dict]:
+    try:
+        return DeltaTable(str(directory / "tables" / "spanweir_payload")).to_pyarrow_table().to_pylist()
+    except Exception:
+        return []
+
+
+def test_a_served_agent_fills_the_inference_table(tmp_path: Path) -> None:
+    with Service(tmp_path / "collector") as service:
+        endpoint = f"http://127.0.0.1:{service.grpc_port}"
+        flags = {"ENABLE_MLFLOW_TRACING": "True", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        with serving(tmp_path, **flags) as address:
+            headers = ask(address, tmp_path)
+            eventually(lambda: len(payload(service.directory)) == 1, what="a row in the inference table")
+        row = payload(service.directory)[0]
+    assert headers["x-mlflow-trace-id"] == row["databricks_request_id"]
+    assert row["client_request_id"] == "r-7"
+    assert row["requester"] == "ada"
+    assert row["status_code"] == 200
+    assert json.loads(row["request"]) == {"inputs": [{"question": "what flows?"}]}
+    response = json.loads(row["response"])
+    assert response["predictions"] == ["a weir"]
+    spans = response["databricks_output"]["trace"]["data"]["spans"]
+    names = [span["name"] for span in spans]
+    # FastAPI may add spans of its own
+    assert [name for name in names if name.partition(" ")[0] in ("invoke_workflow", "invoke_agent", "chat")] == [
+        "invoke_workflow /invocations",
+        "invoke_agent served",
+        "chat gpt-4o-mini",
+    ]
+
+
+def test_the_flag_off(tmp_path: Path) -> None:
+    with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as address:
+        assert "x-mlflow-trace-id" not in ask(address, tmp_path)
