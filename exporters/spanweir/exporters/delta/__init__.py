@@ -4,7 +4,7 @@ Written by delta-rs, read by Spark, Databricks, DuckDB, Polars and pandas. `Conf
 module; deltalake is loaded when an exporter is built. Columns: `spanweir.schemas.inference_table`.
 """
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -87,3 +87,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         from spanweir.exporters.delta.exporter import DeltaExporter
 
         return DeltaExporter(self, context)
+
+
+def search_traces(table: Any, **options: Any) -> Any:
+    """`spanweir.exporters.delta.search.search_traces`, loaded when it is called."""
+    from spanweir.exporters.delta.search import search_traces
+
+    return search_traces(table, **options)

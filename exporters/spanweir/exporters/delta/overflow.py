@@ -70,10 +70,14 @@ class Overflow:
         if REQUEST_TOO_LARGE in codes:
             request = self.read(folder, f"{request_id}.request.json")
         if RESPONSE_TOO_LARGE in codes:
-            response = self.read(folder, f"{request_id}.response.json")
+            response = self.response(row)
         if response is None:
             raise ValueError("there is neither a response nor a file that holds it")
         return stored(request, response)
+
+    def response(self, row: Mapping[str, Any]) -> bytes | None:
+        """The response of a row that says it was too large."""
+        return self.read((row["request_date"] - _EPOCH).days, f"{row['databricks_request_id']}.response.json")
 
     def _files(self) -> Any:
         if self._handler is None:

@@ -1,0 +1,237 @@
+"""`search_traces`: MLflow's filter grammar over the Delta tables.
+
+MLflow's own parser reads filter and order; each clause becomes SQL over the table that holds the fact, so that days
+and files that cannot match are not opened. `trace.text` and `span.content` are looked for in the whole trace.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+from spanweir.exporters.delta.reading import Source, Tables, literal, opened, rows, unified
+
+if TYPE_CHECKING:
+    from arro3.core import Table as ArrowTable
+    from mlflow.entities import Trace
+
+Clause = dict[str, Any]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TEXT: Final = {"LIKE": "LIKE", "ILIKE": "ILIKE", "RLIKE": "~", "=": "=", "!=": "!="}
+_TRACE: Final = "substr(p.databricks_request_id, 4)"
+
+
+@overload
+def search_traces(
+    table: Source, *, filter_string: str | None = ..., order_by: Sequence[str] | None = ..., max_results: int = ...,
+    return_type: Literal["list"] = ...,
+) -> "list[Trace]": ...  # fmt: skip
+@overload
+def search_traces(
+    table: Source, *, filter_string: str | None = ..., order_by: Sequence[str] | None = ..., max_results: int = ...,
+    return_type: Literal["arrow"],
+) -> "ArrowTable": ...  # fmt: skip
+def search_traces(
+    table: Source,
+    *,
+    filter_string: str | None = None,
+    order_by: Sequence[str] | None = None,
+    max_results: int = 100,
+    return_type: Literal["list", "arrow"] = "list",
+) -> "list[Trace] | ArrowTable":
+    """Traces that match, newest first unless `order_by` says otherwise.
+
+    `table` is the exporter's `path` or `Config`, or opened `Tables`. `return_type` `arrow` gives the columns of
+    `trace_unified`. Raises `mlflow.exceptions.MlflowException` for a filter MLflow does not know, LookupError where
+    there is no table, ValueError for a clause on attributes of tables of version 2.
+    """
+    traces = find(opened(table), filter_string, order_by, max_results)
+    if return_type == "arrow":
+        return unified(traces)
+    from mlflow.entities import Trace
+
+    return [Trace.from_dict(trace) for trace in traces]
+
+
+def find(
+    tables: Tables, filter_string: str | None, order_by: Sequence[str] | None, max_results: int
+) -> list[dict[str, Any]]:
+    """As `search_traces`; traces as `Trace.to_dict()` gives them."""
+    sql, suffixes = _sql(tables, filter_string, order_by, max_results)
+    found = rows(tables.query(sql, *suffixes))
+    return tables.traces([row["id"] for row in found], [row["day"] for row in found])
+
+
+def _sql(
+    tables: Tables, filter_string: str | None, order_by: Sequence[str] | None, max_results: int
+) -> tuple[str, list[str]]:
+    clauses: list[Clause] = []
+    orders: list[tuple[str, str, bool]] = []
+    if filter_string or order_by:
+        from mlflow.utils.search_utils import SearchTraceUtils
+
+        clauses = SearchTraceUtils.parse_search_filter_for_search_traces(filter_string)
+        orders = [SearchTraceUtils.parse_order_by_for_search_traces(order) for order in order_by or ()]
+    query = _Query(tables)
+    for clause in clauses:
+        query.add(clause)
+    order = [query.order(*order) for order in orders]
+    order += [] if any(key == "timestamp_ms" for _, key, _ in orders) else ["p.request_time DESC"]
+    sql = (
+        f"SELECT p.databricks_request_id AS id, p.request_date AS day FROM payload p{query.joins} "
+        f"WHERE {' AND '.join(query.conditions()) or 'TRUE'} "
+        f"ORDER BY {', '.join(order)}, p.databricks_request_id LIMIT {int(max_results)}"
+    )
+    return sql, query.suffixes
+
+
+class _Query:
+    """Collects what the clauses ask for."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._where: list[str] = []
+        self._span: list[str] = []
+        self._bounds: list[tuple[str, datetime]] = []
+        self.suffixes = ["payload"]
+        self.joins = ""
+
+    def add(self, clause: Clause) -> None:
+        key, comparator, value = clause["key"], clause["comparator"].upper(), clause["value"]
+        match clause["type"]:
+            case "attribute":
+                self._where.append(self._attribute(key, comparator, value))
+            case "tag":
+                self._where.append(self._annotation("TAG", key, comparator, value))
+            case "request_metadata":
+                self._where.append(self._metadata(key, comparator, value))
+            case "feedback" | "expectation" as kind:
+                self._where.append(self._annotation(kind.upper(), key, comparator, value))
+            case "span" if key == "content":
+                self._where.append(compared("p.response", comparator, value))
+            case "span":
+                self._span.append(self._of_span(key, comparator, value))
+            case other:
+                raise ValueError(f"the Delta tables hold nothing to filter by {other}")
+
+    def conditions(self) -> list[str]:
+        where = list(self._where)
+        where += [f"p.request_date {operator} DATE '{time.date()}'" for operator, time in self._bounds]
+        if self._span:
+            days = [
+                f"date {operator} DATE '{(time + timedelta(days=1 if operator == '<=' else -1)).date()}'"
+                for operator, time in self._bounds
+            ]
+            where.append(self._in("otel_spans", "trace_id", [*days, *self._span]))
+        return where
+
+    def order(self, kind: str, key: str, ascending: bool) -> str:
+        direction = "ASC" if ascending else "DESC"
+        if kind == "attribute":
+            return f"{self._column(key)} {direction}"
+        value, condition = ("value", f"annotation_type = 'TAG' AND name = {literal(key)}")
+        if kind != "tag":
+            value, condition = _in_metadata(key), "annotation_type = 'METADATA'"
+        alias = f"o{self.joins.count('LEFT JOIN')}"
+        self._use("otel_annotations")
+        self.joins += (
+            f" LEFT JOIN (SELECT target_id, {value} AS value FROM otel_annotations WHERE {condition}) {alias}"
+            f" ON {alias}.target_id = {_TRACE}"
+        )
+        return f"{alias}.value {direction}"
+
+    def _use(self, suffix: str) -> None:
+        if suffix not in self.suffixes:
+            self.suffixes.append(suffix)
+
+    def _in(self, suffix: str, column: str, conditions: Sequence[str], *, negated: bool = False) -> str:
+        self._use(suffix)
+        operator = "NOT IN" if negated else "IN"
+        return f"{_TRACE} {operator} (SELECT {column} FROM {suffix} WHERE {' AND '.join(conditions)})"
+
+    def _column(self, key: str) -> str:
+        match key:
+            case "request_id":
+                return "p.databricks_request_id"
+            case "timestamp_ms":
+                return "p.request_time"
+            case "execution_time_ms":
+                return "p.execution_duration_ms"
+            case "end_time_ms":
+                return "(arrow_cast(p.request_time, 'Int64') / 1000 + p.execution_duration_ms)"
+            case "client_request_id":
+                return "p.client_request_id"
+            case "status":
+                return "p.status_code"
+        raise ValueError(f"the Delta tables hold nothing to filter or order by {key}")
+
+    def _attribute(self, key: str, comparator: str, value: Any) -> str:
+        if key == "timestamp_ms":
+            return self._timestamp(comparator, int(value))
+        if key == "status":
+            return self._status(comparator, value)
+        return compared(self._column(key), comparator, value)
+
+    def _timestamp(self, comparator: str, ms: int) -> str:
+        """Whole milliseconds, as MLflow keeps them; the table has microseconds."""
+        low, high = _EPOCH + timedelta(milliseconds=ms), _EPOCH + timedelta(milliseconds=ms + 1)
+        match comparator:
+            case ">=" | ">":
+                bound = low if comparator == ">=" else high
+                self._bounds.append((">=", bound))
+                return f"p.request_time >= '{bound.isoformat()}'"
+            case "<=" | "<":
+                bound = high if comparator == "<=" else low
+                self._bounds.append(("<=", bound))
+                return f"p.request_time < '{bound.isoformat()}'"
+            case "=":
+                self._bounds += [(">=", low), ("<=", high)]
+                return f"(p.request_time >= '{low.isoformat()}' AND p.request_time < '{high.isoformat()}')"
+        return f"NOT (p.request_time >= '{low.isoformat()}' AND p.request_time < '{high.isoformat()}')"
+
+    def _status(self, comparator: str, value: Any) -> str:
+        """A trace is in error when its root is; rows are written for complete traces only."""
+        state = "CASE WHEN status['code'] = 'STATUS_CODE_ERROR' THEN 'ERROR' ELSE 'OK' END"
+        return self._in("otel_spans", "trace_id", ["parent_span_id = ''", compared(state, comparator, value)])
+
+    def _annotation(self, kind: str, key: str, comparator: str, value: Any) -> str:
+        own = [f"annotation_type = {literal(kind)}", f"name = {literal(key)}"]
+        if comparator == "IS NULL":
+            return self._in("otel_annotations", "target_id", own, negated=True)
+        if comparator != "IS NOT NULL":
+            column = "value" if isinstance(value, str) else "TRY_CAST(value AS DOUBLE)"
+            own.append(compared(column, comparator, value))
+        return self._in("otel_annotations", "target_id", own)
+
+    def _metadata(self, key: str, comparator: str, value: Any) -> str:
+        own = ["annotation_type = 'METADATA'", compared(_in_metadata(key), comparator, value)]
+        return self._in("otel_annotations", "target_id", own)
+
+    def _of_span(self, key: str, comparator: str, value: Any) -> str:
+        if key == "name":
+            return compared("name", comparator, value)
+        if key == "status":
+            return compared("substr(status['code'], 13)", comparator, value)
+        if self._tables.version() != "v1":
+            raise ValueError(f"span.{key} cannot be searched in tables of version 2, whose attributes are VARIANT")
+        name = "mlflow.spanType" if key == "type" else key.removeprefix("attributes.")
+        return compared(f"attributes[{literal(name)}]", comparator, value)
+
+
+def _in_metadata(key: str) -> str:
+    """A value of `trace_metadata`, out of the JSON text of a METADATA annotation."""
+    escaped = "".join(f"\\{c}" if c in r"\.+*?()[]{}|^$/-" else c for c in key)
+    pattern = literal(f'"{escaped}":"((?:[^"\\\\]|\\\\.)*)"')
+    return f"replace(regexp_match(value, {pattern})[1], '\\\"', '\"')"
+
+
+def compared(column: str, comparator: str, value: Any) -> str:
+    """SQL of one comparison."""
+    make: dict[str, Callable[[], str]] = {
+        "IN": lambda: f"{column} IN ({', '.join(map(literal, value))})",
+        "NOT IN": lambda: f"{column} NOT IN ({', '.join(map(literal, value))})",
+        "IS NULL": lambda: f"{column} IS NULL",
+        "IS NOT NULL": lambda: f"{column} IS NOT NULL",
+    }
+    if comparator in make:
+        return make[comparator]()
+    return f"{column} {_TEXT.get(comparator, comparator)} {literal(value)}"
