@@ -1,0 +1,13 @@
+"""The short forms of tests/torture: killed under load, and a destination that is away."""
+
+from pathlib import Path
+
+from tests.torture import kill_nine, outage
+
+
+def test_kill_nine(tmp_path: Path) -> None:
+    assert kill_nine.torture(tmp_path, rounds=3, seed=3, log=False) == []
+
+
+def test_a_destination_that_is_away(tmp_path: Path) -> None:
+    assert outage.torture(tmp_path, seconds=15, log=False) == []
