@@ -68,6 +68,11 @@ class Collector:
                 raise RuntimeError((self.directory / "collector.log").read_text()[-4000:])
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill_parent(self) -> None:
         assert self._process is not None
         self._process.kill()
