@@ -160,9 +160,7 @@ def _measured(system: str, traces: int, report: dict[str, Any], stored: float, c
 
 
 def show(results: Sequence[Measured]) -> None:
-    print(
-        "| system | traces a request | acknowledged spans/s | stored spans/s | CPU ms per 1,000 | RSS MB | p50, p99 ms |"
-    )
+    print("| system | traces a request | acknowledged/s | stored spans/s | CPU ms per 1,000 | RSS MB | p50, p99 ms |")
     print("|---|---|---|---|---|---|---|")
     for one in results:
         print(

@@ -167,6 +167,8 @@ class Child:
                 [sys.executable, "-m", "spanweir.collector.child", str(writing)],
                 stdin=subprocess.PIPE,
                 pass_fds=(writing,),
+                # Each thread's own arena keeps what it freed; exporters' threads would hold twice the memory.
+                env={"MALLOC_ARENA_MAX": "2", **os.environ},
             )
         finally:
             os.close(writing)
