@@ -26,7 +26,6 @@ from spanweir.collector.receivers.api import Context as ReceiverContext
 from spanweir.collector.receivers.api import Observer, Receiver
 from spanweir.collector.telemetry import Counters
 from spanweir.exporters.api import MAPPED, REQUESTS, Context, Exporter, Hydrating, KnownTrace, wants
-from spanweir.schemas.agents import Agents
 from spanweir.schemas.raw import RawSpan
 
 
@@ -158,7 +157,7 @@ class Delivery:
             self._counters.add,
             options=self._assembly,
             hydrate=_hydrating(outlets),
-            agents=Agents(),
+            agents=genai.agents(),
             mapped=any(MAPPED in outlet.wants for outlet in outlets),
             requests=any(REQUESTS in outlet.wants for outlet in outlets),
             rewrite=any(getattr(processor, "rewrites", False) for processor in processors),

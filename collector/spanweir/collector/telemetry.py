@@ -66,7 +66,12 @@ METRICS: dict[str, Metric] = {
     "spanweir_join_unplaced_logs": Metric("counter", "Evaluations that name neither span nor response."),
     "spanweir_cost_unknown_models": Metric("counter", "Model calls with usage that no price is known for."),
     "spanweir_redaction_masked_values": Metric("counter", "Values that were masked."),
-    "spanweir_agents_dropped_spans": Metric("counter", "Coding agents' internal spans that were left out."),
+    "spanweir_agents_dropped_spans": Metric(
+        "counter", "Coding agents' spans that were left out: internal, or merged into others."
+    ),
+    "spanweir_agents_turns": Metric(
+        "counter", "Coding agents' turns that were amended late, or failed to be read and went on untouched, by reason."
+    ),
 }
 """Every metric there is. A name that is not here cannot be moved."""
 

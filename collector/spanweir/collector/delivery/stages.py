@@ -3,7 +3,6 @@
 Not here: reading the queue, and who gets the batch (`lane`).
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -24,6 +23,7 @@ from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 EXPERIMENT_HEADERS = ("x-mlflow-experiment-id", "x-mlflow-experiment-name")
 RUN_HEADER = "x-mlflow-run-id"
 _SPAN_OVERHEAD = 2000
+_AGENT_METRICS = dict.fromkeys(("internal", "merged"), "spanweir_agents_dropped_spans")
 _BAD_IDS = frozenset({"invalid_trace_id", "invalid_span_id"})
 
 
@@ -44,8 +44,6 @@ class Made(msgspec.Struct):
 class Regrouping(Protocol):
     """`spanweir.schemas.agents.Agents`: coding agents' records become spans in plain form, one trace a user turn."""
 
-    counters: Counter[str]
-
     def spans(
         self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0, tenant: str = "", route: object = None
     ) -> list[RawSpan]: ...
@@ -53,6 +51,7 @@ class Regrouping(Protocol):
         self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0, tenant: str = "", route: object = None
     ) -> list[RawLog]: ...
     def route_of(self, trace_id: str) -> object: ...
+    def counted(self) -> dict[tuple[str, str], int]: ...
     def tick(self, now_ns: int) -> list[RawSpan]: ...
     def drain(self) -> list[RawSpan]: ...
     def retractions(self) -> list[tuple[str, str]]: ...
@@ -133,6 +132,8 @@ class Stages:
             spans = agents.drain() if last else agents.tick(now_ns)
             items = [_routed(raw, agents.route_of(raw.trace_id)) for raw in spans]
             retracted = agents.retractions()
+            for (reason, agent), n in agents.counted().items():
+                self._count(_AGENT_METRICS.get(reason, "spanweir_agents_turns"), n, agent=agent, reason=reason)
             if items or retracted:
                 self._advance(items, [], now_s, now_ns, 0, made, retracted)
         emission = self.assembler.finalise(lambda _: False, now_s) if last else self.assembler.tick(now_s)

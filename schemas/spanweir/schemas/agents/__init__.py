@@ -90,8 +90,10 @@ class Agents:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.counters: Counter[str] = Counter()
-        """`internal.<agent>`: spans dropped as noise; `late.<agent>`: records of turns that were let go already;
-        `failed.<agent>`: turns whose records could not be read, their spans handed on untouched."""
+        """`internal.<agent>`: spans dropped as noise; `merged.<agent>`: spans of which others tell now;
+        `late.<agent>`: turns that went out again after their records were let go; `failed.<agent>`: turns whose records
+        could not be read, their spans handed on untouched."""
+        self._counted: Counter[str] = Counter()
         self._rules: dict[str, Rules] = {
             rules.name: rules for rules in (ClaudeCode(), Codex(), GeminiCli(), QwenCode(), Copilot(), OpenCode())
         }
@@ -175,7 +177,6 @@ class Agents:
     def _take_log(self, rules: Rules, log: RawLog, now_ns: int, sequence: int, tenant: str) -> Group | None:
         event = rules.event(log)
         if not event or not any(rules.keys(log.trace_id, log.attributes)):
-            self.counters[f"internal.{rules.name}"] += 1
             return None
         group = self._group(rules, log.trace_id, log.attributes, now_ns, tenant)
         at = log_time(log)
@@ -279,6 +280,12 @@ class Agents:
         """The route that the first spans (if there are none, log records) of a session came by, for a trace that the
         last `tick` or `drain` handed on or retracted from; `None` for any other."""
         return self._routes.get(trace_id)
+
+    def counted(self) -> dict[tuple[str, str], int]:
+        """What the counters have grown by since the last call, by reason and agent."""
+        grown = self.counters - self._counted
+        self._counted = self.counters.copy()
+        return {(reason, agent): n for key, n in grown.items() for reason, _, agent in [key.partition(".")]}
 
     def retractions(self) -> list[tuple[str, str]]:
         """Trace and span ids that were handed out and no longer stand; each is named once. Whoever has stored them

@@ -33,6 +33,8 @@ def changed(
             continue
         after: dict[str, tuple[str, bytes]] = {}
         spans = _render(rules, turn, counters)
+        if final and not keep:
+            _count_merged(rules.name, turn, spans, counters)
         if keep:
             spans = spans + _kept(turn, spans, kept)
         for span in spans:
@@ -82,6 +84,15 @@ def close(rules: Rules, group: Group, before_ns: int, counters: Counter[str]) ->
         for key in [key for key, item in items.items() if key not in placed and item.arrived_ns < before_ns]:
             del items[key]
             group.passed.discard(key)
+
+
+def _count_merged(agent: str, turn: Turn, spans: list[RawSpan], counters: Counter[str]) -> None:
+    """Spans that do not go out as spans, each once: what they said is in others."""
+    known = {span.span_id for span in spans}
+    for item in turn.items:
+        if item.span is not None and not item.counted and item.span_id not in known:
+            item.counted = True
+            counters[f"merged.{agent}"] += 1
 
 
 def _internals(group: Group, turns: list[Turn]) -> dict[str, list[Item]]:

@@ -27,6 +27,8 @@ class Item(msgspec.Struct):
     """Queue position it came from; 0 where unknown."""
     arrived_ns: int = 0
     size_bytes: int = 0
+    counted: bool = False
+    """It is known that it does not go out as a span."""
 
     @property
     def attributes(self) -> Attributes:
