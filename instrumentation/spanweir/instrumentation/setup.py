@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util.types import AttributeValue
 
-from spanweir.instrumentation import policy, state, transport
+from spanweir.instrumentation import notebook, policy, state, transport
 from spanweir.instrumentation.worker import Limits, Worker
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def init(
         if content.on_events:
             send_logs(provider.resource)
         atexit.register(_worker.shutdown)
+        notebook.enable(provider)
         if settings.protocol == "grpc":
             import grpc  # noqa: F401 - now, not in the worker, where 0.1 s of importing would stall the application
 

@@ -1,0 +1,119 @@
+"""Traces under the notebook cell that produced them, without a server. Not here: what they look like (`html`).
+
+`init()` switches this on in a Jupyter kernel; `disable()` or `SPANWEIR_NOTEBOOK=false` switches it off.
+"""
+
+import os
+import sys
+import threading
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+
+from spanweir.instrumentation import html, view
+
+SWITCH = "SPANWEIR_NOTEBOOK"
+MAX_TRACES = 10
+"""Shown under one cell; of more, the last ones."""
+MAX_SPANS = 5_000
+"""Held at most until the cell is done."""
+
+
+class Cell(SpanProcessor):
+    """Holds the spans that have ended since the last cell."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._traces: dict[int, list[ReadableSpan]] = {}
+        self._count = 0
+        self.on = True
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        pass
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if not self.on or span.context is None or not span.context.trace_flags.sampled:
+            return
+        with self._lock:
+            if self._count >= MAX_SPANS:
+                oldest = next(iter(self._traces))
+                self._count -= len(self._traces.pop(oldest))
+            self._traces.setdefault(span.context.trace_id, []).append(span)
+            self._count += 1
+
+    def take(self) -> list[list[ReadableSpan]]:
+        """The traces whose root has ended; the others stay."""
+        with self._lock:
+            done = [
+                k for k, spans in self._traces.items() if any(s.parent is None or s.parent.is_remote for s in spans)
+            ]
+            taken = [self._traces.pop(key) for key in done]
+            self._count -= sum(map(len, taken))
+        return taken
+
+    def after_cell(self, *_: Any) -> None:
+        traces = self.take()
+        for spans in traces[-MAX_TRACES:] if self.on else ():
+            _show(html.render(view.of_spans(spans)))
+
+
+_cell: Cell | None = None
+
+
+def enable(provider: TracerProvider) -> bool:
+    """Show traces of this provider under each cell from now on. False where there is no notebook."""
+    global _cell
+    shell = _shell()
+    if shell is None or os.environ.get(SWITCH, "").strip().lower() in ("false", "0", "off"):
+        return False
+    if _cell is None:
+        _cell = Cell()
+        provider.add_span_processor(_cell)
+        shell.events.register("post_run_cell", _cell.after_cell)
+    _cell.on = True
+    return True
+
+
+def disable() -> None:
+    """Show nothing any more, and hold nothing."""
+    if _cell is not None:
+        _cell.on = False
+        _cell.take()
+
+
+def display(trace: Any) -> None:
+    """Show a trace: an MLflow `Trace`, the dictionary of one, a trace id (which MLflow then looks up), or ended spans.
+
+    Raises:
+        TypeError: it is none of these.
+        LookupError: MLflow knows no trace of that id.
+    """
+    if isinstance(trace, str):
+        import mlflow
+
+        found = mlflow.get_trace(trace)
+        if found is None:
+            raise LookupError(f"no trace {trace} in {mlflow.get_tracking_uri()}")
+        trace = found
+    if isinstance(trace, (list, tuple)) and trace and all(isinstance(span, ReadableSpan) for span in trace):
+        _show(html.render(view.of_spans(trace)))
+    else:
+        _show(html.render(view.of_stored(trace)))
+
+
+def _show(markup: str) -> None:
+    from IPython.display import HTML
+    from IPython.display import display as show
+
+    show(HTML(markup))
+
+
+def _shell() -> Any:
+    """IPython's shell, if it has a kernel behind it (a notebook, not a terminal)."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell if shell is not None and hasattr(shell, "kernel") else None
