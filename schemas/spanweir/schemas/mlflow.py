@@ -89,10 +89,14 @@ class Renderer:
         if span is not None:
             shown = _describe(span, mapped, attributes)
             encoded = "mlflow" in span.conventions
+            if span.tool is not None and span.kind == "tool":
+                mapped.name = _tool_name(raw.name, span.tool.name)
+                if mapped.name != raw.name:
+                    attributes["spanweir.span.name"] = dumps(raw.name)
         else:
             attributes["mlflow.spanType"] = '"UNKNOWN"'
         self._originals(raw, span, shown, encoded, attributes)
-        mapped.content = self._content(raw, span, attributes)
+        mapped.content = self._content(raw, span, mapped)
         return mapped
 
     def _originals(
@@ -118,7 +122,7 @@ class Renderer:
             else:
                 attributes[key] = dumps(value)
 
-    def _content(self, raw: RawSpan, span: GenAISpan | None, attributes: dict[str, str]) -> bytes:
+    def _content(self, raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> bytes:
         if raw.resource is not self._resource:
             self._resource = raw.resource
             self._resource_json = _fragment(raw.resource.attributes, {"schema_url": raw.resource.schema_url})
@@ -132,13 +136,13 @@ class Renderer:
             "trace_id": _base64(raw.trace_id),
             "span_id": _base64(raw.span_id),
             "parent_span_id": _base64(raw.parent_id) if raw.parent_id else None,
-            "name": raw.name,
+            "name": mapped.name,
             "kind": _KINDS[raw.kind] if 0 <= raw.kind < 6 else _KINDS[0],
             "start_time_unix_nano": raw.start_ns,
             "end_time_unix_nano": raw.end_ns or None,
             "events": _events(raw, span),
             "status": {"code": _CODES[status], "message": raw.status_message},
-            "attributes": attributes,
+            "attributes": mapped.attributes,
             "links": [_link(link) for link in raw.links] if raw.links else [],
             "resource": self._resource_json,
             "scope": self._scope_json,
@@ -154,6 +158,11 @@ class Renderer:
             content["resource"] = {"attributes": raw.resource.attributes, "schema_url": raw.resource.schema_url}
             content["scope"] = {"name": scope.name, "version": scope.version, "attributes": scope.attributes}
             return dumps(content).encode()
+
+
+def _tool_name(name: str, tool: str | None) -> str:
+    """Names that say only that a tool ran (`ai.toolCall`, `running tool`) say which, for MLflow's charts."""
+    return f"{name} {tool}" if tool and tool not in name else name
 
 
 def _base64(hex_id: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from spanweir.schemas.genai import Evaluation, GenAISpan
+from spanweir.schemas.genai import Evaluation, GenAISpan, ToolCall
 from spanweir.schemas.messages import text_of
 from spanweir.schemas.mlflow import tokens_of
 from spanweir.schemas.raw import RawSpan
@@ -51,6 +51,15 @@ class Summary(msgspec.Struct, omit_defaults=True):
     trace_response: str | None = None
 
 
+_NOTHING = frozenset({"{}", "[]", '""', "null"})
+
+
+def said(mapped: MappedSpan, slot: str) -> str | None:
+    """JSON text of the span's inputs or outputs; None where they are missing or empty (a root that returned `{}`)."""
+    found = mapped.attributes.get(slot)
+    return None if found is None or found in _NOTHING else found
+
+
 def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summary:
     """What the trace's own row needs of this span."""
     summary = Summary(
@@ -59,8 +68,8 @@ def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summa
     if span is None:
         return summary
     summary.kind = span.kind
-    summary.has_request = "mlflow.spanInputs" in mapped.attributes
-    summary.has_response = "mlflow.spanOutputs" in mapped.attributes
+    summary.has_request = said(mapped, "mlflow.spanInputs") is not None
+    summary.has_response = said(mapped, "mlflow.spanOutputs") is not None
     if span.usage is not None:
         counts = tokens_of(span.usage)
         if span.usage.scope == "own":
@@ -102,6 +111,8 @@ def request_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 100
             found = span.retrieval.query
         if not found and span.rerank is not None:
             found = span.rerank.query
+        if not found and span.kind == "tool" and span.tool is not None and span.tool.arguments is None:
+            found = span.tool.name
     return _cut(found or preview_of(mapped.attributes.get("mlflow.spanInputs"), "user"), limit)
 
 
@@ -112,8 +123,15 @@ def response_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 10
         for message in reversed(span.output):
             if message.role == "assistant" and (found := text_of(message)):
                 break
-        if not found and span.output and not any(m.parts for m in span.output):
-            return None
+        if not found and span.output:
+            found = "\n".join(
+                f"{part.name}({dumps(part.arguments)})"
+                for message in span.output
+                for part in message.parts
+                if isinstance(part, ToolCall)
+            )
+            if not found and not any(message.parts for message in span.output):
+                return None
     return _cut(found or preview_of(mapped.attributes.get("mlflow.spanOutputs"), "assistant"), limit)
 
 

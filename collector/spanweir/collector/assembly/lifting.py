@@ -32,6 +32,15 @@ def offer(trace: Trace, span: GenAISpan | None, mapped: MappedSpan, summary: Sum
             content.preview = content.preview or request_preview(span, mapped, PREVIEW_MAX)
             changed = changed or content != trace.question
             trace.question = content
+    elif (
+        not summary.has_request
+        and (tool := _tool_name(span))
+        and _wins(trace.question, key := (_LAST + 1, start, -end, summary.span_id))
+    ):
+        # Nothing of what was asked is on the wire (content off, MCP without arguments): which tool is better than none.
+        content = Content(*key, _json({"tool": tool}), cut(tool))
+        changed = changed or content != trace.question
+        trace.question = content
     if summary.has_response and _wins(trace.answer, key := (rank, -end, start, summary.span_id)):
         text = response_preview(span, mapped, limit) if span is not None and span.output else None
         content = _content(key, mapped, "mlflow.spanOutputs", text, "assistant", limit)
@@ -40,6 +49,10 @@ def offer(trace: Trace, span: GenAISpan | None, mapped: MappedSpan, summary: Sum
             changed = changed or content != trace.answer
             trace.answer = content
     return changed
+
+
+def _tool_name(span: GenAISpan | None) -> str | None:
+    return span.tool.name if span is not None and span.kind == "tool" and span.tool is not None else None
 
 
 def _wins(best: Content | None, key: tuple[int, int, int, str]) -> bool:

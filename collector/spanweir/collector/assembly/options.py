@@ -8,7 +8,7 @@ from spanweir.schemas.options import Duration, Size
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`service.assembly` of the configuration."""
 
-    idle_timeout: Duration = Duration(20)
+    idle_timeout: Duration = Duration(10)
     """A trace without an ended root is finalised when nothing came for this long: an orphan is adopted as its root, or
     one is synthesised. What comes later still amends it."""
     max_wait: Duration = Duration(3600)

@@ -12,7 +12,7 @@ from spanweir.collector.processors.api import Item
 from spanweir.schemas.genai import GenAISpan, TraceIO
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.summary import request_preview, response_preview, summarise
+from spanweir.schemas.summary import request_preview, response_preview, said, summarise
 from spanweir.schemas.trace import MappedSpan
 
 _INPUTS, _OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
@@ -68,8 +68,8 @@ class Work:
         return changed
 
     def _own_content(self, span: GenAISpan | None, mapped: MappedSpan) -> None:
-        trace, attributes = self.trace, mapped.attributes
-        inputs, outputs = attributes.get(_INPUTS), attributes.get(_OUTPUTS)
+        trace = self.trace
+        inputs, outputs = said(mapped, _INPUTS), said(mapped, _OUTPUTS)
         trace.own_request, trace.own_response = bool(inputs), bool(outputs)
         trace.request = trace.response = trace.request_preview = trace.response_preview = None
         if inputs:

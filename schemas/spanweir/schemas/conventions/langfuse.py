@@ -142,7 +142,7 @@ CONVENTION = Convention(
                 "langfuse.observation.metadata.ls_model_name": ("model.request", quoted),
                 "langfuse.observation.metadata.langgraph_node": ("graph.node", quoted),
                 "langfuse.observation.metadata.finish_reason": ("response.finish_reasons", strings),
-                "langfuse.observation.metadata.status": ("response.status", quoted),
+                "langfuse.observation.metadata.status": ("response.finish_reasons", strings),
             }
         ),
         *rules(
