@@ -5,6 +5,7 @@ Everything that knows of more than one component is here. Nothing runs yet: `spa
 
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -122,16 +123,18 @@ class Delivery:
         self.runner = Runner(groups, reader, self._options, counters.add, counters.set)
 
     def _group(self, feed: Feed, names: Sequence[str], signals: Mapping[str, frozenset[str]]) -> Group:
-        outlets = [self._outlet(self._configuration.exporters[name], signals[name]) for name in names]
+        room = threading.Event()
+        outlets = [self._outlet(self._configuration.exporters[name], signals[name], room) for name in names]
         cursor = _group_cursor(feed)
         return Group(
             name=cursor,
             make_stages=lambda: self._stages(feed, outlets),
             outlets=outlets,
+            room=room,
             snapshot=SnapshotFile(self._state / f"{_file_name(cursor)}.snapshot", _release()),
         )
 
-    def _outlet(self, component: Component, signals: frozenset[str]) -> Outlet:
+    def _outlet(self, component: Component, signals: frozenset[str], room: threading.Event) -> Outlet:
         directory = self._state / _file_name(component.id)
         directory.mkdir(exist_ok=True)
         exporter = build_exporter(component, str(directory), _instance(self._state))
@@ -144,6 +147,7 @@ class Delivery:
             advance=lambda sequence: self._reader.advance(cursor, sequence),
             dead_letters=directory / "dead-letters",
             count=self._counters.add,
+            on_room=room.set,
         )
         return Outlet(worker, wants(exporter), signals)
 

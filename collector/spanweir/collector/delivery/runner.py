@@ -5,6 +5,7 @@ One thread runs all lanes, as mapping is bound by the interpreter anyway; export
 
 import gc
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 _TICK_S = 0.5
 _COLLECT_S = 10.0
 _WAIT_S = 0.25
+_ROOM_S = 0.2
+_PAUSE_S = 0.02
 _FAR_RECORDS = 2000
 """An exporter this far behind the others at the start begins in a lane of its own."""
 
@@ -33,6 +36,8 @@ class Group(msgspec.Struct):
     make_stages: Callable[[], Stages]
     outlets: list[Outlet]
     snapshot: SnapshotFile
+    room: threading.Event
+    """Set when an exporter has room again."""
 
 
 class Runner:
@@ -79,12 +84,22 @@ class Runner:
                     gc.collect()
                 if self._stopping and self._finished(moved, now):
                     return None
-                if not moved and len(self._tracks) > 1:
-                    time.sleep(0.02)
+                if not moved:
+                    self._rest()
         finally:
             self._end()
             on_tick()
             gc.enable()
+
+    def _rest(self) -> None:
+        """Nothing moved: wait for room, or a little for records where lanes must not wait for one another."""
+        blocked = next((track for track in self._tracks if not track.shared.has_room()), None)
+        if blocked is not None:
+            blocked.group.room.clear()
+            if not blocked.shared.has_room():
+                blocked.group.room.wait(_ROOM_S)
+        elif len(self._tracks) > 1:
+            time.sleep(_PAUSE_S)
 
     def _wait(self) -> float:
         return 0.0 if self._stopping or len(self._tracks) > 1 else _WAIT_S

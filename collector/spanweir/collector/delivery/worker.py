@@ -49,7 +49,9 @@ class Worker:
         advance: Callable[[int], None],
         dead_letters: Path,
         count: Count,
+        on_room: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_room` is called when the buffer has room again."""
         self.name = name
         self.exporter = exporter
         self.failing_since: float | None = None
@@ -67,6 +69,7 @@ class Worker:
         self._advance_at = 0.0
         self._dead_letters = DeadLetters(dead_letters, name)
         self._count = count
+        self._on_room = on_room
         self._buffer: deque[Waiting] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -129,6 +132,7 @@ class Worker:
                     self._bytes -= self._buffer.popleft().size_bytes
                     self.done += 1
                     self._changed.notify_all()
+                self._on_room()
         except Interrupted:
             pass
         finally:
