@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from spanweir.collector.assembly import totals
 from spanweir.collector.assembly.assessments import assessment_of
-from spanweir.collector.assembly.state import CALLS, Node, Trace, dollars_of, earlier, tokens_of
-from spanweir.schemas.raw import RawSpan
+from spanweir.collector.assembly.state import CALLS, First, Node, Trace, dollars_of, earlier, tokens_of
+from spanweir.schemas.raw import RawSpan, Resource
 from spanweir.schemas.summary import Summary
 from spanweir.schemas.trace import MappedSpan
 
@@ -133,18 +133,31 @@ def _take_root(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan)
     )
     trace.root_ended = summary.end_ns > 0
     attributes = raw.attributes
-    tags = {
-        key: value if isinstance(value, str) else str(value)
-        for key, value in raw.resource.attributes.items()
-        if value is not None and not key.startswith(_RESOURCE_HIDDEN)
-    }
-    for key, value in attributes.items():
-        if key.startswith(_TRACE_TAG) and isinstance(value, str):
-            tags[key[len(_TRACE_TAG) :]] = value
+    tags = _resource_tags(raw.resource)
+    own = {key[len(_TRACE_TAG) :]: v for key, v in attributes.items() if key.startswith(_TRACE_TAG)}
+    if own:
+        tags = {**tags, **{key: value for key, value in own.items() if isinstance(value, str)}}
     trace.root_tags = tags
     trace.client_request_id = _text(attributes.get("mlflow.clientRequestId")) or trace.client_request_id
     trace.model_id = _text(attributes.get("mlflow.modelId")) or trace.model_id
     trace.run_id = trace.run_id or _text(attributes.get("mlflow.sourceRun"))
+
+
+_last_resource: tuple[Resource | None, dict[str, str]] = (None, {})
+
+
+def _resource_tags(resource: Resource) -> dict[str, str]:
+    """Resource attributes as trace tags, as MLflow 3.15+ has them, less what describes the process and its host."""
+    global _last_resource
+    last, tags = _last_resource
+    if last is not resource:
+        tags = {
+            key: value if isinstance(value, str) else str(value)
+            for key, value in resource.attributes.items()
+            if value is not None and not key.startswith(_RESOURCE_HIDDEN)
+        }
+        _last_resource = (resource, tags)
+    return tags
 
 
 def _text(value: object) -> str | None:
@@ -153,25 +166,23 @@ def _text(value: object) -> str | None:
 
 def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
     """Values of the trace that any of its spans may give."""
-    start = summary.start_ns
-    before = (trace.session, trace.user, trace.title, trace.given_name, trace.given_request, trace.given_response)
-    if not trace.root:
-        trace.first_name = earlier(trace.first_name, (start, span_id, summary.name))
-    if summary.kind in _TITLED:
-        trace.title = earlier(trace.title, (start, span_id, summary.title or summary.name))
-    if summary.session_id:
-        trace.session = earlier(trace.session, (start, span_id, summary.session_id))
-    if summary.user_id:
-        trace.user = earlier(trace.user, (start, span_id, summary.user_id))
-    if summary.trace_name:
-        trace.given_name = earlier(trace.given_name, (start, span_id, summary.trace_name))
-    if summary.trace_request:
-        trace.given_request = earlier(trace.given_request, (start, span_id, summary.trace_request))
-    if summary.trace_response:
-        trace.given_response = earlier(trace.given_response, (start, span_id, summary.trace_response))
-    changed = before != (
-        trace.session, trace.user, trace.title, trace.given_name, trace.given_request, trace.given_response,
-    )  # fmt: skip
+    start, changed = summary.start_ns, False
+    given = (
+        ("first_name", summary.name if not trace.root else None),
+        ("title", (summary.title or summary.name) if summary.kind in _TITLED else None),
+        ("session", summary.session_id),
+        ("user", summary.user_id),
+        ("given_name", summary.trace_name),
+        ("given_request", summary.trace_request),
+        ("given_response", summary.trace_response),
+    )
+    for field, value in given:
+        if value:
+            old: First | None = getattr(trace, field)
+            best = earlier(old, (start, span_id, value))
+            if best != old:
+                setattr(trace, field, best)
+                changed = True
     if summary.tags:
         changed = _merge(trace.tags, summary.tags, start, span_id) or changed
     if summary.metadata:

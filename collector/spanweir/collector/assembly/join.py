@@ -23,6 +23,9 @@ EVALUATION = "gen_ai.evaluation.result"
 CONTENT_KINDS = frozenset({"llm", "embedding", "agent", "workflow", "tool", "retrieval", "chain"})
 _RESPONSES_MAX = 20_000
 _OVERHEAD = 400
+_SPAN_OVERHEAD = 1500
+_UNSEEN_MAX = 4 * 1024 * 1024
+"""While no record with content has come, spans without content are most likely complete."""
 
 
 class _Held(msgspec.Struct):
@@ -59,6 +62,7 @@ class Joiner:
         self._logs: OrderedDict[str, _Held] = OrderedDict()
         self._spans: OrderedDict[str, _Held] = OrderedDict()
         self._bytes = 0
+        self._max = min(int(self._options.join_max), _UNSEEN_MAX)
         self._responses: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._evaluations: OrderedDict[str, list[_Waiting]] = OrderedDict()
 
@@ -72,6 +76,7 @@ class Joiner:
                 self._evaluate(log, now_s, sequence, joined)
             elif log.span_id and is_content(log):
                 new.setdefault(log.trace_id + log.span_id, []).append(log)
+                self._max = int(self._options.join_max)
         if not (new or self._logs or self._spans):
             joined.spans = [(raw, []) for raw in spans]
             return joined
@@ -104,7 +109,7 @@ class Joiner:
             if len(self._responses) > _RESPONSES_MAX:
                 self._responses.popitem(last=False)
         if logs or (span.kind in CONTENT_KINDS and not (span.input and span.output) and not _has_own(span)):
-            size = _OVERHEAD + sum(map(_log_size, logs)) + _attributes_size(raw.attributes)
+            size = _SPAN_OVERHEAD + sum(map(_log_size, logs)) + _attributes_size(raw.attributes)
             self._hold(self._spans, raw.trace_id + raw.span_id, _Held(list(logs), size, now_s, sequence, raw))
 
     def settled(self) -> Iterator[tuple[str, Assessment]]:
@@ -166,7 +171,7 @@ class Joiner:
         else:
             into[key] = held
         self._bytes += held.size_bytes
-        while self._bytes > self._options.join_max and (self._logs or self._spans):
+        while self._bytes > self._max and (self._logs or self._spans):
             self._let_go(self._spans or self._logs)
 
     def _let_go(self, held: OrderedDict[str, _Held]) -> None:
