@@ -17,6 +17,7 @@ from spanweir.schemas.paths import GROUPS, check
 from spanweir.schemas.raw import Attributes
 
 MAX_PLANS = 4096
+MAX_MARKED = 65_536
 MAX_CACHED_KEYS = 512
 """Spans with more attributes than this are planned each time, so that the cache stays small."""
 
@@ -96,6 +97,7 @@ class Planner:
                 self.event_names[name] = (*self.event_names.get(name, ()), convention.name)
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._shapes: dict[tuple[str, ...], Shape] = {}
+        self._marked: dict[str, tuple[int, ...]] = {}
 
     def plan(self, scope: str, attributes: Attributes) -> Plan:
         """The plan for a span with these attributes."""
@@ -114,7 +116,7 @@ class Planner:
         distinct = tuple(dict.fromkeys(collapsed.values()))
         shape = self._shapes.get((scope, *distinct))
         if shape is None:
-            shape = _Draft(self.conventions, scope, distinct).shape()
+            shape = _Draft(self._active(scope, distinct), distinct).shape()
             if len(distinct) <= MAX_CACHED_KEYS:
                 if len(self._shapes) >= MAX_PLANS:
                     self._shapes.clear()
@@ -122,6 +124,19 @@ class Planner:
         wanted = [frozenset(pattern) for pattern in shape.patterns]
         keys = tuple(tuple(key for key, short in collapsed.items() if short in match) for match in wanted)
         return Plan(shape, keys, shape.idle)
+
+    def _active(self, scope: str, keys: tuple[str, ...]) -> list[Convention]:
+        """The conventions that apply to spans of this scope with these keys."""
+        places: set[int] = set()
+        for key in keys:
+            marked = self._marked.get(key)
+            if marked is None:
+                marked = tuple(i for i, c in enumerate(self.conventions) if c.general or key.startswith(c.marks))
+                if len(self._marked) >= MAX_MARKED:
+                    self._marked.clear()
+                self._marked[key] = marked
+            places.update(marked)
+        return [c for i, c in enumerate(self.conventions) if i in places or c.general or scope.startswith(c.scopes)]
 
 
 def _matches(key: str, pattern: str) -> bool:
@@ -131,17 +146,12 @@ def _matches(key: str, pattern: str) -> bool:
 class _Draft:
     """A shape in the making."""
 
-    def __init__(self, conventions: Sequence[Convention], scope: str, keys: tuple[str, ...]) -> None:
+    def __init__(self, active: list[Convention], keys: tuple[str, ...]) -> None:
         self.keys = keys
-        self.active = [c for c in conventions if c.general or self._applies(c, scope)]
+        self.active = active
         self.scalars: dict[str, list[tuple[int, int, str, Read]]] = {}
         self.content: dict[str, list[tuple[int, int, Candidate]]] = {}
         self.patterns: list[tuple[str, ...]] = []
-
-    def _applies(self, convention: Convention, scope: str) -> bool:
-        return any(scope.startswith(name) for name in convention.scopes) or any(
-            key.startswith(convention.marks) for key in self.keys
-        )
 
     def shape(self) -> Shape:
         names = tuple(c.name for c in self.active if not c.general)
@@ -153,7 +163,8 @@ class _Draft:
             if items:
                 usages.append(UsageSet(convention.name, items))
         ranks = {field: min(found)[0] for field, found in self.scalars.items()}
-        ranks |= {field: min(entry[:2] for entry in found)[0] for field, found in self.content.items()}
+        for field, entries in self.content.items():
+            ranks[field] = min(ranks.get(field, 9), *(entry[0] for entry in entries))
         for field in self.content.keys() & self.scalars.keys():
             for rank, place, key, read in self.scalars.pop(field):
                 self.content[field].append((rank, place, Candidate(read, rank, "", key=key, content=False)))

@@ -264,6 +264,10 @@ def dumps(value: Any) -> str:
     if value.__class__ is msgspec.Raw:
         return bytes(value).decode()
     try:
+        return orjson.dumps(value, default=encodable).decode()
+    except (TypeError, ValueError, RecursionError):
+        pass
+    try:
         return orjson.dumps(value, default=encodable, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError, RecursionError):
         pass
