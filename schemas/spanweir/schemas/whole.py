@@ -13,7 +13,7 @@ from spanweir.schemas import content, usage
 from spanweir.schemas.genai import GenAISpan, Message, Response, Retrieval, Text, Tool
 from spanweir.schemas.notes import Notes, first
 from spanweir.schemas.paths import get_field, is_empty, set_field
-from spanweir.schemas.values import plain
+from spanweir.schemas.values import UNREADABLE, plain
 
 
 def read_whole(span: GenAISpan, notes: Notes) -> None:
@@ -66,6 +66,9 @@ def _response(span: GenAISpan, notes: Notes) -> None:
     several = span.params is not None and span.params.n is not None and len(span.output) < span.params.n
     if span.output and not several and response is not None and response.id and response.finish_reasons:
         return
+    if span.output and not several and span.usage is not None and (outline := _outline(io.output)) is not None:
+        _fill(span, outline)
+        return
     said = plain(io.output)
     if isinstance(said, str):
         fields: dict[str, Any] = {"output": [Message("assistant", [Text(said)])]} if said else {}
@@ -81,6 +84,39 @@ def _response(span: GenAISpan, notes: Notes) -> None:
             span.response = response = response or Response()
             response.finish_reasons = reasons
     _fill(span, fields)
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Outline(msgspec.Struct):
+    """What a provider's response says besides its messages; the rest of the JSON is skipped, not decoded."""
+
+    id: str
+    model: str | None = None
+    object: str | None = None
+    status: str | None = None
+    stop_reason: str | None = None
+    choices: list[_Choice] = []
+
+
+_OUTLINE = msgspec.json.Decoder(_Outline)
+
+
+def _outline(value: Any) -> dict[str, Any] | None:
+    """Id, model and finish reasons of a response; None where it must be read whole to tell."""
+    if value.__class__ is not msgspec.Raw:
+        return None
+    try:
+        found = _OUTLINE.decode(value)
+    except UNREADABLE:
+        return None
+    reasons = [choice.finish_reason for choice in found.choices if choice.finish_reason]
+    last = found.stop_reason or (found.status if found.object == "response" and found.status != "incomplete" else None)
+    if not reasons and last is None:
+        return None
+    return {"response.id": found.id, "model.response": found.model, "response.finish_reasons": reasons or [last]}
 
 
 def _tool(span: GenAISpan, notes: Notes) -> None:
@@ -126,7 +162,7 @@ def _embedding(span: GenAISpan, notes: Notes) -> None:
 
 def _fill(span: GenAISpan, fields: Mapping[str, Any]) -> None:
     for field, value in fields.items():
-        if is_empty(get_field(span, field)):
+        if not is_empty(value) and is_empty(get_field(span, field)):
             set_field(span, field, value)
 
 
