@@ -1,8 +1,8 @@
 """Mapped spans and rows in the forms that a tracking server takes. Pure.
 
-Spans go as OTLP with MLflow's own attributes. MLflow encodes each attribute value as JSON once more and takes that off
-again where it finds JSON text of an object, a list or a string inside (`sanitize_attributes`), so these are sent as
-they stand; numbers and booleans are sent as what they are.
+Spans go as OTLP with MLflow's own attributes. MLflow encodes each attribute value as JSON once more, and takes that off
+again where it finds JSON text of an object, a list or a string inside (`sanitize_attributes`): objects and lists are
+sent as their JSON text, everything else as what it is.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,0 +1,229 @@
+"""What storing costs: CPU a span, rate and bytes a trace, ours beside MLflow's own store in the same run.
+
+    python tests/benchmarks/store.py [--backends sqlite postgresql] [--traces 20 100] [--spans 5000] [--sizes 1 10]
+
+The standard load is decoded, mapped and assembled before the clock starts. MLflow's store is given the same requests
+as its OTLP endpoint gives them to it: as span objects, made before the clock starts, through `log_spans`, which maps
+and stores them. CPU is that of this process, and of the database's server beside it. `--growth` compares one trace of
+10,000 spans in batches of 5 with 2,000 traces of 5. Rates depend on what else the machine does.
+"""
+
+import argparse
+import gc
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import psutil
+
+from spanweir.exporters.api import Batch, Context
+from spanweir.exporters.mlflow import Config
+from tests.benchmarks.load import make_requests
+from tests.support import mapped, servers
+
+Measured = tuple[float, float, float]
+"""CPU seconds here, CPU seconds of the server, seconds."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backends", nargs="+", default=["sqlite"], choices=["sqlite", "postgresql", "mysql"])
+    parser.add_argument("--traces", nargs="+", type=int, default=[20, 100])
+    parser.add_argument("--spans", type=int, default=10_000)
+    parser.add_argument("--sizes", nargs="*", type=float, default=[], help="traces of so many MB as well")
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="without MLflow's store")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        place = Path(tempfile.mkdtemp(prefix="spanweir-bench-"))
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        place.chmod(0o755)
+        for backend in options.backends:
+            uri = stack.enter_context(database(backend, place / backend))
+            for traces in options.traces:
+                bodies = make_requests(max(1, options.spans // (5 * traces)), traces, seed=traces)
+                compare(f"{backend}, {traces} traces a batch", uri, bodies, options.alone)
+            for size in options.sizes:
+                compare(f"{backend}, traces of {size:g} MB", uri, large(size), options.alone)
+            if options.growth:
+                growth(backend, uri)
+
+
+@contextmanager
+def database(backend: str, place: Path) -> Iterator[Callable[[str], str]]:
+    """Yields what makes the address of an empty database, which the exporter then fills with MLflow's tables."""
+    place.mkdir()
+    if backend == "sqlite":
+        yield lambda name: f"sqlite:///{place}/{name}.db"
+        return
+    with (servers.postgresql if backend == "postgresql" else servers.mariadb)(place) as server:
+        from tests.contracts.mlflow_store.conftest import execute
+
+        def make(name: str) -> str:
+            execute(f"{server}/{'postgres' if backend == 'postgresql' else 'mysql'}", f"CREATE DATABASE {name}")
+            return f"{server}/{name}"
+
+        yield make
+
+
+def compare(title: str, uri: Callable[[str], str], bodies: Sequence[bytes], alone: bool) -> None:
+    batches = mapped.batches(bodies)
+    spans = sum(len(batch.spans) for batch in batches)
+    traces = sum(len(batch.traces) for batch in batches)
+    name = "b" + str(time.monotonic_ns())
+    print(f"{title}: {spans} spans, {traces} traces")
+    ours = measure(lambda: write_ours(uri(name), batches))
+    show("spanweir", ours, spans, size_of(uri, name), traces)
+    if alone:
+        return
+    share = max(1, len(batches) // 5)
+    some = sum(len(batch.spans) for batch in batches[:share])
+    theirs = measure(lambda: write_theirs(uri(name + "m"), bodies[:share]))
+    show("MLflow's store", theirs, some, size_of(uri, name + "m"), sum(len(batch.traces) for batch in batches[:share]))
+    cpu = [sum(one[:2]) / count for one, count in ((theirs, some), (ours, spans))]
+    rate = [count / one[2] for one, count in ((ours, spans), (theirs, some))]
+    print(f"  {cpu[0] / cpu[1]:.1f} times less CPU, {rate[0] / rate[1]:.1f} times the rate")
+
+
+def show(who: str, measured: Measured, spans: int, size: int, traces: int) -> None:
+    here, server, wall = (value / spans * 1e6 for value in measured)
+    print(
+        f"  {who:15} {here:8.1f} us CPU a span{f' + {server:.1f} in the server' if server else ''},"
+        f" {1e6 / wall:8.0f} spans/s" + (f", {size / traces / 1024:.1f} KiB a trace" if size else "")
+    )
+
+
+def measure(prepare: Callable[[], Callable[[], None]]) -> Measured:
+    """`prepare` does what is not measured and returns what is."""
+    work = prepare()
+    gc.collect()
+    gc.disable()
+    try:
+        before, start, other = time.process_time(), time.perf_counter(), server_cpu_s()
+        work()
+        here, wall = time.process_time() - before, time.perf_counter() - start
+        time.sleep(0.3)  # a server process that ends is counted in its parent only after that
+        return here, server_cpu_s() - other, wall
+    finally:
+        gc.enable()
+
+
+def server_cpu_s() -> float:
+    """Of all database processes that descend from this one, those included that have ended."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.name() in ("postgres", "mariadbd", "mysqld"):
+                times = process.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
+        except psutil.Error:
+            continue
+    return total
+
+
+def write_ours(uri: str, batches: Sequence[Batch]) -> Callable[[], None]:
+    exporter = Config(tracking_uri=uri, experiment="bench").build(Context(name="mlflow", state_directory=""))
+    exporter.__enter__()
+
+    def work() -> None:
+        for batch in batches:
+            exporter.export(batch)
+        exporter.__exit__(None, None, None)
+
+    return work
+
+
+def write_theirs(uri: str, bodies: Sequence[bytes]) -> Callable[[], None]:
+    # Prices from the packaged table: the endpoint would fetch them from the network.
+    os.environ["MLFLOW_MODEL_CATALOG_URI"] = ""
+    from mlflow.entities import Span
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    from tests.support import mlflow_oracle as oracle
+
+    store = oracle.store(uri)
+    experiment = store.create_experiment("bench")
+    requests = [
+        [
+            Span.from_otel_proto(span, resource=group.resource)
+            for group in ExportTraceServiceRequest.FromString(body).resource_spans
+            for scope in group.scope_spans
+            for span in scope.spans
+        ]
+        for body in bodies
+    ]
+
+    def work() -> None:
+        for spans in requests:
+            store.log_spans(experiment, spans)
+        store.engine.dispose()
+
+    return work
+
+
+def size_of(uri: Callable[[str], str], name: str) -> int:
+    place = getattr(uri, "__closure__", None)
+    directory = next((cell.cell_contents for cell in place or () if isinstance(cell.cell_contents, Path)), None)
+    path = directory / f"{name}.db" if directory else None
+    return os.path.getsize(path) if path and path.exists() else 0
+
+
+def large(megabytes: float) -> list[bytes]:
+    """One trace a request, whose model call has a prompt of so many MB."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    made: list[bytes] = []
+    text = "The quick brown fox jumps over the lazy dog. " * 23_000
+    prompt = json.dumps(
+        [
+            {
+                "role": "user",
+                "parts": [{"type": "text", "content": (text * (int(megabytes) + 1))[: int(megabytes * 1e6)]}],
+            }
+        ]
+    )
+    for body in make_requests(max(3, int(60 / megabytes)), 1):
+        message = ExportTraceServiceRequest.FromString(body)
+        for span in message.resource_spans[0].scope_spans[0].spans:
+            for attribute in span.attributes:
+                if span.name.startswith("chat") and attribute.key == "gen_ai.input.messages":
+                    attribute.value.string_value = prompt
+        made.append(message.SerializeToString())
+    return made
+
+
+def growth(backend: str, uri: Callable[[str], str]) -> None:
+    from tests.support.mlflow_spans import make_batch, make_span, make_trace
+
+    apart = [make_batch([make_trace(seed)], seed + 1) for seed in range(2000)]
+    row, _ = make_trace(1)
+    together = []
+    for number, batch in enumerate(apart):
+        spans: list[Any] = []
+        for position, span in enumerate(batch.spans):
+            span_id = f"{number * 5 + position + 1:016x}"
+            values = {key: json.loads(value) for key, value in span.attributes.items() if key.startswith("mlflow.span")}
+            spans.append(make_span(row.trace_id, span_id, "f" * 16, name=span.name, kind=span.type, values=values))
+        early, _ = make_trace(1)
+        early.complete, early.state, early.span_count = False, "IN_PROGRESS", number * 5 + 5
+        together.append(make_batch([(early, spans)], number + 1))
+    print(f"{backend}: 10,000 spans in batches of 5")
+    one = measure(lambda: write_ours(uri("one"), together))
+    many = measure(lambda: write_ours(uri("many"), apart))
+    show("in one trace", one, 10_000, 0, 1)
+    show("in 2,000 traces", many, 10_000, 0, 2000)
+    print(f"  {sum(one[:2]) / sum(many[:2]):.2f} times the CPU")
+
+
+if __name__ == "__main__":
+    main()
