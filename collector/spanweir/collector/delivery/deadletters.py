@@ -43,7 +43,7 @@ class DeadLetters:
 
     def put(self, batch: Batch, reason: str) -> Path | None:
         """Write the batch down; None if the folder is full. Raises OSError."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if len(os.listdir(self._directory)) >= 2 * FILES_MAX:
             return None
         now = time.time()
@@ -64,10 +64,17 @@ class DeadLetters:
         for row in letter.rows:
             for key in ("request", "response"):
                 row[key] = row[key].decode("utf-8", "replace") if row.get(key) else None
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(letter)))
+        _write(path, msgspec.json.format(msgspec.json.encode(letter)))
         for name, body in _bodies(batch):
-            path.with_suffix(f".{name}.otlp").write_bytes(body)
+            _write(path.with_suffix(f".{name}.otlp"), body)
         return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Content is for the owner's eyes."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
 
 
 def _bodies(batch: Batch) -> Iterator[tuple[str, bytes]]:

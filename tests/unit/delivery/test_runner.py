@@ -1,0 +1,177 @@
+"""Lanes over a real queue: one for all, one of its own for an exporter that fails, nothing lost over a restart."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from spanweir.collector.assembly import Options as AssemblyOptions
+from spanweir.collector.decode.otlp_proto import decode_traces
+from spanweir.collector.delivery import Options
+from spanweir.collector.delivery.lane import Outlet
+from spanweir.collector.delivery.otlp import request_of
+from spanweir.collector.delivery.runner import Group, Runner
+from spanweir.collector.delivery.snapshot import SnapshotFile
+from spanweir.collector.delivery.stages import Stages
+from spanweir.collector.delivery.worker import Worker
+from spanweir.collector.processors.genai import GenAI
+from spanweir.collector.queue.api import Record
+from spanweir.collector.queue.disk import Config as DiskQueue
+from spanweir.collector.telemetry import Counters
+from spanweir.exporters.api import MAPPED, Batch, Retry
+from spanweir.schemas.mapping import Mapper
+from spanweir.schemas.mlflow import Renderer
+from spanweir.schemas.raw import RawSpan
+from tests.benchmarks.load import make_requests
+from tests.support.recorder import Recorder, until
+from tests.support.spans import TRACE, span
+
+OPTIONS = Options(
+    initial_interval=0.01, max_interval=0.05, detach_after=0.2, buffer_bytes=50_000, snapshot_interval=0.1,
+    read_max_records=2,
+)  # fmt: skip
+
+
+class Bench:
+    """A queue in a directory, and a runner that delivers it to recorders by name."""
+
+    def __init__(self, directory: Path, *, idle_timeout: float = 0.5) -> None:
+        self.queue = DiskQueue(directory=str(directory / "queue"))
+        self.directory = directory
+        self.writer = self.queue.open_writer()
+        self.counters = Counters()
+        self._assembly = AssemblyOptions(idle_timeout=idle_timeout)
+
+    def put(self, *bodies: bytes) -> None:
+        for body in bodies:
+            self.writer.append(Record(signal="traces", received_ns=1, body=body))
+
+    @contextmanager
+    def delivering(self, **exporters: Recorder) -> Iterator[Runner]:
+        """Deliver until the block ends, then drain."""
+        reader = self.queue.open_reader([*exporters, "assembly"])
+        room = threading.Event()
+
+        def outlet(name: str, exporter: Recorder) -> Outlet:
+            worker = Worker(
+                name, exporter, OPTIONS, cursor=reader.cursor(name),
+                advance=lambda sequence: reader.advance(name, sequence),
+                dead_letters=self.directory / "dead", count=self.counters.add, on_room=room.set,
+            )  # fmt: skip
+            return Outlet(worker, frozenset({MAPPED}), frozenset({"traces"}))
+
+        def stages() -> Stages:
+            return Stages([GenAI(Mapper())], Renderer(), [], self.counters.add, options=self._assembly)
+
+        group = Group(
+            name="assembly", make_stages=stages, outlets=[outlet(*pair) for pair in exporters.items()],
+            snapshot=SnapshotFile(self.directory / "assembly.snapshot", "test"), room=room,
+        )  # fmt: skip
+        runner = Runner([group], reader, OPTIONS, self.counters.add, self.counters.set)
+        thread = threading.Thread(target=runner.run)
+        thread.start()
+        try:
+            yield runner
+        finally:
+            runner.stop(time.monotonic() + 20)
+            thread.join()
+            reader.close()
+
+    def gauge(self, name: str) -> float:
+        return self.counters.get(name)
+
+
+def ids(bodies: Sequence[bytes]) -> set[tuple[str, str]]:
+    return {(raw.trace_id, raw.span_id) for body in bodies for raw in decode_traces(body)}
+
+
+def body(*spans: RawSpan) -> bytes:
+    return request_of(spans)
+
+
+def test_every_exporter_gets_everything_once(tmp_path: Path) -> None:
+    bodies = make_requests(20, 2)
+    bench = Bench(tmp_path)
+    bench.put(*bodies)
+    one, two = Recorder(), Recorder()
+    with bench.delivering(one=one, two=two):
+        until(lambda: len(one.rows) == len(two.rows) == 40)
+    assert set(one.spans) == set(two.spans) == ids(bodies)
+    assert sum(len(batch.spans) for batch in one.batches) == 200
+    assert bench.counters.get("spanweir_delivery_spans") == 200, "decoded once for both"
+    assert all(a.last + 1 == b.first for a, b in zip(one.batches, one.batches[1:], strict=False))
+
+
+def test_an_exporter_that_fails_does_not_hold_the_other_and_catches_up(tmp_path: Path) -> None:
+    bodies = make_requests(60, 2)
+    bench = Bench(tmp_path)
+    away = threading.Event()
+    away.set()
+
+    def refuse(_: Batch) -> None:
+        if away.is_set():
+            raise Retry("away")
+
+    good, bad = Recorder(), Recorder(refuse)
+    with bench.delivering(good=good, bad=bad):
+        bench.put(*bodies[:30])
+        until(lambda: len(good.rows) == 60)
+        until(lambda: bench.gauge("spanweir_delivery_detached_lanes") == 1)
+        assert not bad.rows
+        away.clear()
+        bench.put(*bodies[30:])
+        until(lambda: len(bad.rows) == 120)
+        until(lambda: bench.gauge("spanweir_delivery_detached_lanes") == 0)
+    assert set(good.spans) == set(bad.spans) == ids(bodies)
+    assert all(row.complete for row in bad.rows.values())
+
+
+def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    bodies = make_requests(10, 2)
+    bench = Bench(tmp_path)
+    bench.put(*bodies[:5])
+    first, second = Recorder(), Recorder()
+    with bench.delivering(one=first):
+        until(lambda: len(first.rows) == 10)
+    bench.put(*bodies[5:])
+    with bench.delivering(one=second):
+        until(lambda: len(second.rows) == 10)
+    assert not set(first.spans) & set(second.spans)
+    assert set(first.spans) | set(second.spans) == ids(bodies)
+
+
+def test_an_open_trace_is_whole_after_a_restart(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, idle_timeout=100)
+    bench.put(body(span("llm", "agent", op="chat", start=5, asked="q", said="a", tokens=(7, 3))))
+    store = Recorder()
+    with bench.delivering(one=store):
+        until(lambda: store.rows)
+    assert store.rows[TRACE].state == "IN_PROGRESS"
+    bench.put(body(span("agent", op="invoke_agent", end=90)))
+    with bench.delivering(one=store):
+        until(lambda: store.rows[TRACE].complete)
+    row = store.rows[TRACE]
+    assert (row.state, row.span_count, row.usage and row.usage.total_tokens, row.request_preview) == ("OK", 2, 10, "q")
+
+
+def test_traces_are_finalised_by_the_clock(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, idle_timeout=0.3)
+    store = Recorder()
+    with bench.delivering(one=store):
+        bench.put(body(span("agent", "remote", op="invoke_agent", asked="q", said="a")))
+        until(lambda: store.rows and store.rows[TRACE].complete)
+    made = store.batches[-1]
+    assert made.first == made.last + 1, "the clock's batches cover no record"
+    assert store.rows[TRACE].state == "OK"
+
+
+def test_undecodable_records_are_passed_over(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bodies = make_requests(1, 1)
+    bench.put(b"\xff\xff\xff", *bodies)
+    store = Recorder()
+    with bench.delivering(one=store):
+        until(lambda: store.rows)
+    assert set(store.spans) == ids(bodies)
+    assert bench.counters.get("spanweir_delivery_undecodable_records") == 1
