@@ -6,7 +6,7 @@ Source of the trace's shape: `Trace.to_dict()` of MLflow 3.17 (`entities/trace.p
 
 import base64
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -15,10 +15,12 @@ from arro3.core import RecordBatch
 
 from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.rows import DAY_NS
-from spanweir.schemas.inference_table import REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
+from spanweir.schemas.inference_table import PAYLOAD, REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
 TRACE_PREFIX: Final = "tr-"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DATE: Final = date(1970, 1, 1)
 _STATUS_OK: Final = 200
 _STATUS_ERROR: Final = 500
 
@@ -223,6 +225,21 @@ def payload(
         trace.user_id,
     )
     return Payload(request_id, row, overflow)
+
+
+def rewritten(row: Mapping[str, Any], response: bytes, *, limit: int) -> Payload:
+    """A row as it was read (Python values by column), with another response."""
+    request_id = row["databricks_request_id"]
+    codes = [code for code in row["logging_error_codes"] or () if code != RESPONSE_TOO_LARGE]
+    too_large = bool(limit) and len(response) > limit
+    overflow = {f"{request_id}.response.json": response} if too_large else {}
+    changed = {
+        "request_date": (row["request_date"] - _EPOCH_DATE).days,
+        "request_time": (row["request_time"] - _EPOCH) // timedelta(microseconds=1),
+        "response": None if too_large else response.decode(),
+        "logging_error_codes": [*codes, RESPONSE_TOO_LARGE] if too_large else codes,
+    }
+    return Payload(request_id, tuple(changed.get(name, row[name]) for name, _ in PAYLOAD.columns), overflow)
 
 
 def batch(layout: Layout, payloads: Sequence[Payload]) -> RecordBatch:

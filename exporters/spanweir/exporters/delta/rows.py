@@ -274,11 +274,14 @@ class AnnotationRows:
     def __init__(self, layout: Layout, version: Version) -> None:
         self._layout, self._version = layout, version
 
-    def batch(self, traces: Sequence[tuple[TraceRow, dict[str, str], dict[str, str]]]) -> tuple[RecordBatch, list[str]]:
+    def batch(
+        self, traces: Sequence[tuple[TraceRow, dict[str, str], dict[str, str]]], *, assessments_only: bool = False
+    ) -> tuple[RecordBatch, list[str]]:
         """The batch and the rows' annotation ids. Each trace comes with its trace metadata and its tags."""
         rows: list[tuple[Any, ...]] = []
         for trace, metadata, tags in traces:
-            rows.append(self._metadata(trace, metadata))
+            if not assessments_only:
+                rows.append(self._metadata(trace, metadata))
             rows.extend(self._tag(trace, key, value) for key, value in tags.items())
             rows.extend(self._assessment(trace, assessment) for assessment in trace.assessments)
         columns = list(zip(*rows, strict=True))

@@ -1,0 +1,44 @@
+"""The options that name a store of traces."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from spanweir.collector.cli._common import configured, fail, load_or_exit
+from spanweir.collector.stored import Store, configured_store, open_store
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def stored(function: Function) -> Function:
+    """Adds the options that `store_or_exit` takes."""
+    store = click.option(
+        "--store",
+        "--from",
+        "store",
+        metavar="URI",
+        default="",
+        help="MLflow tracking URI (sqlite:///mlflow.db, http://…) or path of Delta tables. "
+        "Default: that of the first mlflow or delta exporter in the configuration.",
+    )
+    prefix = click.option("--prefix", default="spanweir", show_default=True, help="Prefix of the Delta tables.")
+    experiment = click.option(
+        "--experiment",
+        multiple=True,
+        metavar="NAME",
+        help="MLflow experiment, name or id. Repeatable. Default: all.",
+    )
+    return store(prefix(experiment(configured(function))))
+
+
+def store_or_exit(
+    store: str, prefix: str, experiment: Sequence[str], config: Sequence[str], assignments: Sequence[str]
+) -> Store:
+    """The store that the options name; on an error, the reason on standard error and exit code 2."""
+    try:
+        if store:
+            return open_store(store, prefix=prefix, experiments=experiment)
+        return configured_store(load_or_exit(config, assignments), experiments=experiment)
+    except LookupError as error:
+        fail(str(error), code=2)

@@ -1,0 +1,31 @@
+"""Traces in Delta tables."""
+
+from collections.abc import Sequence
+
+from spanweir.collector.stored import Trace
+from spanweir.exporters.delta import Config
+from spanweir.schemas.trace import Assessment
+
+
+class DeltaStore:
+    def __init__(self, source: "str | Config", prefix: str = "spanweir") -> None:
+        from spanweir.exporters.delta.reading import Tables
+
+        self.tables = Tables(source, prefix=prefix)
+        self.tables.table("payload")
+
+    def search(self, filter_string: str | None, order_by: Sequence[str] | None, max_results: int) -> list[Trace]:
+        from spanweir.exporters.delta.search import find
+
+        self.tables.refresh()
+        return find(self.tables, filter_string, order_by, max_results)
+
+    def get(self, trace_id: str) -> Trace | None:
+        self.tables.refresh()
+        found = self.tables.traces([f"tr-{trace_id.removeprefix('tr-')}"])
+        return found[0] if found else None
+
+    def assess(self, assessments: dict[str, list[Assessment]]) -> None:
+        from spanweir.exporters.delta.annotate import assess
+
+        assess(self.tables.config, assessments)

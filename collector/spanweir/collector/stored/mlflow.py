@@ -1,0 +1,84 @@
+"""Traces in an MLflow store, through MLflow's own client."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from spanweir.collector.stored import Trace
+from spanweir.schemas.trace import Assessment
+
+_PAGE = 500
+
+
+class MlflowStore:
+    def __init__(self, tracking_uri: str, experiments: Sequence[str] = ()) -> None:
+        """`experiments` are names or ids; without any, all experiments are searched. Raises LookupError."""
+        from mlflow import MlflowClient
+
+        self.tracking_uri = tracking_uri
+        self._client: Any = MlflowClient(tracking_uri=tracking_uri)
+        self._experiments = [self._id_of(name) for name in experiments]
+
+    def _id_of(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None and name.isdigit():
+            found = self._client.get_experiment(name)
+        if found is None:
+            raise LookupError(f"there is no experiment {name!r} in {self.tracking_uri}")
+        return str(found.experiment_id)
+
+    def _locations(self) -> list[str]:
+        return self._experiments or [experiment.experiment_id for experiment in self._client.search_experiments()]
+
+    def search(self, filter_string: str | None, order_by: Sequence[str] | None, max_results: int) -> list[Trace]:
+        found: list[Trace] = []
+        token = None
+        while len(found) < max_results:
+            page = self._client.search_traces(
+                locations=self._locations(),
+                filter_string=filter_string,
+                order_by=list(order_by) if order_by else None,
+                max_results=min(_PAGE, max_results - len(found)),
+                page_token=token,
+            )
+            found += [trace.to_dict() for trace in page]
+            token = page.token
+            if not token:
+                break
+        return found
+
+    def get(self, trace_id: str) -> Trace | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            trace = self._client.get_trace(f"tr-{trace_id.removeprefix('tr-')}", display=False)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+                return None
+            raise
+        found: Trace | None = trace.to_dict() if trace else None
+        return found
+
+    def assess(self, assessments: dict[str, list[Assessment]]) -> None:
+        from mlflow.tracing.client import TracingClient
+
+        client = TracingClient(self.tracking_uri)
+        for trace_id, given in assessments.items():
+            for assessment in given:
+                client.log_assessment(trace_id, _entity(assessment))
+
+
+def _entity(assessment: Assessment) -> Any:
+    from mlflow.entities import AssessmentSource, Expectation, Feedback
+
+    common: dict[str, Any] = {
+        "name": assessment.name,
+        "value": orjson.loads(assessment.value),
+        "source": AssessmentSource(source_type=assessment.source_type, source_id=assessment.source_id or "default"),
+        "metadata": assessment.metadata or None,
+        "span_id": assessment.span_id,
+    }
+    if assessment.kind == "expectation":
+        return Expectation(**common)
+    return Feedback(**common, rationale=assessment.rationale, error=assessment.error)
