@@ -51,7 +51,9 @@ def media(item: Shape, notes: Notes, modality: str | None = None) -> Part:
         "fileId", "path",
     )  # fmt: skip
     if isinstance(value, Mapping):
-        inner = {"mime_type": mime, "modality": modality} | {k: v for k, v in value.items() if k != "type"}
+        inner = {"mime_type": mime, "modality": modality, "format": item.get("format")} | {
+            k: v for k, v in value.items() if k != "type"
+        }
         if "bytes" in inner:
             inner["data"] = inner.pop("bytes")
         if isinstance(inner.get("s3Location"), Mapping):

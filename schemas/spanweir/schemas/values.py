@@ -155,7 +155,7 @@ def loads(value: str | bytes) -> Any:
         pass
     if stripped[0] in "{[" and (found := _literal(stripped)) is not None:
         return Broken(found, "literal")
-    salvaged = salvage(stripped)
+    salvaged = salvage(_TRUNCATED.sub("", stripped))
     if salvaged is None:
         raise ValueError("not JSON")
     return Broken(salvaged, "truncated")
