@@ -6,8 +6,12 @@ A record is an object: spans have `trace`, `span`, `parent`, `name`, `at` and `e
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 
 from spanweir.schemas.agents import Agents, Limits
 from spanweir.schemas.raw import Event, RawLog, RawSpan, Resource, Scope
@@ -154,3 +158,33 @@ def _read(value: Any) -> Any:
         except json.JSONDecodeError:
             return value
     return value
+
+
+def logs_request(logs: Iterable[RawLog]) -> bytes:
+    """An ExportLogsServiceRequest with the records; attributes of plain values and lists of text."""
+    request = ExportLogsServiceRequest()
+    for log in logs:
+        resource = request.resource_logs.add()
+        resource.resource.attributes.extend(_pairs(log.resource.attributes))
+        scope = resource.scope_logs.add()
+        scope.scope.name = log.scope.name
+        record = scope.log_records.add(time_unix_nano=log.time_ns)
+        record.trace_id, record.span_id = bytes.fromhex(log.trace_id), bytes.fromhex(log.span_id)
+        record.attributes.extend(_pairs(log.attributes))
+    return request.SerializeToString()
+
+
+def _pairs(attributes: dict[str, Any]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=_value(value)) for key, value in attributes.items()]
+
+
+def _value(value: Any) -> AnyValue:
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    if isinstance(value, list):
+        return AnyValue(array_value=ArrayValue(values=[_value(one) for one in value]))
+    return AnyValue(string_value=str(value))

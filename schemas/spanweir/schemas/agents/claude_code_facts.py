@@ -10,13 +10,24 @@ import orjson
 from spanweir.schemas.agents.bodies import anthropic_request, anthropic_response, tool_result
 from spanweir.schemas.agents.compose import link_conversation
 from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
-from spanweir.schemas.agents.turn import Turn, first_text, float_of, int_of, milliseconds, span_hash, text_of, true_of
+from spanweir.schemas.agents.turn import (
+    Turn,
+    first_text,
+    float_of,
+    int_of,
+    log_time,
+    milliseconds,
+    span_hash,
+    text_of,
+    true_of,
+)
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 
 NAME = "claude-code"
 
 _REDACTED = "<REDACTED>"
 _MAIN_SOURCES = ("repl_main", "sdk", "main", "interactive", "cli")
+_TOKENS = ("input_tokens", "output_tokens")
 _AGENT_TOOLS = frozenset({"Agent", "Task"})
 
 
@@ -128,7 +139,7 @@ class Records:
         if self.turn.final or not any(item.trace_id for item in self.turn.items):
             for event in ("api_request", "api_error", "api_refusal"):
                 for log in self.events.get(event, []):
-                    end = log.time_ns or log.observed_ns
+                    end = log_time(log)
                     start = end - milliseconds(log.attributes.get("duration_ms"))
                     call = self._call(None, log.attributes, start, end)
                     call.resource, call.scope = log.resource, log.scope
@@ -140,7 +151,11 @@ class Records:
     def _call(self, span: RawSpan | None, own: Attributes, start: int, end: int) -> Call:
         request = text_of(own.get("request_id"))
         logs = self.by_request.get(request, {})
-        log = (logs.get("api_request") or logs.get("api_error")) if request else None
+        log = logs.get("api_request") or logs.get("api_error")
+        if not request:
+            log = self._nearest("api_request", own, end) if span else None
+            said = self._nearest("assistant_response", {}, end)
+            logs = {"assistant_response": said} if said else {}
         more = {**log.attributes, **own} if log else own
         call = Call(
             key=request or (span.span_id if span else f"{start}/{end}"),
@@ -152,6 +167,7 @@ class Records:
             usage=_usage(more),
             cost=float_of(more.get("cost_usd")),
             text=_said(own, logs),
+            source=_source(more),
             utility=_utility(more),
         )
         # Vertex and Bedrock serve the same API: `anthropic.provider` tells where it runs, the model's maker is one.
@@ -162,6 +178,17 @@ class Records:
             call.error_type = first_text(own, "error_class", "error.type", "status_code")
         self._add_bodies(call, logs)
         return call
+
+    def _nearest(self, event: str, own: Attributes, end: int) -> RawLog | None:
+        """The record without request id that was written when a call without one ended, with the same tokens."""
+        fits = [
+            log
+            for log in self.events.get(event, [])
+            if not log.attributes.get("request_id")
+            and abs(log_time(log) - end) < 2_000_000_000
+            and all(int_of(log.attributes.get(k)) == int_of(own.get(k)) for k in _TOKENS if k in own)
+        ]
+        return min(fits, key=lambda log: abs(log_time(log) - end), default=None)
 
     def _add_bodies(self, call: Call, logs: dict[str, RawLog]) -> None:
         """Raw request and response bodies, when their logging is on."""
@@ -211,7 +238,7 @@ class Records:
         known = {run.call_id for run in runs}
         if self.turn.final or not any(item.trace_id for item in self.turn.items):
             for log in self.events.get("tool_result", []):
-                end = log.time_ns or log.observed_ns
+                end = log_time(log)
                 run = self._tool(None, log.attributes, end - milliseconds(log.attributes.get("duration_ms")), end)
                 run.resource, run.scope = log.resource, log.scope
                 if run.call_id not in known or not run.call_id:
@@ -252,18 +279,22 @@ class Records:
         made: dict[str, SubAgent] = {}
         starters = [run for run in tools if run.name in _AGENT_TOOLS]
         members: list[Call | ToolRun] = [*calls, *tools]
+        lanes = {call.key: call.source for call in calls}
         for member in members:
-            starter = self._starter(member, starters, tools)
-            if starter is None or starter is member:
+            source = member.source if isinstance(member, Call) else lanes.get(self._request_of(member), "")
+            starter = self._starter(member, source, starters, tools)
+            if starter is member or (starter is None and (member.span is not None or not source.startswith("agent"))):
                 continue
-            tool_id = starter.span.span_id if starter.span else span_hash(self.turn.trace_id, starter.key)
-            agent = made.get(tool_id)
+            key = (starter.span_id or span_hash(self.turn.trace_id, starter.key)) if starter else source
+            agent = made.get(key)
             if agent is None:
-                agent = made[tool_id] = _subagent(tool_id, starter)
+                agent = made[key] = _subagent(self.turn.trace_id, key, starter, member)
             member.parent_id = agent.span_id
         return list(made.values())
 
-    def _starter(self, member: Call | ToolRun, starters: list[ToolRun], tools: list[ToolRun]) -> ToolRun | None:
+    def _starter(
+        self, member: Call | ToolRun, source: str, starters: list[ToolRun], tools: list[ToolRun]
+    ) -> ToolRun | None:
         if member.span is not None:
             by_id = {run.span.span_id: run for run in tools if run.span is not None}
             at = member.span.parent_id
@@ -272,31 +303,27 @@ class Records:
                     return by_id[at]
                 at = self.parents.get(at, "")
             return None
-        source = member.utility if isinstance(member, Call) else ""
         if not source.startswith("agent"):
             return None
         return next((s for s in starters if s.start_ns <= member.start_ns and member.end_ns <= s.end_ns + 1), None)
 
 
-def _subagent(tool_id: str, starter: ToolRun) -> SubAgent:
-    name = prompt = ""
-    try:
-        given: Any = orjson.loads(starter.arguments)
-        name, prompt = str(given.get("subagent_type") or ""), str(given.get("prompt") or "")
-    except (orjson.JSONDecodeError, AttributeError):
-        pass
-    return SubAgent(
-        span_id=span_hash(tool_id, "agent"),
-        start_ns=starter.start_ns,
-        end_ns=starter.end_ns,
-        parent_id=tool_id,
-        name=name or "subagent",
-        prompt=prompt,
-        answer=starter.result,
-        error=starter.error,
-        resource=starter.span.resource if starter.span else starter.resource,
-        scope=starter.span.scope if starter.span else starter.scope,
-    )
+def _subagent(trace_id: str, key: str, starter: ToolRun | None, member: Call | ToolRun) -> SubAgent:
+    """The agent that a tool started; of one that runs in the background only its name is known."""
+    source = starter or member
+    agent = SubAgent(span_hash(trace_id if starter is None else key, key, "agent"), source.start_ns, source.end_ns)
+    agent.resource = source.span.resource if source.span else source.resource
+    agent.scope = source.span.scope if source.span else source.scope
+    agent.name = key.rpartition(":")[2] if starter is None else "subagent"
+    if starter is not None:
+        agent.parent_id, agent.answer, agent.error = key, starter.result, starter.error
+        try:
+            given: Any = orjson.loads(starter.arguments)
+            agent.name = str(given.get("subagent_type") or agent.name)
+            agent.prompt = str(given.get("prompt") or "")
+        except (orjson.JSONDecodeError, AttributeError):
+            pass
+    return agent
 
 
 # ------------------------------------------------------------------------------------------------ values
@@ -321,9 +348,14 @@ def _said(own: Attributes, logs: dict[str, RawLog]) -> str:
     return next((text for text in texts if text and text != _REDACTED), "")
 
 
-def _utility(attributes: Attributes) -> str:
+def _source(attributes: Attributes) -> str:
     source = first_text(attributes, "query_source", "query_source_safe")
-    if attributes.get("agent_id") or source.startswith("agent"):
+    return source if source.startswith("agent") or not attributes.get("agent_id") else f"agent:{source}"
+
+
+def _utility(attributes: Attributes) -> str:
+    source = _source(attributes)
+    if source.startswith("agent"):
         return ""
     if source:
         return "" if source.startswith(_MAIN_SOURCES) else source

@@ -30,6 +30,8 @@ class Call(msgspec.Struct):
     """Id of the span, where it is known without the span."""
     parent_id: str = ""
     """Span id of the agent it belongs to; empty for the turn's root."""
+    source: str = ""
+    """What asked for it, as the sender names it."""
     utility: str = ""
     model: str = ""
     response_model: str = ""

@@ -10,7 +10,7 @@ from bisect import bisect_right
 
 from spanweir.schemas.agents.compose import compose
 from spanweir.schemas.agents.gemini_cli_facts import NAME, Records, operation_of
-from spanweir.schemas.agents.turn import Group, Item, Turn, first_text, in_order, span_hash, text_of, trace_hash
+from spanweir.schemas.agents.turn import Closed, Group, Item, Turn, first_text, in_order, span_hash, text_of, trace_hash
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 
 _EVENTS = frozenset({"user_prompt", "api_request", "api_response", "api_error", "tool_call"})
@@ -42,21 +42,24 @@ class GeminiCli:
         for item in items:
             if item.trace_id and (prompt := _prompt_id(item)):
                 traces.setdefault(item.trace_id, prompt)
+        numbered = _numbered_starts(items, group.closed)
         starts: dict[str, list[int]] = {}
         places: list[tuple[Item, str]] = []
         for item in items:
             prompt = _prompt_id(item) or traces.get(item.trace_id, "")
+            if not prompt and numbered:
+                prompt = numbered[max(bisect_right(numbered, (item.start_ns, "\uffff")) - 1, 0)][1]
             if prompt in ("", session):
                 prompt = _process(item)
             places.append((item, prompt))
-            if item.event == "user_prompt" and not _numbered(prompt, session):
+            if item.event == "user_prompt" and not _numbered(prompt):
                 starts.setdefault(prompt, []).append(item.start_ns)
         for known in group.closed.values():
             if "@" in known.key:
                 starts.setdefault(known.key.rpartition("@")[0], []).append(known.start_ns)
         turns: dict[str, Turn] = {}
         for item, prompt in places:
-            key = prompt if _numbered(prompt, session) else _since(prompt, sorted(starts.get(prompt, [])), item)
+            key = prompt if _numbered(prompt) else _since(prompt, sorted(starts.get(prompt, [])), item)
             if key not in turns:
                 trace_id = trace_hash(NAME, session, key)
                 turns[key] = Turn(key, trace_id, [], session, span_hash(trace_id))
@@ -82,9 +85,18 @@ def _prompt_id(item: Item) -> str:
     return ""
 
 
-def _numbered(prompt: str, session: str) -> bool:
+def _numbered(prompt: str) -> bool:
     """Whether the prompt id tells turns of a session apart."""
     return "########" in prompt
+
+
+def _numbered_starts(items: list[Item], closed: dict[str, Closed]) -> list[tuple[int, str]]:
+    """When each numbered prompt is first heard of: records without a prompt id belong to the one before them."""
+    found = {key: known.start_ns for key, known in closed.items() if _numbered(key)}
+    for item in items:
+        if _numbered(prompt := _prompt_id(item)):
+            found[prompt] = min(item.start_ns, found.get(prompt, item.start_ns))
+    return sorted((start, prompt) for prompt, start in found.items())
 
 
 def _process(item: Item) -> str:
