@@ -29,6 +29,7 @@ CONVENTION = Convention(
                 "user.id": ("user_id", quoted),
                 "enduser.id": ("user_id", text),
                 "error.type": ("error.type", text),
+                "error.message": ("error.message", text),
                 "tag.tags": ("tags", strings),
             }
         ),

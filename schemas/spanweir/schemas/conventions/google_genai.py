@@ -1,7 +1,7 @@
 """OpenTelemetry's instrumentation of google-genai and Vertex AI: the standard's form, with two habits of its own.
 
-Output counts are Gemini's `candidates_token_count`, without thoughts. Source: opentelemetry-instrumentation-
-google-genai (contrib) and -vertexai (semconv guide 6.4, 7.2).
+Where thoughts are reported, output includes them: contrib's versions, which left them out, do not report them. Source:
+opentelemetry-instrumentation-google-genai 1.3b0 and contrib, -vertexai (semconv guide 6.4).
 """
 
 from spanweir.schemas.convention import NATIVE, Convention, rules
@@ -11,8 +11,8 @@ from spanweir.schemas.values import count, text
 
 
 def excludes(raw: RawSpan, span: GenAISpan) -> tuple[bool | None, bool | None]:
-    """The prompt count includes what was cached; the output count leaves thoughts out."""
-    return False, True
+    """The prompt count includes what was cached, the output count thoughts."""
+    return False, False
 
 
 CONVENTION = Convention(

@@ -1,5 +1,5 @@
 """Haystack: pipelines, components and agents by class name; no OpenTelemetry keys at all. Model and usage stand in the
-replies. Source: haystack 2.x and 3.5-dev (semconv guide 5.9).
+replies. Source: haystack 2.x and 3.4 (semconv guide 5.9).
 """
 
 from collections.abc import Mapping
@@ -135,6 +135,10 @@ CONVENTION = Convention(
                 "haystack.pipeline.output_data": ("io.output", lambda value, notes: json_or_text(value)),
                 "haystack.agent.input": ("io.input", lambda value, notes: json_or_text(value)),
                 "haystack.agent.output": ("io.output", lambda value, notes: json_or_text(value)),
+                "haystack.agent.step.llm.input": ("io.input", lambda value, notes: json_or_text(value)),
+                "haystack.agent.step.llm.output": ("io.output", lambda value, notes: json_or_text(value)),
+                "haystack.agent.step.tool.input": ("tool.arguments", lambda value, notes: json_or_text(value)),
+                "haystack.agent.step.tool.output": ("tool.result", lambda value, notes: json_or_text(value)),
                 "haystack.tool.input": ("tool.arguments", lambda value, notes: json_or_text(value)),
                 "haystack.tool.output": ("tool.result", lambda value, notes: json_or_text(value)),
                 "haystack.agent.tools": ("tools", lambda value, notes: content.tools(parse(value, notes), notes)),

@@ -1,14 +1,16 @@
-"""LlamaIndex's own OpenTelemetry handler: span names `Class.method-<uuid>`, everything else in span events named after
-LlamaIndex's instrumentation events. Source: llama-index-observability-otel 0.4 (semconv guide, conformance notes).
+"""LlamaIndex's own OpenTelemetry handler: span names `Class.method`, everything else in span events named after
+LlamaIndex's instrumentation events, fields flattened with dots. Source: llama-index-observability-otel 0.4 to 0.7.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from spanweir.schemas import associations
 from spanweir.schemas.content import documents, response, texts
 from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence
 from spanweir.schemas.genai import Agent, GenAISpan, Tool
+from spanweir.schemas.indexed import tree
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
@@ -29,10 +31,16 @@ EVENTS = (
 )  # fmt: skip
 
 
+def _nested(one: Occurrence, notes: Notes) -> dict[str, Any]:
+    """The event's fields, nested again; lists of objects were sent as JSON text."""
+    found = tree({key: parse(value, notes) for key, value in one.attributes.items()}, tuple(one.attributes), "")
+    return found if isinstance(found, dict) else {}
+
+
 def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
     fields: dict[str, Any] = {}
     for one in occurrences:
-        held = {key: parse(value, notes) for key, value in one.attributes.items()}
+        held = _nested(one, notes)
         name = one.name
         if name.startswith("LLM") and name.endswith("StartEvent"):
             given = held.get("messages") or held.get("prompt")
@@ -42,11 +50,16 @@ def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
                 fields["model.request"] = text(model.get("model"))
         elif name.startswith("LLM"):
             answer = held.get("response") or held.get("text")
-            inner = answer.get("message", answer) if isinstance(answer, Mapping) else answer
-            fields["output"] = messages(inner, notes, "assistant")
             if isinstance(answer, Mapping) and isinstance(answer.get("raw"), Mapping):
-                for field, value in (response(answer["raw"], notes) or {}).items():
-                    fields.setdefault(field, value)
+                fields.update(response(answer["raw"], notes) or {})
+            inner = answer.get("message", answer) if isinstance(answer, Mapping) else answer
+            said = messages(inner, notes, "assistant")
+            if said and not fields.get("output"):
+                fields["output"] = said
+        elif name == "EmbeddingStartEvent":
+            model = held.get("model_dict")
+            if isinstance(model, Mapping):
+                fields["model.request"] = text(model.get("model_name") or model.get("model"))
         elif name == "EmbeddingEndEvent":
             fields["embeddings"] = texts(held.get("chunks"), notes)
         elif name in ("RetrievalStartEvent", "ReRankStartEvent", "QueryStartEvent"):
@@ -77,10 +90,15 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         span.tool = span.tool or Tool(raw.name.partition(".")[0])
 
 
+_TAGS, _PROPERTIES = associations.bag("llamaindex.")
+
+
 CONVENTION = Convention(
     name="llama_index",
     scopes=("llamaindex", "llama_index", "llama-index"),
     rank=NATIVE,
+    rules=_TAGS,
+    many=_PROPERTIES,
     events=EVENTS,
     read_events=read_events,
     refine=refine,

@@ -1,6 +1,6 @@
 """Mastra's OpenTelemetry exporter: standard keys, some as JSON text or numbers as text, and `mastra.*` beside them.
 
-Source: @mastra/otel-exporter (semconv guide 5.9).
+Source: @mastra/otel-exporter 0.3 and 1.4 (semconv guide 5.9).
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,14 @@ from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, rules
 from spanweir.schemas.genai import GenAISpan, Timing
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
-from spanweir.schemas.values import instant, json_or_text, text
+from spanweir.schemas.values import instant, json_or_text, strings, text
 
 KINDS = {
     "model_generation": "llm", "model_inference": "llm", "model_step": "step", "model_chunk": "step",
     "agent_run": "agent", "tool_call": "tool",
-    "mcp_tool_call": "tool", "workflow_run": "workflow", "workflow_step": "task",
+    "mcp_tool_call": "tool", "provider_tool_call": "tool", "rag_embedding": "embedding",
+    "rag_vector_operation": "retrieval", "memory_operation": "memory", "scorer_run": "evaluation", "rerank": "rerank",
+    "mcp_request": "mcp", "workflow_run": "workflow", "workflow_step": "task",
     "processor_run": "guardrail", "generic": "chain", "workflow_loop": "task", "workflow_parallel": "task",
     "workflow_conditional": "router",
 }  # fmt: skip
@@ -54,7 +56,17 @@ CONVENTION = Convention(
                 "mastra.span.type": ("kind!", lambda value: KINDS.get(str(value).lower())),
                 "mastra.completion_start_time": ("timing.completion_start_ns", instant),
                 "mastra.agent_run.agentId": ("agent.id", text),
+                "mastra.tags": ("tags", strings),
+                "agent.available_tools": ("params.extra", lambda value: {"available_tools": value}),
             }
+        ),
+        # Version 0.x, whose operations are `chat`, `tool.execute`, `agent.run`.
+        *rules(
+            {
+                "gen_ai.tool.input": ("tool.arguments", lambda value, notes: json_or_text(value)),
+                "gen_ai.tool.output": ("tool.result", lambda value, notes: json_or_text(value)),
+            },
+            content=True,
         ),
         *_METADATA,
     ),
