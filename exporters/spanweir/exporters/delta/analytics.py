@@ -1,0 +1,121 @@
+"""Tokens, cost and latency out of the spans table, by model, framework, service, prompt version and retriever depth.
+
+Each `Report` row is one SQL query over the tables (`statements` gives them as text). Only tables of version 1 have
+attributes that SQL can reach.
+"""
+
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+
+from spanweir.exporters.delta.reading import Source, opened, rows
+
+GROUPS: Final = {
+    "model": "attributes['mlflow.llm.model']",
+    "framework": "instrumentation_scope['name']",
+    "service": "service_name",
+    "prompt version": (
+        "CASE WHEN attributes['gen_ai.prompt.name'] IS NOT NULL"
+        " THEN trim(concat(attributes['gen_ai.prompt.name'], ' ',"
+        " coalesce(attributes['gen_ai.prompt.version'], ''))) END"
+    ),
+    "retriever depth": (
+        "CASE WHEN attributes['mlflow.spanType'] = 'RETRIEVER' THEN lpad(CAST((length(attributes['mlflow.spanOutputs'])"
+        " - length(replace(attributes['mlflow.spanOutputs'], '\"page_content\"', ''))) / 14 AS VARCHAR), 3, ' ')"
+        " || ' documents' END"
+    ),
+}
+"""Name and SQL of what spans are grouped by; spans for which it is empty are left out."""
+
+_OF_A_CALL: Final = "CASE WHEN attributes['mlflow.spanType'] NOT IN ('AGENT', 'CHAIN', 'WORKFLOW', 'TASK') THEN {} END"
+"""Agents and chains may report the sum over the calls below them, which would count twice."""
+_USAGE: Final = _OF_A_CALL.format("attributes['mlflow.chat.tokenUsage']")
+_COST: Final = _OF_A_CALL.format("attributes['mlflow.llm.cost']")
+
+
+def _number(text: str, key: str, pattern: str, kind: str) -> str:
+    return f"TRY_CAST(regexp_match({text}, '\"{key}\": ?({pattern})')[1] AS {kind})"
+
+
+_FIGURES: Final = f"""
+  count(*) AS spans,
+  count(DISTINCT trace_id) AS traces,
+  sum(CASE WHEN status['code'] = 'STATUS_CODE_ERROR' THEN 1 ELSE 0 END) AS errors,
+  coalesce(sum({_number(_USAGE, "input_tokens", "[0-9]+", "BIGINT")}), 0) AS input_tokens,
+  coalesce(sum({_number(_USAGE, "output_tokens", "[0-9]+", "BIGINT")}), 0) AS output_tokens,
+  coalesce(sum({_number(_COST, "total_cost", "[-+0-9.eE]+", "DOUBLE")}), 0.0) AS cost,
+  approx_percentile_cont((end_time_unix_nano - start_time_unix_nano) / 1000000.0, 0.5) AS p50_ms,
+  approx_percentile_cont((end_time_unix_nano - start_time_unix_nano) / 1000000.0, 0.95) AS p95_ms"""
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """Figures of one group. Durations are milliseconds, cost is US dollars."""
+
+    name: str
+    spans: int
+    traces: int
+    errors: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    p50_ms: float
+    p95_ms: float
+
+
+class Report(msgspec.Struct, kw_only=True):
+    first: date | None
+    last: date | None
+    total: Row
+    """Of root spans: traces and their duration; tokens and cost of all spans that report them."""
+    groups: dict[str, list[Row]]
+    """By the keys of `GROUPS`, most spans first."""
+    days: list[Row]
+    """By day, oldest first; `name` is the date."""
+
+
+def statements(where: str = "TRUE", top: int = 20) -> dict[str, str]:
+    """SQL by group, over `otel_spans`."""
+    made = {
+        name: (
+            f"SELECT {sql} AS name, {_FIGURES}\nFROM otel_spans WHERE {where} AND {sql} IS NOT NULL "
+            f"GROUP BY 1 ORDER BY spans DESC, name LIMIT {int(top)}"
+        )
+        for name, sql in GROUPS.items()
+    }
+    made["day"] = (
+        f"SELECT CAST(date AS VARCHAR) AS name, {_FIGURES}\nFROM otel_spans WHERE {where} GROUP BY 1 ORDER BY 1"
+    )
+    made["total"] = f"SELECT 'all' AS name, {_FIGURES}\nFROM otel_spans WHERE {where}"
+    made["roots"] = f"SELECT 'all' AS name, {_FIGURES}\nFROM otel_spans WHERE {where} AND parent_span_id = ''"
+    return made
+
+
+def report(source: Source, *, since: date | None = None, until: date | None = None, top: int = 20) -> Report:
+    """The figures of the days from `since` to `until` (inclusive). Raises LookupError, and ValueError for version 2."""
+    tables = opened(source)
+    if tables.version() != "v1":
+        raise ValueError("reports need tables of schema_version v1: the attributes of v2 are VARIANT")
+    bounds = [f"date >= DATE '{since}'" if since else "", f"date <= DATE '{until}'" if until else ""]
+    where = " AND ".join(bound for bound in bounds if bound) or "TRUE"
+    found = {name: rows(tables.query(sql, "otel_spans")) for name, sql in statements(where, top).items()}
+    made = {name: [_row(row) for row in of_group] for name, of_group in found.items()}
+    [total], [roots] = made["total"], made["roots"]
+    days = made["day"]
+    return Report(
+        first=date.fromisoformat(days[0].name) if days else None,
+        last=date.fromisoformat(days[-1].name) if days else None,
+        total=msgspec.structs.replace(total, p50_ms=roots.p50_ms, p95_ms=roots.p95_ms, errors=roots.errors),
+        groups={name: made[name] for name in GROUPS},
+        days=days,
+    )
+
+
+def _row(row: dict[str, Any]) -> Row:
+    return msgspec.convert({key: _known(key, value) for key, value in row.items()}, Row, strict=False)
+
+
+def _known(key: str, value: Any) -> Any:
+    if value is not None:
+        return value
+    return "" if key == "name" else 0

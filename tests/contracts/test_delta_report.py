@@ -1,0 +1,107 @@
+"""`spanweir report` over real tables: sums against the same sums done by hand, roll-ups counted once, a whole page."""
+
+import json
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from spanweir.collector.cli import commands
+from spanweir.exporters.api import Batch, Context
+from spanweir.exporters.delta import Config
+from spanweir.exporters.delta.analytics import Report, report
+from spanweir.schemas.options import Duration
+from tests.support.traces import START_NS, trace
+
+DAY_NS = 86_400_000_000_000
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    directory = tmp_path_factory.mktemp("report")
+    rng, batch = random.Random(31), Batch(first=1, last=1)
+    for number in range(30):
+        spans, row = trace(rng, 3, START_NS + number % 3 * DAY_NS)
+        usage = json.dumps({"input_tokens": 10 + number, "output_tokens": 5, "total_tokens": 15 + number})
+        cost = json.dumps({"input_cost": 0.0, "output_cost": 0.5, "total_cost": 0.5})
+        spans[0].attributes |= {"mlflow.spanType": '"AGENT"', "mlflow.chat.tokenUsage": usage, "mlflow.llm.cost": cost}
+        spans[1].attributes["mlflow.spanType"] = '"RETRIEVER"'
+        spans[1].attributes["mlflow.spanOutputs"] = json.dumps([{"page_content": "x"}] * (number % 2 + 1))
+        spans[2].attributes |= {"mlflow.chat.tokenUsage": usage, "mlflow.llm.cost": cost}
+        spans[2].attributes["mlflow.llm.model"] = json.dumps(f"model <{number % 2}>")
+        spans[2].attributes |= {"gen_ai.prompt.name": '"greeting"', "gen_ai.prompt.version": f'"{number % 5}"'}
+        if number == 7:
+            spans[0].status = "ERROR"
+        batch.spans += spans
+        batch.traces.append(row)
+    config = Config(path=str(directory / "tables"), maintenance_interval=Duration(0))
+    with config.build(Context(name="delta", state_directory=str(directory))) as exporter:
+        exporter.export(batch)
+    return str(directory / "tables")
+
+
+def test_totals_count_roll_ups_once(path: str) -> None:
+    made = report(path)
+    assert (made.total.traces, made.total.spans, made.total.errors) == (30, 90, 1)
+    assert made.total.input_tokens == sum(10 + number for number in range(30))
+    assert made.total.output_tokens == 150
+    assert made.total.cost == pytest.approx(15.0)
+    assert made.total.p50_ms == pytest.approx(1.0)
+    assert (str(made.first), str(made.last)) == ("2025-11-25", "2025-11-27")
+
+
+def test_groups(path: str) -> None:
+    groups = report(path).groups
+    assert {row.name: row.spans for row in groups["model"]} == {"model <0>": 15, "model <1>": 15}
+    assert {row.name.strip(): row.spans for row in groups["retriever depth"]} == {"1 documents": 15, "2 documents": 15}
+    assert [row.name for row in groups["prompt version"]] == [f"greeting {n}" for n in range(5)]
+    assert [row.name for row in groups["service"]] == ["librarian"]
+    assert [row.name for row in groups["framework"]] == ["tests"]
+
+
+def test_days(path: str) -> None:
+    made: Report = report(path)
+    assert [row.name for row in made.days] == ["2025-11-25", "2025-11-26", "2025-11-27"]
+    from datetime import date
+
+    assert report(path, since=date(2025, 11, 26), until=date(2025, 11, 26)).total.traces == 10
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_needs_nothing_else_and_names_are_escaped(path: str, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    assert CliRunner().invoke(commands, ["report", "--store", path, "--html", str(out)]).exit_code == 0
+    text, page = out.read_text(), Page()
+    page.feed(text)
+    assert page.references == []
+    assert "script" not in page.tags
+    assert page.tags.count("svg") == 7
+    assert "model &lt;0&gt;" in text
+    assert not re.search(r"NaN|None|inf", text)
+
+
+def test_the_terminal_and_the_queries(path: str) -> None:
+    shown = CliRunner().invoke(commands, ["report", "--store", path], env={"COLUMNS": "160"}).output
+    assert "30 traces, 90 spans, 1 traces failed" in shown
+    assert "greeting 4" in shown
+    queries = CliRunner().invoke(commands, ["report", "--sql"]).output
+    assert "-- retriever depth\nSELECT" in queries
+
+
+def test_an_empty_span_of_days(path: str) -> None:
+    result = CliRunner().invoke(commands, ["report", "--store", path, "--since", "2030-01-01"])
+    assert result.exit_code == 0, result.output
+    assert "0 traces" in result.output
