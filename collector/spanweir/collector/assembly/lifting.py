@@ -13,7 +13,8 @@ from spanweir.schemas.summary import Summary, request_preview, response_preview
 from spanweir.schemas.trace import MappedSpan
 
 _RANK = {"agent": 0, "workflow": 0, "llm": 1, "chain": 2, "task": 2, "step": 2, "retrieval": 3, "rerank": 3, "tool": 3}
-_LAST = 4
+_TALKS, _LAST = 2, 4
+"""Up to rank 2 messages are a conversation; an embedding's or reranker's are only texts."""
 PREVIEW_MAX = 1000
 _json = msgspec.json.Encoder().encode
 
@@ -26,7 +27,7 @@ def offer(trace: Trace, span: GenAISpan | None, mapped: MappedSpan, summary: Sum
     changed = False
     start, end = summary.start_ns, summary.end_ns
     if summary.has_request and _wins(trace.question, key := (rank, start, -end, summary.span_id)):
-        text = request_preview(span, mapped, limit) if span is not None and span.input else None
+        text = request_preview(span, mapped, limit) if span is not None and span.input and rank <= _TALKS else None
         content = _content(key, mapped, "mlflow.spanInputs", text, "user", limit)
         if content is not None:
             content.preview = content.preview or request_preview(span, mapped, PREVIEW_MAX)
@@ -42,7 +43,7 @@ def offer(trace: Trace, span: GenAISpan | None, mapped: MappedSpan, summary: Sum
         changed = changed or content != trace.question
         trace.question = content
     if summary.has_response and _wins(trace.answer, key := (rank, -end, start, summary.span_id)):
-        text = response_preview(span, mapped, limit) if span is not None and span.output else None
+        text = response_preview(span, mapped, limit) if span is not None and span.output and rank <= _TALKS else None
         content = _content(key, mapped, "mlflow.spanOutputs", text, "assistant", limit)
         if content is not None:
             content.preview = content.preview or response_preview(span, mapped, PREVIEW_MAX)
