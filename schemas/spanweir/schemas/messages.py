@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from spanweir.schemas.genai import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from spanweir.schemas.genai import Message, Other, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from spanweir.schemas.notes import Notes, Shape, arguments, id_of, name_of, rest
 from spanweir.schemas.parts import part, parts, tool_call, tool_output
 from spanweir.schemas.values import UNREADABLE, Broken, dumps, loads
@@ -267,16 +267,15 @@ def langchain(item: Shape, notes: Notes) -> list[Message] | None:
     return [Message(speaker, found, id_of(data, "name"), reason, id_of(data, "id"))]
 
 
-def responses_item(item: Shape, notes: Notes) -> list[Message] | None:
-    """An item of OpenAI's Responses API that is not a message: a call, its output, reasoning."""
-    kind = str(item["type"])
+def responses_item(item: Shape, notes: Notes, speaker: str) -> list[Message] | None:
+    """An item of OpenAI's Responses API that is not a message: a call, its output, reasoning, a bare text."""
     found = part(item, notes)
-    if found is None:
+    if found is None or isinstance(found, Other):
         return None
-    speaker = "tool" if isinstance(found, ToolResult) else "assistant"
+    who = "tool" if isinstance(found, ToolResult) else "assistant"
     if isinstance(found, Text):
-        speaker = "assistant" if kind == "output_text" else "user"
-    return [Message(speaker, [found], id=_LOOSE)]
+        who = {"input_text": "user", "output_text": "assistant"}.get(str(item["type"]), speaker)
+    return [Message(who, [found], id=_LOOSE)]
 
 
 def pydantic(item: Shape, notes: Notes) -> list[Message] | None:
@@ -337,8 +336,7 @@ def message(item: Shape, notes: Notes, speaker: str = "user") -> list[Message] |
     if isinstance(item.get("message"), Mapping):
         return _choice(item, notes)
     if kind:
-        found = part(item, notes)
-        return responses_item(item, notes) if found is not None and found.__class__.__name__ != "Other" else None
+        return responses_item(item, notes, speaker)
     if isinstance(item.get("content"), Mapping) and ("parts" in item["content"] or "role" in item["content"]):
         content = item["content"]  # a Gemini candidate
         return _candidate(item if "role" in content else {**item, "content": {"role": "model", **content}}, notes)

@@ -4,14 +4,12 @@ Source of the previews: MLflow 3.17 `tracing/utils/truncation.py`.
 Not here: the trace row itself (the collector's trace assembly).
 """
 
-from typing import Any
-
 import msgspec
-import orjson
 
 from spanweir.schemas.genai import Evaluation, GenAISpan, ToolCall
 from spanweir.schemas.messages import text_of
 from spanweir.schemas.mlflow import tokens_of
+from spanweir.schemas.preview import preview_of
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
 from spanweir.schemas.values import dumps
@@ -111,6 +109,8 @@ def request_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 100
             found = span.retrieval.query
         if not found and span.rerank is not None:
             found = span.rerank.query
+        if not found and span.kind == "embedding":
+            found = "\n".join(one.text for one in span.embeddings if one.text)
         if not found and span.kind == "tool" and span.tool is not None and span.tool.arguments is None:
             found = span.tool.name
     return _cut(found or preview_of(mapped.attributes.get("mlflow.spanInputs"), "user"), limit)
@@ -132,54 +132,9 @@ def response_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 10
             )
             if not found and not any(message.parts for message in span.output):
                 return None
+        if not found and span.kind in ("retrieval", "rerank"):
+            found = "\n".join(doc.content for doc in span.documents if doc.content)
     return _cut(found or preview_of(mapped.attributes.get("mlflow.spanOutputs"), "assistant"), limit)
-
-
-def preview_of(json_text: str | None, role: str) -> str | None:
-    """The text a person wants to see of some inputs or outputs: the last message of `role`, else the only string in
-    them, else the JSON text itself."""
-    if json_text is None:
-        return None
-    try:
-        value = orjson.loads(json_text)
-    except ValueError:
-        return json_text
-    found = _preview_text(value, role)
-    if found:
-        return found
-    return None if value in (None, "", [], {}) else json_text
-
-
-_WRAPPERS = ("messages", "choices", "message", "output", "input", "inputs", "outputs", "request", "response", "content")
-
-
-def _preview_text(value: Any, role: str, depth: int = 0) -> str | None:
-    if isinstance(value, str):
-        return value
-    if depth > 6:
-        return None
-    if isinstance(value, list):
-        for item in reversed(value):
-            if isinstance(item, dict):
-                wrapped = item.get("message")
-                inner: dict[str, Any] = wrapped if isinstance(wrapped, dict) else item
-                if (inner.get("role") or inner.get("type")) in _SAID[role] and (
-                    found := _preview_text(inner.get("content", inner.get("text")), role, depth + 1)
-                ):
-                    return found
-        texts = [str(item["text"]) for item in value if isinstance(item, dict) and isinstance(item.get("text"), str)]
-        return "\n".join(texts) if texts and len(texts) == len(value) else None
-    if isinstance(value, dict):
-        strings = [item for item in value.values() if isinstance(item, str) and item]
-        if len(value) == 1 and strings:
-            return strings[0]
-        for key in _WRAPPERS:
-            if key in value and (found := _preview_text(value[key], role, depth + 1)):
-                return found
-    return None
-
-
-_SAID = {"user": ("user", "human"), "assistant": ("assistant", "ai", "model", "AIMessage")}
 
 
 def _cut(text: str | None, limit: int) -> str | None:
