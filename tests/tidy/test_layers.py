@@ -23,6 +23,7 @@ LAZY = {"mlflow", "pandas", "sqlalchemy", "pydantic", "pyarrow", "deltalake", "r
 """Too large for the delivery process to load before they are needed: never imported at the top of a module."""
 LAZY_EXCEPT: dict[str, str] = {
     "exporters/spanweir/exporters/mlflow/create_schema.py": "runs in a process of its own",
+    "exporters/spanweir/exporters/mlflow/artifacts_worker.py": "runs in a process of its own",
     "exporters/spanweir/exporters/mlflow/fallback_worker.py": "runs in a process of its own",
     "exporters/spanweir/exporters/tree.py": "is itself imported only to print",
     **{

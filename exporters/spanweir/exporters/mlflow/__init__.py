@@ -21,7 +21,7 @@ from spanweir.exporters.mlflow.database import Database
 from spanweir.exporters.mlflow.fallback import FallbackStore, Start
 from spanweir.exporters.mlflow.sql import Options, SqlStore
 from spanweir.exporters.mlflow.sqlite import Sqlite, path_of
-from spanweir.schemas.options import Duration, Secret
+from spanweir.schemas.options import Duration, Secret, Size
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "http", "https", "databricks")
 
@@ -61,6 +61,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     artifact_root: str = ""
     """Where artifacts of experiments created here are kept. Empty: `mlartifacts` beside a SQLite file, else
     `mlflow-artifacts:`, which is the tracking server's own root."""
+    artifact_server: str = ""
+    """Tracking server that serves `mlflow-artifacts:` locations, for attachments of experiments that have one.
+    Default: MLFLOW_TRACKING_URI, if it is one."""
+    attachment_min_bytes: Size = Size(64 * 1024)
+    """Images, audio and other base64 data from this size on become MLflow attachments in the experiment's artifact
+    location, instead of text in the database. 0: never."""
+    attachment_min_text_bytes: Size = Size(0)
+    """Texts from this size on become attachments too; their beginning stays in the span. 0: never."""
     synchronous: Literal["full", "normal"] = "full"
     """SQLite: `full` waits for the disk at each commit; `normal` does not, and a power failure may then undo the last
     commits although the queue has moved on."""
@@ -96,6 +104,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             connections=self.connections,
             timeout_s=float(self.timeout),
             ca_file=self.ca_file,
+            attachment_min_bytes=int(self.attachment_min_bytes),
+            attachment_min_text_bytes=int(self.attachment_min_text_bytes),
         )
         if _scheme(self.tracking_uri) == "databricks":
             return rest.RestStore(options, credentials.Databricks(self.tracking_uri, table=self.spans_table))
@@ -151,6 +161,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             create_experiments=self.create_experiments,
             workspace=self.workspace,
             artifact_root=self._artifact_root(),
+            artifact_server=self.artifact_server or _tracking_server(),
+            attachment_min_bytes=int(self.attachment_min_bytes),
+            attachment_min_text_bytes=int(self.attachment_min_text_bytes),
             rollups=_rollups_enabled() if self.rollups is None else self.rollups,
         )
 
@@ -165,6 +178,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def _scheme(uri: str) -> str:
     """`postgresql+psycopg2` (SQLAlchemy's way to name a driver) is `postgresql`."""
     return (urlsplit(uri).scheme or uri).partition("+")[0]
+
+
+def _tracking_server() -> str:
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return uri if uri.startswith(("http://", "https://")) else ""
 
 
 def _rollups_enabled() -> bool:

@@ -5,21 +5,19 @@ of magnitude, needs an installed MLflow of exactly the database's release, and c
 """
 
 import os
-import struct
 import subprocess
 import sys
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import Final, Self
 
 import msgspec
 
 from spanweir.exporters.api import Batch, Permanent, Retry
+from spanweir.exporters.mlflow.messages import receive, send
 from spanweir.schemas.trace import TraceRow
 
 RETRY_S: Final = 5.0
 STOP_S: Final = 10.0
-
-_LENGTH: Final = struct.Struct(">I")
 
 
 class Start(msgspec.Struct, kw_only=True):
@@ -44,22 +42,6 @@ class Answer(msgspec.Struct, kw_only=True):
     error: str = ""
     permanent: bool = False
     rejected: dict[str, str] = {}
-
-
-def send(stream: IO[bytes], message: msgspec.Struct) -> None:
-    encoded = msgspec.msgpack.encode(message)
-    stream.write(_LENGTH.pack(len(encoded)) + encoded)
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> bytes | None:
-    """The next message, or None at the end."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    body = stream.read(length)
-    return body if len(body) == length else None
 
 
 class FallbackStore:

@@ -17,7 +17,8 @@ from mlflow.protos.databricks_pb2 import INVALID_STATE, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from spanweir.exporters.mlflow.create_schema import with_driver
-from spanweir.exporters.mlflow.fallback import Answer, Start, Work, receive, send
+from spanweir.exporters.mlflow.fallback import Answer, Start, Work
+from spanweir.exporters.mlflow.messages import receive, send
 from spanweir.exporters.mlflow.rows import (
     COST,
     PREVIEW_CHARS,

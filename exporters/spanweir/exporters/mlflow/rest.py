@@ -21,7 +21,7 @@ import orjson
 
 from spanweir.exporters._http import retry_after_s
 from spanweir.exporters.api import Batch, Permanent, Retry
-from spanweir.exporters.mlflow import wire
+from spanweir.exporters.mlflow import attachments, wire
 from spanweir.exporters.mlflow.credentials import Credentials
 from spanweir.exporters.mlflow.rows import request_id
 from spanweir.schemas.trace import MappedSpan, TraceRow
@@ -49,6 +49,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     timeout_s: float
     ca_file: str
+    attachment_min_bytes: int
+    attachment_min_text_bytes: int
+
+
+class Experiment(msgspec.Struct, frozen=True):
+    experiment_id: str
+    artifact_location: str
 
 
 class RestStore:
@@ -59,7 +66,7 @@ class RestStore:
         self._credentials = credentials
         self._pool: Any = None
         self._threads: ThreadPoolExecutor | None = None
-        self._experiments: dict[str, tuple[str | Refused, float]] = {}
+        self._experiments: dict[str, tuple[Experiment | Refused, float]] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -94,15 +101,13 @@ class RestStore:
                 spans[span.trace_id].append(span)
             else:
                 rejected[span.trace_id] = "spans came without the row of their trace"
-        by_experiment: dict[str, list[TraceRow]] = {}
+        by_experiment: dict[Experiment, list[TraceRow]] = {}
         for row in batch.traces:
             try:
                 by_experiment.setdefault(self._experiment(row.experiment or self._options.experiment), []).append(row)
             except Refused as reason:
                 rejected[row.trace_id] = str(reason)
-        groups = [
-            (experiment_id, group) for experiment_id, rows in by_experiment.items() for group in _groups(rows, spans)
-        ]
+        groups = [(experiment, group) for experiment, rows in by_experiment.items() for group in _groups(rows, spans)]
         for found in self._threads.map(lambda each: self._send(each[0], each[1], spans), groups):
             rejected.update(found)
         self._link(row for row in batch.traces if row.trace_id not in rejected)
@@ -112,10 +117,12 @@ class RestStore:
             raise Permanent(f"{len(rejected)} traces cannot be written: {reasons}", rejected=rejected)
 
     def _send(
-        self, experiment_id: str, rows: Sequence[TraceRow], spans: Mapping[str, list[MappedSpan]]
+        self, experiment: Experiment, rows: Sequence[TraceRow], spans: Mapping[str, list[MappedSpan]]
     ) -> dict[str, str]:
         """Spans first: a row that says OK then has its spans. Returns trace id -> reason for what was refused."""
-        rejected = self._send_spans(experiment_id, [span for row in rows for span in spans[row.trace_id]])
+        experiment_id = experiment.experiment_id
+        sent = self._without_attachments(experiment, [span for row in rows for span in spans[row.trace_id]])
+        rejected = self._send_spans(experiment_id, sent)
         for row in rows:
             if row.complete and row.trace_id not in rejected:
                 try:
@@ -125,6 +132,30 @@ class RestStore:
                 except Refused as reason:
                     rejected[row.trace_id] = str(reason)
         return rejected
+
+    def _without_attachments(self, experiment: Experiment, spans: Sequence[MappedSpan]) -> Sequence[MappedSpan]:
+        """Large values go where the server keeps artifacts itself; elsewhere (a bucket) they stay in their spans."""
+        prefix = "mlflow-artifacts:/"
+        if not experiment.artifact_location.startswith(prefix):
+            return spans
+        folder = experiment.artifact_location[len(prefix) :].strip("/")
+
+        def save(trace_id: str, attachment: attachments.Attachment) -> None:
+            place = f"{folder}/traces/{request_id(trace_id)}/artifacts/attachments/{attachment.attachment_id}"
+            headers = {"content-type": "application/octet-stream"}
+            try:
+                self._call("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{quote(place)}", attachment.data, headers)
+            except Refused as reason:
+                _log.warning("an attachment stays in its span: %s", reason)
+                raise attachments.Unsaved from reason
+
+        return attachments.extract(
+            spans,
+            {span.trace_id: request_id(span.trace_id) for span in spans},
+            save,
+            min_bytes=self._options.attachment_min_bytes,
+            min_text_bytes=self._options.attachment_min_text_bytes,
+        )
 
     def _send_spans(self, experiment_id: str, spans: Sequence[MappedSpan]) -> dict[str, str]:
         if not spans:
@@ -169,12 +200,12 @@ class RestStore:
                 if "RESOURCE_DOES_NOT_EXIST" not in str(reason):
                     _log.warning("trace %s was taken back and stays: %s", key, reason)
 
-    def _experiment(self, key: str) -> str:
-        """The experiment's id. Raises Refused if it neither is there nor may be created."""
+    def _experiment(self, key: str) -> Experiment:
+        """Raises Refused if it neither is there nor may be created."""
         known = self._experiments.get(key)
         if known is None or known[1] < time.monotonic():
             try:
-                answer: str | Refused = self._find_experiment(key)
+                answer: Experiment | Refused = self._find_experiment(key)
             except Refused as reason:
                 answer = reason
             known = self._experiments[key] = (answer, time.monotonic() + EXPERIMENT_TTL_S)
@@ -182,7 +213,7 @@ class RestStore:
             raise known[0]
         return known[0]
 
-    def _find_experiment(self, key: str) -> str:
+    def _find_experiment(self, key: str) -> Experiment:
         if key.isascii() and key.isdigit():
             return self._active(key, self._call("GET", f"/api/2.0/mlflow/experiments/get?experiment_id={key}"))
         path = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(key, safe='')}"
@@ -194,19 +225,18 @@ class RestStore:
         if not self._options.create_experiments:
             raise Refused(f"there is no experiment {key!r}, and create_experiments is off")
         try:
-            answer = self._call("POST", "/api/2.0/mlflow/experiments/create", orjson.dumps({"name": key}))
-            return str(orjson.loads(answer)["experiment_id"])
+            self._call("POST", "/api/2.0/mlflow/experiments/create", orjson.dumps({"name": key}))
         except Refused as reason:
             if "RESOURCE_ALREADY_EXISTS" not in str(reason):
                 raise
-            return self._active(key, self._call("GET", path))
+        return self._active(key, self._call("GET", path))
 
     @staticmethod
-    def _active(key: str, answer: bytes) -> str:
+    def _active(key: str, answer: bytes) -> Experiment:
         experiment = orjson.loads(answer)["experiment"]
         if experiment.get("lifecycle_stage", "active") != "active":
             raise Refused(f"experiment {key!r} (id {experiment['experiment_id']}) is deleted")
-        return str(experiment["experiment_id"])
+        return Experiment(str(experiment["experiment_id"]), experiment.get("artifact_location", ""))
 
     def _call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None

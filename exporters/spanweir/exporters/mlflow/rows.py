@@ -60,6 +60,12 @@ class Home(msgspec.Struct, frozen=True):
     """MLflow's trace id."""
     experiment_id: int
     artifact_location: str
+    """The experiment's; empty if it has none."""
+
+    @property
+    def artifacts(self) -> str:
+        """Where the trace's own files are kept (MLflow's `_get_trace_artifact_location_tag`)."""
+        return f"{self.artifact_location.rstrip('/')}/traces/{self.request_id}/artifacts"
 
 
 class Rows(msgspec.Struct):
@@ -177,7 +183,7 @@ def _add_trace(rows: Rows, layout: Layout, trace: TraceRow, home: Home, sizes: l
     tags = {name: value for name, value in trace.tags.items() if name not in _WRITTEN_HERE}
     tags[SPANS_LOCATION] = TRACKING_STORE
     if home.artifact_location:
-        tags[ARTIFACT_LOCATION] = f"{home.artifact_location.rstrip('/')}/traces/{key}/artifacts"
+        tags[ARTIFACT_LOCATION] = home.artifacts
     start_ms = trace.start_ns // 1_000_000
     client_request_id = trace.client_request_id
     if client_request_id is not None and len(client_request_id) > ID_CHARS:

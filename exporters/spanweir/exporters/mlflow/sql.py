@@ -16,7 +16,8 @@ from typing import Any, Final, Self
 import msgspec
 
 from spanweir.exporters.api import Batch, Exporter, KnownTrace, Permanent, Retry
-from spanweir.exporters.mlflow import experiments, known, retract, rollups
+from spanweir.exporters.mlflow import attachments, experiments, known, retract, rollups
+from spanweir.exporters.mlflow.artifacts import Artifacts
 from spanweir.exporters.mlflow.database import Database, Trouble, select_in
 from spanweir.exporters.mlflow.revisions import (
     COST_COLUMNS,
@@ -31,7 +32,7 @@ from spanweir.exporters.mlflow.revisions import (
 from spanweir.exporters.mlflow.rows import FINALIZED, SPANS_LOCATION, TRACKING_STORE, Home, Rows, build, cleaned
 from spanweir.exporters.mlflow.rows import request_id as mlflow_id
 from spanweir.exporters.mlflow.schema import SchemaError, UnknownRevision, is_empty, layout_of
-from spanweir.schemas.trace import TraceRow
+from spanweir.schemas.trace import MappedSpan, TraceRow
 
 RACES: Final = 5
 """How often a batch is written again at once after another writer got in between."""
@@ -48,7 +49,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     create_experiments: bool
     workspace: str
     artifact_root: str
+    artifact_server: str
     rollups: bool
+    attachment_min_bytes: int
+    attachment_min_text_bytes: int
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -81,6 +85,7 @@ class SqlStore:
         self._revision = ""
         self._layout: Layout | None = None
         self._reader = known.Reader(connect)
+        self._artifacts = Artifacts(options.artifact_server)
 
     def __enter__(self) -> Self:
         try:
@@ -93,6 +98,7 @@ class SqlStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self._reader.close()
+        self._artifacts.close()
         self._close()
         self._leave_fallback()
 
@@ -187,7 +193,7 @@ class SqlStore:
             raise Retry(f"{database.place} was migrated; its tables are looked at again")
         stored = self._stored(database, batch.traces)
         homes, rejected = self._homes(database, batch, stored)
-        rows = build(layout, batch.traces, batch.spans, homes)
+        rows = build(layout, batch.traces, self._without_attachments(batch.spans, homes), homes)
         if clean:
             rows = msgspec.structs.replace(rows, **{n: cleaned(getattr(rows, n)) for n in _TABLES})
         if self._options.rollups and layout.analytics:
@@ -199,6 +205,19 @@ class SqlStore:
         retract.empty_traces(database, batch.retracted)
         database.commit()
         return rejected
+
+    def _without_attachments(self, spans: Sequence[MappedSpan], homes: Mapping[str, Home]) -> Sequence[MappedSpan]:
+        options = self._options
+        if not options.attachment_min_bytes and not options.attachment_min_text_bytes:
+            return spans
+        places = {key: home for key, home in homes.items() if self._artifacts.reaches(home.artifact_location)}
+        return attachments.extract(
+            spans,
+            {key: home.request_id for key, home in places.items()},
+            lambda key, one: self._artifacts.save(places[key].artifacts, one.attachment_id, one.data),
+            min_bytes=options.attachment_min_bytes,
+            min_text_bytes=options.attachment_min_text_bytes,
+        )
 
     def _stored(self, database: Database, traces: Sequence[TraceRow]) -> dict[str, Stored]:
         """By MLflow trace id, rows locked in the order of their keys."""

@@ -1,0 +1,25 @@
+"""Messages between this process and those that run MLflow: MessagePack, each after its length in four bytes."""
+
+import struct
+from typing import IO, Final
+
+import msgspec
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+def send(stream: IO[bytes], message: msgspec.Struct) -> None:
+    encoded = msgspec.msgpack.encode(message)
+    stream.write(_LENGTH.pack(len(encoded)))
+    stream.write(encoded)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> bytes | None:
+    """The next message, or None at the end."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    body = stream.read(length)
+    return body if len(body) == length else None
