@@ -7,7 +7,18 @@ turn is one `prompt.id` of a session. `input_tokens` excludes cache tokens. `gen
 
 from spanweir.schemas.agents.claude_code_facts import NAME, Records, kind_of
 from spanweir.schemas.agents.compose import compose
-from spanweir.schemas.agents.turn import Group, Item, Turn, first_text, in_order, int_of, span_hash, text_of, trace_hash
+from spanweir.schemas.agents.turn import (
+    Group,
+    Item,
+    Turn,
+    first_text,
+    in_order,
+    int_of,
+    span_hash,
+    split,
+    text_of,
+    trace_hash,
+)
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 
 _EVENTS = frozenset(
@@ -128,24 +139,12 @@ def _turns_of_trace(group: Group, trace_id: str, items: list[Item]) -> list[Turn
         return [_turn(f"{trace_id}/{root_id}", trace_id, items, root_id)]
     parents = {**group.links, **{i.span_id: i.span.parent_id for i in items if i.span is not None}}
     prompts = {text_of(i.attributes.get("prompt.id")): i.span_id for i in items if i.event == "user_prompt"}
-    turns = {
-        anchor: _turn(f"{trace_id}/{anchor}", trace_hash(trace_id, anchor) if n else trace_id, [], anchor)
-        for n, (_, anchor) in enumerate(anchors)
-    }
-    for item in items:
-        at = item.span_id
-        for _ in range(64):
-            if at in turns or at not in parents:
-                break
-            at = parents[at]
-        if at not in turns:
-            at = prompts.get(text_of(item.attributes.get("prompt.id")), "")
-        if at not in turns:
-            at = next((a for start, a in reversed(anchors) if start <= item.start_ns), anchors[0][1])
-        turns[at].items.append(item)
-    for turn in turns.values():
-        turn.session = _session(turn.items)
-    return [turn for turn in turns.values() if turn.items]
+    parts = split(items, anchors, parents, lambda item: prompts.get(text_of(item.attributes.get("prompt.id")), ""))
+    first = anchors[0][1]
+    return [
+        _turn(f"{trace_id}/{top}", trace_id if top == first else trace_hash(trace_id, top), own, top)
+        for top, own in parts.items()
+    ]
 
 
 def _anchors(group: Group, trace_id: str, items: list[Item]) -> list[tuple[int, str]]:

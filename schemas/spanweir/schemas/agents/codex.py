@@ -17,7 +17,7 @@ from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 _EVENTS = frozenset(
     {"conversation_starts", "user_prompt", "agent_response", "tool_result", "tool_decision", "api_request", "sse_event"}
 )
-_TURN_SPANS = frozenset({"session_task.turn", "turn/start", "codex.turn_input", "run_turn"})
+_TURN_SPANS = frozenset({"session_task.turn", "turn/start", "codex.turn_input", "run_turn", "try_run_sampling_request"})
 
 
 class Codex:

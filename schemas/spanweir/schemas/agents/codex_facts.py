@@ -29,6 +29,7 @@ class Records:
         self.turn = turn
         self.top: RawSpan | None = None
         self.sampling: list[RawSpan] = []
+        self.attempts: list[RawSpan] = []
         self.usage: list[RawSpan] = []
         self.tools: list[RawSpan] = []
         self.events: dict[str, list[RawLog]] = {}
@@ -43,6 +44,8 @@ class Records:
             self.top = span
         elif span.name == "codex.sampling":
             self.sampling.append(span)
+        elif span.name == "try_run_sampling_request":
+            self.attempts.append(span)
         elif span.name == "handle_responses" and "gen_ai.usage.input_tokens" in span.attributes:
             self.usage.append(span)
         elif is_tool(span):
@@ -101,7 +104,9 @@ class Records:
     # -------------------------------------------------------------------------------------------- model calls
 
     def _calls(self) -> list[Call]:
-        calls = [Call(span.span_id, span.start_ns, span.end_ns, span) for span in self.sampling]
+        # Versions without `codex.sampling` have only the span around it, which also waits for the tools.
+        spans = self.sampling or (self.attempts if self.top or self.turn.final else [])
+        calls = [Call(span.span_id, span.start_ns, span.end_ns, span) for span in spans]
         self._add_usage_spans(calls)
         self._add_usage_events(calls)
         self._add_requests(calls)

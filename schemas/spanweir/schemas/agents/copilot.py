@@ -13,7 +13,7 @@ import orjson
 
 from spanweir.schemas.agents.compose import answer_messages, user_messages
 from spanweir.schemas.agents.gemini_content import output_text, user_text
-from spanweir.schemas.agents.turn import Group, Turn, first_text, in_order, int_of, text_of, trace_hash
+from spanweir.schemas.agents.turn import Group, Turn, above, first_text, in_order, int_of, split, text_of, trace_hash
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 
 NAME = "copilot"
@@ -45,25 +45,22 @@ class Copilot:
         trace_id = next(iter(group.traces), "")
         parents = {**group.links, **{i.span_id: i.span.parent_id for i in items if i.span is not None}}
         agents = {i.span_id: i.start_ns for i in items if i.span is not None and _operation(i.span) == "invoke_agent"}
-        tops = sorted(
-            (start, span_id) for span_id, start in agents.items() if not _up(parents[span_id], parents, agents)
-        )
+        tops = [(start, span_id) for span_id, start in agents.items() if not above(parents[span_id], parents, agents)]
         tops += [(known.start_ns, known.key) for known in group.closed.values() if known.key not in agents]
         tops.sort()
         if len(tops) < 2:
             return [Turn(tops[0][1] if tops else trace_id, trace_id, items, _first(items), links=group.links)]
-        turns = {
-            top: Turn(top, trace_hash(trace_id, top) if n else trace_id, [], "", top, links=group.links)
-            for n, (_, top) in enumerate(tops)
-        }
-        for item in items:
-            top = _up(item.span_id, parents, turns)
-            if not top:
-                top = next((t for start, t in reversed(tops) if start <= item.start_ns), tops[0][1])
-            turns[top].items.append(item)
-        for turn in turns.values():
-            turn.session = _first(turn.items)
-        return [turn for turn in turns.values() if turn.items]
+        return [
+            Turn(
+                top,
+                trace_id if top == tops[0][1] else trace_hash(trace_id, top),
+                own,
+                _first(own),
+                top,
+                links=group.links,
+            )
+            for top, own in split(items, tops, parents, lambda _: "").items()
+        ]
 
     def render(self, turn: Turn) -> list[RawSpan]:
         details = {item.span_id: item.log for item in turn.items if item.log is not None}
@@ -84,14 +81,6 @@ def _operation(span: RawSpan) -> str:
 
 def _first(items: list[Any]) -> str:
     return next((session for item in items if (session := first_text(item.attributes, *_SESSION))), "")
-
-
-def _up(at: str, parents: dict[str, str], wanted: dict[str, Any]) -> str:
-    for _ in range(64):
-        if at in wanted:
-            return at
-        at = parents.get(at, "")
-    return ""
 
 
 def _amended(turn: Turn, span: RawSpan, details: RawLog | None, told: bool) -> RawSpan:

@@ -16,7 +16,19 @@ import orjson
 from spanweir.schemas.agents.compose import compose
 from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
 from spanweir.schemas.agents.gemini_content import output_text, user_text
-from spanweir.schemas.agents.turn import Group, Item, Turn, first_text, in_order, int_of, span_hash, text_of, trace_hash
+from spanweir.schemas.agents.turn import (
+    Group,
+    Item,
+    Turn,
+    above,
+    first_text,
+    in_order,
+    int_of,
+    span_hash,
+    split,
+    text_of,
+    trace_hash,
+)
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 
 NAME = "opencode"
@@ -55,16 +67,11 @@ class OpenCode:
             if not any(item.span and _operation(item.span) for item in items):
                 return []
             return [_turn(trace_id, trace_id, items, group)]
-        turns: dict[str, Turn] = {}
-        for n, (_, top) in enumerate(tops):
-            apart = trace_hash(trace_id, top) if n or group.remote else trace_id
-            turns[top] = _turn(top, apart, [], group)
-        for item in items:
-            top = _above(item.span_id, group.links, turns)
-            if not top:
-                top = next((t for start, t in reversed(tops) if start <= item.start_ns), tops[0][1])
-            turns[top].items.append(item)
-        return [turn for turn in turns.values() if turn.items]
+        first = tops[0][1]
+        return [
+            _turn(top, trace_id if top == first and not group.remote else trace_hash(trace_id, top), own, group)
+            for top, own in split(items, tops, group.links, lambda _: "").items()
+        ]
 
     def render(self, turn: Turn) -> list[RawSpan]:
         read = _Read(turn)
@@ -106,22 +113,13 @@ def _tops(group: Group, items: list[Item]) -> list[tuple[int, str]]:
     before = max((known.start_ns for known in group.closed.values()), default=0)
     for start, prompt in sorted((start, prompt) for prompt, start in starts.items()):
         parent = group.links.get(prompt, "")
-        if _above(parent, group.links, starts) or _above(parent, group.links, tools):
+        if above(parent, group.links, starts) or above(parent, group.links, tools):
             continue
         if prompt not in ends and found and ends.get(found[-1][1], 0) == 0 and not group.remote:
             continue  # Its chain is not known, and the prompt before it is still running: a subagent, so far.
         found.append((start, prompt))
     known = [(closed.start_ns, closed.key) for closed in group.closed.values() if closed.key not in starts and before]
     return sorted(found + known)
-
-
-def _above(at: str, links: dict[str, str], wanted: dict[str, Any]) -> str:
-    for _ in range(128):
-        if at in wanted:
-            return at
-        if not (at := links.get(at, "")):
-            break
-    return ""
 
 
 class _Read:
@@ -238,7 +236,7 @@ class _Read:
         starts |= {i: s for i, s in self.by_id.items() if s.name == _PROMPT and i != self.turn.key}
         made: dict[str, SubAgent] = {}
         for prompt, span in starts.items():
-            tool = executed.get(_above(prompt, self.turn.links, executed))
+            tool = executed.get(above(prompt, self.turn.links, executed))
             if tool is None:
                 continue
             starter = calls.get(first_text(tool.attributes, "tool.call_id"))
@@ -251,7 +249,7 @@ class _Read:
         return made
 
     def _agent_of(self, span: RawSpan, agents: dict[str, SubAgent]) -> str:
-        found = _above(span.parent_id, self.turn.links, agents) if agents else ""
+        found = above(span.parent_id, self.turn.links, agents) if agents else ""
         return agents[found].span_id if found else ""
 
     def _add_strays(self, agents: dict[str, SubAgent], members: list[Call | ToolRun]) -> None:

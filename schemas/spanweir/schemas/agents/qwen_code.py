@@ -21,6 +21,7 @@ from spanweir.schemas.agents.turn import (
     in_order,
     int_of,
     span_hash,
+    split,
     text_of,
     trace_hash,
     true_of,
@@ -56,17 +57,13 @@ class QwenCode:
         for item in items:
             if item.trace_id and (prompt := first_text(item.attributes, "qwen-code.prompt_id", "prompt_id")):
                 traces.setdefault(prompt, item.trace_id)
-        turns: dict[str, Turn] = {}
+        placed: dict[str, list[Item]] = {}
         bare: list[Item] = []
         for item in items:
             trace_id = item.trace_id or traces.get(text_of(item.attributes.get("prompt_id")), "")
-            if not trace_id:
-                bare.append(item)
-                continue
-            if trace_id not in turns:
-                turns[trace_id] = Turn(trace_id, trace_id, [], group.session, links=group.links)
-            turns[trace_id].items.append(item)
-        return [*turns.values(), *_turns_of_session(group, bare)]
+            (placed.setdefault(trace_id, []) if trace_id else bare).append(item)
+        turns = [turn for trace_id, own in placed.items() for turn in _turns_of_trace(group, trace_id, own)]
+        return [*turns, *_turns_of_session(group, bare)]
 
     def render(self, turn: Turn) -> list[RawSpan]:
         read = Logs(turn)
@@ -81,6 +78,39 @@ class QwenCode:
 
 def _kind(span: RawSpan) -> str:
     return span.name.removeprefix("qwen-code.")
+
+
+def _turns_of_trace(group: Group, trace_id: str, items: list[Item]) -> list[Turn]:
+    """A trace is a turn; of several that share one (a remote parent) the first keeps the trace id."""
+    tops = [(i.start_ns, i.span_id) for i in items if i.span is not None and _kind(i.span) == "interaction"]
+    tops += [
+        (known.start_ns, known.key.rpartition("/")[2])
+        for known in group.closed.values()
+        if known.key.startswith(f"{trace_id}/") and known.key.rpartition("/")[2] not in dict(tops).values()
+    ]
+    tops.sort()
+    if len(tops) < 2:
+        return [Turn(trace_id, trace_id, items, group.session, links=group.links)]
+    parents = {**group.links, **{i.span_id: i.span.parent_id for i in items if i.span is not None}}
+    prompts = {
+        prompt: i.span_id
+        for i in items
+        if i.span is not None and _kind(i.span) == "interaction"
+        if (prompt := text_of(i.attributes.get("qwen-code.prompt_id")))
+    }
+    parts = split(items, tops, parents, lambda item: prompts.get(text_of(item.attributes.get("prompt_id")), ""))
+    first = tops[0][1]
+    return [
+        Turn(
+            trace_id if top == first else f"{trace_id}/{top}",
+            trace_id if top == first else trace_hash(trace_id, top),
+            own,
+            group.session,
+            top,
+            links=group.links,
+        )
+        for top, own in parts.items()
+    ]
 
 
 def _turns_of_session(group: Group, items: list[Item]) -> list[Turn]:
@@ -130,7 +160,9 @@ def _amended(turn: Turn, spans: list[RawSpan]) -> list[RawSpan]:
             if kind == "interaction" and prompts and "gen_ai.input.messages" not in span.attributes:
                 more["gen_ai.input.messages"] = to_messages(prompts[0], "user")
         made = msgspec.structs.replace(span, attributes={**span.attributes, **more})
-        made.parent_id = _parent(span.parent_id, turn.links)
+        made.trace_id, made.parent_id = turn.trace_id, _parent(span.parent_id, turn.links)
+        if span.span_id == turn.root_id and span.trace_id != turn.trace_id:
+            made.parent_id = ""
         made.name = _name(kind, made)
         if kind == "tool" and true_of(span.attributes.get("success")) is False:
             made.status_code = ERROR

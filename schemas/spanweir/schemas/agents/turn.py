@@ -3,7 +3,7 @@
 Not here: which record belongs to which turn and what it means (one module per agent), nor when spans go out (`Agents`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
@@ -172,6 +172,32 @@ def trace_hash(*parts: str) -> str:
 def span_hash(*parts: str) -> str:
     """16 hex digits; see `trace_hash`."""
     return blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def above(at: str, parents: dict[str, str], wanted: Container[str]) -> str:
+    """The nearest of `wanted` on the way up from span id `at`, itself included; empty when the chain ends before."""
+    for _ in range(128):
+        if at in wanted:
+            return at
+        if not (at := parents.get(at, "")):
+            break
+    return ""
+
+
+def split(
+    items: list[Item], tops: list[tuple[int, str]], parents: dict[str, str], told: Callable[[Item], str]
+) -> dict[str, list[Item]]:
+    """Items by the turn they belong to, for turns that share a trace; `tops` are start and span id, in time order.
+
+    A record belongs to the turn above its span; else to that which `told` names; else to the last that began before.
+    """
+    found: dict[str, list[Item]] = {top: [] for _, top in tops}
+    for item in items:
+        top = above(item.span_id, parents, found) or told(item)
+        if top not in found:
+            top = next((t for start, t in reversed(tops) if start <= item.start_ns), tops[0][1])
+        found[top].append(item)
+    return {top: own for top, own in found.items() if own}
 
 
 # ------------------------------------------------------------------------------------------------ values
