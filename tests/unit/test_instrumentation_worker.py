@@ -336,3 +336,42 @@ def test_switched_off(receiver: Sink, variable: dict[str, str]) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert receiver.spans == []
+
+
+def test_a_console_exporter_beside_ours(receiver: Sink) -> None:
+    done = run(
+        """
+        spanweir.init()
+        with spanweir.workflow("w", input="hi"):
+            pass
+        from opentelemetry import trace
+        trace.get_tracer_provider().force_flush()
+        """,
+        receiver.endpoint,
+        OTEL_TRACES_EXPORTER="otlp,console",
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"name": "invoke_workflow w"' in done.stdout
+    assert '\\"content\\":\\"hi\\"' in done.stdout
+    assert receiver.named("invoke_workflow w")
+
+
+def test_the_calling_thread_serialises_nothing(receiver: Sink) -> None:
+    threads: list[str] = []
+
+    class Watched:
+        def __repr__(self) -> str:
+            threads.append(threading.current_thread().name)
+            return "watched"
+
+    def redact(key: str, value: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return value
+
+    start(receiver.endpoint, redact=redact)
+    spanweir.tool("t")(lambda **arguments: Watched())(given=[Watched()], image=b"x" * 1000)
+    assert threads == []
+    assert spanweir.flush(10)
+    assert set(threads) == {"spanweir-export"}
+    got = attributes(receiver.named("execute_tool t"))
+    assert json.loads(got["gen_ai.tool.call.arguments"])["given"] == ["watched"]

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -68,9 +69,11 @@ def init(
         state.set_policy(content)
         state.set_provider(tracer_provider)
         provider = tracer_provider or _provider(service_name, resource)
-        if os.environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() == "none":
+        exporters = [name.strip().lower() for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")]
+        _add_others(provider, exporters)
+        if not {"otlp", "otlp_proto_grpc", "otlp_proto_http"} & set(exporters):
             return
-        _worker = Worker(settings, content, limits)
+        _worker = Worker(settings, content, limits or Limits.of_environment())
         provider.add_span_processor(_worker)
         if content.on_events:
             send_logs(provider.resource)
@@ -117,6 +120,20 @@ def _provider(service_name: str | None, extra: Mapping[str, AttributeValue] | No
     provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
     trace.set_tracer_provider(provider)
     return provider
+
+
+def _add_others(provider: TracerProvider, exporters: list[str]) -> None:
+    """What `OTEL_TRACES_EXPORTER` names beside `otlp` (`console`, or any installed one), as the SDK would add it."""
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    for name in exporters:
+        if name in ("none", "") or name.startswith("otlp"):
+            continue
+        found = list(entry_points(group="opentelemetry_traces_exporter", name=name))
+        if not found:
+            _log.warning("OTEL_TRACES_EXPORTER: no exporter %r is installed", name)
+            continue
+        provider.add_span_processor(BatchSpanProcessor(found[0].load()()))
 
 
 def send_logs(resource: Resource | None = None) -> None:

@@ -47,6 +47,20 @@ class Limits:
     shutdown_s: float = 5.0
     """How long the end of the program may be held up by spans that still wait."""
 
+    @classmethod
+    def of_environment(cls) -> "Limits":
+        """With `OTEL_BSP_SCHEDULE_DELAY` (ms) as the interval and `OTEL_BSP_EXPORT_TIMEOUT` (ms) for the shutdown."""
+        usual = cls()
+        return cls(
+            interval_s=_seconds("OTEL_BSP_SCHEDULE_DELAY", usual.interval_s),
+            shutdown_s=_seconds("OTEL_BSP_EXPORT_TIMEOUT", usual.shutdown_s),
+        )
+
+
+def _seconds(variable: str, usual: float) -> float:
+    text = os.environ.get(variable, "")
+    return int(text) / 1000 if text.isdigit() else usual
+
 
 @dataclasses.dataclass
 class Counters:
