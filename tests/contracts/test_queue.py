@@ -1,5 +1,6 @@
 """What every queue does, whatever it is made of."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,15 +10,20 @@ import pytest
 
 from spanweir.collector.queue import disk, memory
 from spanweir.collector.queue.api import QueueConfig, QueueFull, QueueInUse, QueueUnavailable, Record, Writer
+from spanweir.collector.queue.kafka import Config as KafkaConfig
 from spanweir.schemas.options import KIB, MIB, Size
 
 Make = Callable[..., QueueConfig]
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=["disk", "memory", pytest.param("kafka", marks=pytest.mark.slow)])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Configurations of one and the same queue."""
     directory = str(tmp_path / "queue")
+    if request.param == "kafka":
+        brokers, topic = request.getfixturevalue("kafka"), f"queue-{tmp_path.name}-{os.getpid()}"
+        yield lambda: KafkaConfig(brokers=(brokers,), topic=topic)
+        return
 
     def disk_config(max_bytes: int = 64 * MIB) -> QueueConfig:
         return disk.Config(directory=directory, max_bytes=Size(max_bytes), segment_bytes=Size(64 * KIB))
@@ -27,6 +33,13 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
     yield disk_config if request.param == "disk" else memory_config
     memory.forget(memory.Config(directory=directory))
+
+
+@pytest.fixture
+def local(request: pytest.FixtureRequest) -> None:
+    """For what Kafka does not promise: a bound of its own, one writer."""
+    if "kafka" in request.node.name:
+        pytest.skip("Kafka's own")
 
 
 def record(number: int, *, size: int = 100, tenant: str = "", headers: dict[str, str] | None = None) -> Record:
@@ -125,6 +138,7 @@ def test_cursors_stay_and_never_move_back(make: Make) -> None:
     writer.close()
 
 
+@pytest.mark.usefixtures("local")
 def test_room_is_freed_when_every_cursor_has_passed(make: Make) -> None:
     writer, reader = make(MIB).open_writer(), make(MIB).open_reader(["a", "b"])
     count = fill(writer)
@@ -141,6 +155,7 @@ def test_room_is_freed_when_every_cursor_has_passed(make: Make) -> None:
     reader.close()
 
 
+@pytest.mark.usefixtures("local")
 def test_a_cursor_that_nobody_names_holds_nothing_back_and_is_remembered(make: Make) -> None:
     writer = make(MIB).open_writer()
     reader = make(MIB).open_reader(["a", "gone"])
@@ -160,6 +175,7 @@ def test_a_cursor_that_nobody_names_holds_nothing_back_and_is_remembered(make: M
     reader.close()
 
 
+@pytest.mark.usefixtures("local")
 def test_there_is_one_writer(make: Make) -> None:
     writer = make().open_writer()
     with pytest.raises(QueueInUse):
