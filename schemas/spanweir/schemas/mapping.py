@@ -184,14 +184,15 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
     for field, candidates in plan.shape.content:
         best: Any = None
         best_state: str | None = None
+        best_rank = 0
         taken: tuple[str, ...] = ()
         for candidate in candidates:
             keys = (candidate.key,) if candidate.key else plan.keys[candidate.many]
             notes.lossy = False
             value = _value(candidate, attributes, keys, span, field, notes)
+            state = notes.states.pop("content", None)
             if value is None:
                 continue
-            state = notes.states.pop("content", None)
             if field == "*":
                 ranks = ranks if ranks is not None else dict(plan.shape.ranks)
                 for path, part in value.items():
@@ -200,8 +201,8 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
             if field in JOINED:
                 join_field(span, field, value)
                 continue
-            if best is None or _fuller(value, state, best, best_state):
-                best, best_state, taken = value, state, ()
+            if best is None or _fuller(value, state, best, best_state, candidate.rank == best_rank):
+                best, best_state, best_rank, taken = value, state, candidate.rank, ()
             elif value != best:
                 continue
             if candidate.content and not notes.lossy:
@@ -242,11 +243,12 @@ def _value(
     return value
 
 
-def _fuller(value: Any, state: str | None, best: Any, best_state: str | None) -> bool:
-    """Whether a weaker source's value is to be preferred: a whole one to one that was cut short."""
+def _fuller(value: Any, state: str | None, best: Any, best_state: str | None, equals: bool) -> bool:
+    """Whether a weaker source's value is preferred: whole to cut short, and among equals the longer list."""
+    longer = isinstance(value, list) and isinstance(best, list) and len(value) > len(best)
     if best_state == "truncated":
-        return state != "truncated" or (isinstance(value, list) and len(value) > len(best))
-    return False
+        return state != "truncated" or longer
+    return equals and longer and state != "truncated"
 
 
 def _state(span: GenAISpan, field: str, state: str) -> None:

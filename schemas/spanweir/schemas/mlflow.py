@@ -44,12 +44,6 @@ _KINDS = (
 )
 _STATUS = ("UNSET", "OK", "ERROR")
 _CODES = ("STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR")
-_REWRITTEN = frozenset(
-    {
-        "mlflow.traceRequestId", "mlflow.spanType", "mlflow.spanInputs", "mlflow.spanOutputs", "mlflow.chat.tools",
-        "mlflow.chat.tokenUsage", "mlflow.llm.model", "mlflow.llm.provider", "mlflow.llm.cost",
-    }
-)  # fmt: skip
 
 
 class Renderer:
@@ -103,10 +97,11 @@ class Renderer:
         self, raw: RawSpan, span: GenAISpan | None, shown: tuple[str, ...], encoded: bool, attributes: dict[str, str]
     ) -> None:
         """Keep the sender's attributes, except those whose content is shown already."""
-        drop: set[str] | frozenset[str] = _REWRITTEN
+        drop = set(attributes)
+        if encoded and span is not None and span.tools and "tools" not in (span.consumed or ()):
+            drop.discard("mlflow.chat.tools")  # says more than could be understood of it
         if span is not None and span.consumed and not self.keep_originals:
-            drop = {key for field, keys in span.consumed.items() if field in shown for key in keys}
-            drop |= _REWRITTEN
+            drop |= {key for field, keys in span.consumed.items() if field in shown for key in keys}
         dump = orjson.dumps
         for key, value in raw.attributes.items():
             if key in drop:

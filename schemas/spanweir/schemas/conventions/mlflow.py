@@ -58,7 +58,8 @@ def io(value: Any, notes: Notes) -> Any:
     if isinstance(value, str) and value[:1] == '"':
         inner = quoted(value)
         return json_or_text(inner) if inner is not None and inner[:1] in ("{", "[", '"') else inner
-    return json_or_text(value)
+    found = json_or_text(value)
+    return decoded(found) if isinstance(found, str) else found
 
 
 def token_usage(value: Any, notes: Notes) -> Usage | None:
