@@ -107,6 +107,7 @@ class Service:
             self.counters.set("spanweir_queue_size_bytes", self._writer.size_bytes())
             capacity = getattr(self.configuration.service.queue.config, "max_bytes", 0)
             self.counters.set("otelcol_exporter_queue_capacity", capacity)
+        self.counters.set("spanweir_delivery_restarts", self.child.restarts if self.child is not None else 0)
         child = self.child.sums.values() if self.child is not None else {}
         return telemetry.merge((self.counters.values(), child))
 
@@ -146,7 +147,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="delivery-supervisor", daemon=True)
-        self._restarts = 0
+        self.restarts = 0
 
     @property
     def alive(self) -> bool:
@@ -203,7 +204,7 @@ class Child:
                 pause = _PAUSE_S
             _log.error("the delivery process ended (status %d), starting it again in %.1f s", status, pause)
             self.sums.restarted()
-            self._restarts += 1
+            self.restarts += 1
             if self._stopping.wait(pause):
                 return
             pause = min(pause * 2, _PAUSE_MAX_S)

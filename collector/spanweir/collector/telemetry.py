@@ -1,7 +1,7 @@
 """What the collector counts about itself: one table of metrics, and the sums over both processes.
 
 Names are the OpenTelemetry Collector's where it has one, so that its dashboards work; ours begin with `spanweir_`.
-What was received is accounted for whole: accepted = stored + dropped (with a reason) + queued.
+What was received is accounted for whole: accepted = answered + dropped (with a reason) + dead letters + queued.
 
 Not here: serving the text (`spanweir.collector.service`).
 """
@@ -46,6 +46,9 @@ METRICS: dict[str, Metric] = {
     "spanweir_receiver_unrouted_items": Metric("counter", "Items acknowledged and dropped: no pipeline for them."),
     "spanweir_queue_size_bytes": Metric("gauge", "Bytes in the queue."),
     "spanweir_queue_lost_records": Metric("counter", "Acknowledged records that could not be read back."),
+    "spanweir_exporter_answered_spans": Metric(
+        "counter", "Accepted spans that the exporter is done with, each once: accepted = answered + dropped + refused."
+    ),
     "spanweir_delivery_records": Metric("counter", "Queue records that were taken in, again after a restart."),
     "spanweir_delivery_spans": Metric("counter", "Spans that were decoded, again after a restart."),
     "spanweir_delivery_undecodable_records": Metric("counter", "Queue records that are no OTLP."),

@@ -36,6 +36,8 @@ class Made(msgspec.Struct):
     requests: list[Request] = []
     retracted: list[tuple[str, str]] = []
     size_bytes: int = 0
+    taken: int = 0
+    """Spans of the records, less those that were dropped: what the destination answers for."""
 
     def __bool__(self) -> bool:
         return bool(self.spans or self.traces or self.logs or self.requests or self.retracted)
@@ -172,19 +174,21 @@ class Stages:
             return
         try:
             if signal == "traces":
-                self._take_spans(record, items, now_ns)
+                self._take_spans(record, made, items, now_ns)
             else:
                 self._take_logs(record, made, logs, now_ns)
         except Undecodable:
             self._count("spanweir_delivery_undecodable_records", 1)
 
-    def _take_spans(self, record: Record, items: list[Item], now_ns: int) -> None:
+    def _take_spans(self, record: Record, made: Made, items: list[Item], now_ns: int) -> None:
         spans = []
         decoded = decode_traces(record.body)
         self._count("spanweir_delivery_spans", len(decoded))
+        made.taken += len(decoded)
         for raw in decoded:
             if raw.issues and not _BAD_IDS.isdisjoint(raw.issues):
                 self._count("spanweir_dropped_spans", 1, reason="invalid_id")
+                made.taken -= 1
                 continue
             if raw.end_ns < raw.start_ns or not raw.start_ns:
                 mended = times_of(raw)
@@ -224,6 +228,7 @@ class Stages:
             if item.span is not None:
                 note(item.raw, item.span, item.logs, now_s, sequence)
         dropped = self._dropped()
+        made.taken -= len(dropped)
         if self._rewrite and self._requests and items:
             made.requests.append(_rewritten(items))
         if not self._mapped:

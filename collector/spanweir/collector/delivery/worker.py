@@ -34,6 +34,8 @@ class Interrupted(Exception):  # noqa: N818
 class Waiting(msgspec.Struct):
     batch: Batch
     size_bytes: int
+    taken: int
+    """Spans of queue records that the batch answers for."""
 
 
 class Worker:
@@ -75,6 +77,7 @@ class Worker:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._draining = False
+        self._refused = 0
         self._thread = threading.Thread(target=self._run, name=f"exporter-{name}", daemon=True)
 
     # ---------------------------------------------------------------------------------------- the lane's side
@@ -85,10 +88,10 @@ class Worker:
     def has_room(self) -> bool:
         return self._bytes < self._options.buffer_bytes
 
-    def offer(self, batch: Batch, size_bytes: int) -> None:
+    def offer(self, batch: Batch, size_bytes: int, taken: int = 0) -> None:
         """Put a batch into the buffer, over its bound if need be: ask `has_room` first."""
         with self._changed:
-            self._buffer.append(Waiting(batch, size_bytes))
+            self._buffer.append(Waiting(batch, size_bytes, taken))
             self._bytes += size_bytes
             self.taken += 1
             if batch.last > self.offered:
@@ -126,8 +129,9 @@ class Worker:
             _log.error("%s: %s", self.name, error)
             return
         try:
-            while (batch := self._next()) is not None:
-                self._deliver(batch)
+            while (waiting := self._next()) is not None:
+                refused = self._deliver(waiting.batch)
+                self._count("spanweir_exporter_answered_spans", waiting.taken - refused, exporter=self.name)
                 with self._changed:
                     self._bytes -= self._buffer.popleft().size_bytes
                     self.done += 1
@@ -158,14 +162,14 @@ class Worker:
             _log.exception("%s: failed while it was closed", self.name)
         self._move(force=True)
 
-    def _next(self) -> Batch | None:
+    def _next(self) -> Waiting | None:
         """The oldest batch, which stays in the buffer until it is written; None to stop."""
         while True:
             with self._changed:
                 if self._stopping.is_set():
                     return None
                 if self._buffer:
-                    return self._buffer[0].batch
+                    return self._buffer[0]
                 if self._draining:
                     return None
                 self._changed.wait(_IDLE_S)
@@ -182,7 +186,9 @@ class Worker:
                 self._note_failure(error)
         self._move(force=True)
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, batch: Batch) -> int:
+        """Write the batch; how many of its spans were set aside."""
+        self._refused = 0
         try:
             self._attempt(batch)
         except Permanent as error:
@@ -193,6 +199,7 @@ class Worker:
         if not isinstance(self.exporter, Flushing) and batch.last > self.durable:
             self.durable = batch.last
         self._move(force=False)
+        return self._refused
 
     def _attempt(self, batch: Batch) -> None:
         """Try until the destination has the batch. Raises `Permanent` or `Interrupted`."""
@@ -258,6 +265,7 @@ class Worker:
             self._set_aside(part, reason)
 
     def _set_aside(self, batch: Batch, reason: str) -> None:
+        self._refused += len(batch.spans)
         self._count("spanweir_dead_letter_spans", len(batch.spans), exporter=self.name)
         others = len(batch.logs) + len(batch.requests) + (len(batch.traces) if not batch.spans else 0)
         if others:
