@@ -46,7 +46,7 @@ class Mysql:
 
     lock = " FOR UPDATE"
 
-    def open(self, *, read_only: bool = False) -> None:
+    def open(self, *, read_only: bool = False, create: bool = False) -> None:
         self.close()
         asked = {key: values[-1] for key, values in parse_qs(self._parts.query).items()}
         socket = asked.get("unix_socket")

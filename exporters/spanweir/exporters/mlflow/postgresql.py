@@ -55,7 +55,7 @@ class Postgresql:
 
     lock = " FOR UPDATE OF i"
 
-    def open(self, *, read_only: bool = False) -> None:
+    def open(self, *, read_only: bool = False, create: bool = False) -> None:
         self.close()
         password = {"password": self._password} if self._password else {}
         given = conninfo.make_conninfo(self._uri, **_OPTIONS, **password)

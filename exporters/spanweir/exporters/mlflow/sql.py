@@ -149,8 +149,9 @@ class SqlStore:
             return self._database
         database = self._connect()
         try:
-            database.open()
-            if is_empty(database):
+            # Only a database that was never seen is made: one that went away comes back with its file system.
+            database.open(create=not self._revision)
+            if not self._revision and is_empty(database):
                 self._create()
             self._revision, self._layout = layout_of(database)
             self._leave_fallback()

@@ -68,9 +68,9 @@ class Sqlite:
         finally:
             connection.close()
 
-    def open(self, *, read_only: bool = False) -> None:
+    def open(self, *, read_only: bool = False, create: bool = False) -> None:
         self.close()
-        if not read_only and not (self._path.exists() and self._path.stat().st_size):
+        if create and not (self._path.exists() and self._path.stat().st_size):
             self._make_file()
         mode = "ro" if read_only else "rw"
         uri = f"{self._path.absolute().as_uri()}?mode={mode}"
