@@ -33,7 +33,7 @@ from spanweir.schemas.options import KIB, MIB, Secret, Size
 from tests.benchmarks.load import make_requests
 from tests.support.otlp_client import send, send_grpc
 
-INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE, UNAUTHENTICATED = 3, 8, 14, 16
+INVALID_ARGUMENT, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 3, 8, 13, 14, 16
 
 
 class Counting:
@@ -378,6 +378,20 @@ def test_an_address_in_use_is_named(intake: Intake) -> None:
         ReceiverError, match=rf"receivers.otlp/two.protocols.{intake.transport}: cannot listen on {taken}"
     ):
         second.start()
+
+
+def test_a_fault_of_the_collector_is_not_repeated_for_ever(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake.start()
+
+    def fault(signal: str, body: bytes) -> None:
+        raise RuntimeError("a mistake in the program")
+
+    monkeypatch.setattr("spanweir.collector.receivers._intake.check", fault)
+    reply = send(intake.transport, intake.endpoint, make_requests(1, 1)[0])
+    assert (reply.code, reply.retry_after_s) == (INTERNAL, 0)
+    assert "mistake" not in reply.message
+    monkeypatch.undo()
+    assert send(intake.transport, intake.endpoint, make_requests(1, 1)[0]).code == 0
 
 
 def test_stopping_answers_what_is_under_way_and_ends_in_time(intake: Intake) -> None:

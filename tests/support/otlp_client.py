@@ -14,7 +14,7 @@ GRPC_METHODS = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
-HTTP_TO_GRPC = {200: 0, 400: 3, 401: 16, 413: 8, 429: 8, 503: 14}
+HTTP_TO_GRPC = {200: 0, 400: 3, 401: 16, 413: 8, 429: 8, 500: 13, 503: 14}
 
 
 class Reply(NamedTuple):

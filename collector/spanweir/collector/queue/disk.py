@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -34,8 +34,6 @@ _GROUP_RECORDS = 500
 _GROUP_BYTES = 64 * MIB
 _PENDING_BYTES = 256 * MIB
 _RECOUNT_S = 0.05
-_DSYNC = getattr(os, "RWF_DSYNC", 0)
-"""On Linux one call writes and syncs: every call less is a hand-over of the interpreter lock less."""
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
@@ -274,21 +272,36 @@ class DiskWriter:
         self._state.publish(self._last)
 
 
-def _write(descriptor: int, buffers: list[bytes], offset: int, *, sync: bool) -> int:
+def _write(descriptor: int, buffers: Sequence[bytes | memoryview], offset: int, *, sync: bool) -> int:
     """All of `buffers` at `offset`, on the disk if `sync`. Returns how many bytes. Raises OSError."""
     total = sum(map(len, buffers))
-    written = os.pwritev(descriptor, buffers, offset, _DSYNC if sync else 0)
+    written = _write_some(descriptor, buffers, offset, sync=sync)
     while written < total:
         # A disk that fills up takes a part first and says why it takes no more the next time.
         rest = memoryview(b"".join(buffers))[written:]
-        written += os.pwritev(descriptor, [rest], offset + written, _DSYNC if sync else 0)
-    if sync and not _DSYNC:
-        _sync(descriptor)
+        written += _write_some(descriptor, [rest], offset + written, sync=sync)
     return total
 
 
+def _write_some(descriptor: int, buffers: Sequence[bytes | memoryview], offset: int, *, sync: bool) -> int:
+    # On Linux one call writes and syncs: every call less is a hand-over of the interpreter lock less.
+    flag = getattr(os, "RWF_DSYNC", 0) if sync else 0
+    if flag:
+        try:
+            return os.pwritev(descriptor, buffers, offset, flag)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+    written = os.pwritev(descriptor, buffers, offset)
+    if sync:
+        _sync(descriptor)
+    return written
+
+
 def _lock_directory(files: QueueFiles) -> int:
-    files.directory.mkdir(parents=True, exist_ok=True)
+    if not files.directory.exists():
+        files.directory.mkdir(parents=True, exist_ok=True)
+        sync_directory(files.directory.parent)
     descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,7 +27,8 @@ class Found(NamedTuple):
 
 def recover(files: QueueFiles, durable: int | None) -> Found:
     """`durable` is what the state file says; None if it does not verify. Raises OSError or `QueueUnavailable`."""
-    floor = max([durable or 0, *Cursors(files.directory).load().values()])
+    cursors = Cursors(files.directory)
+    floor = max([durable or 0, *cursors.load().values(), *cursors.retired().values()])
     firsts = files.segments()
     if not firsts:
         return Found(floor)

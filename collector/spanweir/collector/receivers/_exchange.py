@@ -140,18 +140,17 @@ class Exchange:
 
     def complete(self) -> None:
         """The body is there: answer a refusal, or take the body in."""
-        if self.refusal is None:
-            body = self._decoded()
+        body = self._decoded() if self.refusal is None else None
         if self.refusal is not None:
             self.refuse(self.refusal)
-            return
-        protobuf, rejected, why = body
-        self.site.intake.receive(
-            self.signal, "http", self.tenant, self.headers, protobuf, self.done, rejected=rejected, why=why
-        )
+        elif body is not None:
+            protobuf, rejected, why = body
+            self.site.intake.receive(
+                self.signal, "http", self.tenant, self.headers, protobuf, self.done, rejected=rejected, why=why
+            )
 
-    def _decoded(self) -> tuple[bytes, int, str]:
-        """Decompressed protobuf, and what was left out of it; sets `refusal` where that is impossible."""
+    def _decoded(self) -> tuple[bytes, int, str] | None:
+        """Decompressed protobuf, and what was left out of it; None, with `refusal` or an answer, where that fails."""
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         self.body = []
         try:
@@ -166,7 +165,9 @@ class Exchange:
             self.refusal = too_large(str(error))
         except Undecodable as error:
             self.refusal = undecodable(str(error))
-        return b"", 0, ""
+        except Exception:
+            self.answer(self.site.intake.failed(self.signal, "http", self.tenant))
+        return None
 
     def refuse(self, answer: Answer) -> None:
         """Count and answer it."""

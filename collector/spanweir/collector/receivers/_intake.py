@@ -20,7 +20,7 @@ SIGNALS = ("traces", "logs", "metrics")
 _RETRY_S = 1.0
 
 OK, INVALID_ARGUMENT, UNIMPLEMENTED = 0, 3, 12
-RESOURCE_EXHAUSTED, UNAVAILABLE, UNAUTHENTICATED = 8, 14, 16
+RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 8, 13, 14, 16
 """gRPC status codes."""
 
 
@@ -86,6 +86,8 @@ class Intake:
         except Undecodable as error:
             self.observer.rejected(signal, transport, tenant, 0, "undecodable")
             return done(undecodable(str(error)))
+        except Exception:
+            return done(self.failed(signal, transport, tenant))
         rejected += checked.rejected
         answer = Answer(OK, 200, why or checked.why, rejected) if rejected else ACCEPTED
         if rejected:
@@ -131,6 +133,12 @@ class Intake:
         except ValueError as error:
             self.observer.rejected(signal, transport, tenant, items, "undecodable")
             done(undecodable(str(error)))
+
+    def failed(self, signal: str, transport: str, tenant: str) -> Answer:
+        """For a request that met a fault of this program: permanent, because it would meet it again."""
+        _log.exception("receiver %s cannot read a request of %s", self._name, signal)
+        self.observer.rejected(signal, transport, tenant, 0, "internal")
+        return Answer(INTERNAL, 500, "the collector failed to read this request; its log says more")
 
     def close(self) -> None:
         """Refuse everything from now on."""

@@ -27,7 +27,10 @@ class Observer(Protocol):
         ...
 
     def rejected(self, signal: str, transport: str, tenant: str, items: int, reason: str) -> None:
-        """Refused for ever: `invalid_id`, `undecodable`, `too_large`, `unauthenticated`. 0 items if unreadable."""
+        """Refused for ever: `invalid_id`, `undecodable`, `too_large`, `unauthenticated`, `internal`.
+
+        0 items where the request could not be read.
+        """
         ...
 
     def refused(self, signal: str, transport: str, tenant: str, items: int, reason: str) -> None:
