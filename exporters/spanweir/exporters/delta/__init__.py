@@ -16,7 +16,7 @@ TableName: TypeAlias = Literal["payload", "spans", "logs", "metrics", "annotatio
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: str = "./tables"
-    """Directory or URI (`s3://…`, `az://…`, `gs://…`, `uc://…`) below which the tables lie, each in its own folder."""
+    """Directory or URI (`s3://…`, `az://…`, `gs://…`) below which the tables lie, each in its own folder."""
     prefix: str = "spanweir"
     """The tables are `{prefix}_payload`, `{prefix}_otel_spans`, `…_logs`, `…_metrics` and `…_annotations`."""
     tables: list[TableName] = msgspec.field(

@@ -149,8 +149,7 @@ def _compact(config: Config, target: Target) -> int:
         if len(found) < config.compact_files:
             continue
         for group in _groups(found, int(config.target_file_bytes)):
-            if target.compact({column: str(day)} if column else {}, group):
-                compacted += len(group)
+            compacted += target.compact({column: str(day)} if column else {}, group)
     return compacted
 
 

@@ -6,12 +6,10 @@ which on the standard load doubles its CPU time and holds 90 MB (deltalake 1.6).
 
 import io
 import json
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from arro3.core import Array, DataType, RecordBatch, RecordBatchReader
@@ -19,6 +17,7 @@ from arro3.core import Table as ArrowTable
 from arro3.io import read_parquet, write_parquet
 from deltalake.transaction import AddAction
 
+from spanweir.exporters.delta.blobs import Blobs
 from spanweir.schemas.inference_table import Table
 
 _BATCH_ROWS: Final = 2048
@@ -31,10 +30,9 @@ class Files:
     """Writes data files below a table's URI; files are durable on local disks when `write` returns."""
 
     def __init__(self, spec: Table, uri: str, storage_options: Mapping[str, str], compression: str) -> None:
-        self._spec, self._uri, self._options = spec, uri, dict(storage_options)
-        self._local = None if "://" in uri else Path(uri)
+        self._spec = spec
+        self._blobs = Blobs(uri, storage_options)
         self._compression = compression
-        self._handler: Any = None
 
     def write(self, batches: Sequence[RecordBatch], days: Sequence[int]) -> list[AddAction]:
         """One file for each day. `days` are those that occur in the partition column (since 1970)."""
@@ -48,26 +46,26 @@ class Files:
             for day, group in sorted(groups.items())
         ]
 
-    def rewrite(self, paths: Sequence[str], partition: dict[str, str | None]) -> AddAction | None:
-        """One zstd file with the rows of the files, which are of one partition and are streamed.
+    def rewrite(self, paths: Sequence[str], partition: dict[str, str | None]) -> tuple[AddAction, list[str]] | None:
+        """One zstd file with the rows of files of one partition, which are streamed; and which files it replaces.
 
-        None if their columns are not the same (other writers name nested fields otherwise).
+        These are the most that have the same columns: other writers, and merges, name nested fields otherwise. None if
+        there are no two.
         """
-        readers = [self.read(path) for path in paths]
-        schema = readers[0].schema
-        if any(reader.schema != schema for reader in readers[1:]):
+        schemas = [(path, self.read(path).schema) for path in paths]
+        alike = max(([p for p, s in schemas if s == schema] for _, schema in schemas), key=len, default=[])
+        if len(alike) < 2:
             return None
         tally = _Tally(self._spec.time)
-        reader = RecordBatchReader.from_batches(schema, (tally.add(batch) for reader in readers for batch in reader))
+        batches = (tally.add(batch) for path in alike for batch in self.read(path))
+        reader = RecordBatchReader.from_batches(dict(schemas)[alike[0]], batches)
         folder = "".join(f"{column}={value}/" for column, value in partition.items())
-        return self._add(reader, folder, partition, tally, "zstd(3)", data_change=False)
+        return self._add(reader, folder, partition, tally, "zstd(3)", data_change=False), alike
 
     def read(self, path: str) -> RecordBatchReader:
         """The rows of a data file."""
-        if self._local is not None:
-            return read_parquet(self._local / path, batch_size=_BATCH_ROWS)
-        stream = self._store().open_input_file(path)
-        return read_parquet(bytes(stream.read(stream.size())), batch_size=_BATCH_ROWS)
+        local = self._blobs.local
+        return read_parquet(self._blobs.get(path) if local is None else local / path, batch_size=_BATCH_ROWS)
 
     def _file(self, table: ArrowTable, folder: str, partition: dict[str, str | None]) -> AddAction:
         tally = _Tally(self._spec.time)
@@ -87,45 +85,19 @@ class Files:
     ) -> AddAction:
         extension = _EXTENSIONS.get(compression.partition("(")[0], "parquet")
         path = f"{folder}part-00000-{uuid.uuid4()}-c000.{extension}"
-        write = self._write_remote if self._local is None else self._write_local
+        # Into memory first: arro3 0.9 panics when a file cannot be written, on a full disk for example.
+        buffer = io.BytesIO()
+        write_parquet(rows, buffer, compression=compression, max_row_group_size=_GROUP_ROWS)
+        content = buffer.getbuffer()
+        self._blobs.put(path, content)
         return AddAction(
             path=path,
-            size=write(rows, path, compression),
+            size=len(content),
             partition_values=partition,
             modification_time=int(time.time() * 1000),
             data_change=data_change,
             stats=json.dumps(tally.statistics()),
         )
-
-    def _write_local(self, rows: ArrowTable | RecordBatchReader, path: str, compression: str) -> int:
-        assert self._local is not None
-        target = self._local / path
-        new_folder = not target.parent.exists()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:
-            write_parquet(rows, file, compression=compression, max_row_group_size=_GROUP_ROWS)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(target.parent)
-        if new_folder:
-            sync_directory(self._local)
-        return target.stat().st_size
-
-    def _write_remote(self, rows: ArrowTable | RecordBatchReader, path: str, compression: str) -> int:
-        buffer = io.BytesIO()
-        write_parquet(rows, buffer, compression=compression, max_row_group_size=_GROUP_ROWS)
-        content = buffer.getvalue()
-        stream = self._store().open_output_stream(path, None)
-        stream.write(content)
-        stream.close()
-        return len(content)
-
-    def _store(self) -> Any:
-        if self._handler is None:
-            from deltalake._internal import DeltaFileSystemHandler
-
-            self._handler = DeltaFileSystemHandler(self._uri, self._options)
-        return self._handler
 
 
 class _Tally:
@@ -155,15 +127,6 @@ class _Tally:
             statistics["maxValues"] = {self._column: _milliseconds(-(-self._most // 1000))}
             statistics["nullCount"] = {self._column: self._nulls}
         return statistics
-
-
-def sync_directory(path: Path) -> None:
-    """Make new names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _split(batches: Sequence[RecordBatch], column: str) -> dict[int, ArrowTable]:

@@ -5,6 +5,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from spanweir.exporters.api import Retry
+from spanweir.exporters.delta.blobs import Blobs
 from spanweir.exporters.delta.payload import Payload, Stored, stored
 from spanweir.schemas.inference_table import REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
 
@@ -23,12 +24,12 @@ def directory(config: "Config") -> str:
 
 
 class Overflow:
-    """Writes and reads the files, on disk or in the object store, by delta-rs' own file system."""
+    """Writes and reads the files, on disk or in the object store, durably."""
 
     def __init__(self, uri: str, storage_options: dict[str, str]) -> None:
-        self._uri, self._options = uri, storage_options
+        self._uri = uri
+        self._blobs = Blobs(uri, storage_options)
         self._waiting: dict[str, bytes] = {}
-        self._handler: Any = None
 
     def add(self, row: Payload) -> None:
         """Keep the row's overflow for `write`."""
@@ -39,9 +40,7 @@ class Overflow:
         """Write what was added. Raises `Retry`."""
         for name, content in list(self._waiting.items()):
             try:
-                stream = self._files().open_output_stream(name, None)
-                stream.write(content)
-                stream.close()
+                self._blobs.put(name, content)
             except Exception as error:
                 raise Retry(f"{self._uri}/{name}: {error}", after_s=1.0) from error
             del self._waiting[name]
@@ -51,13 +50,9 @@ class Overflow:
         path = f"{day}/{name}"
         if path in self._waiting:
             return self._waiting[path]
-        from deltalake.exceptions import TableNotFoundError
-
         try:
-            stream = self._files().open_input_file(path)
-            size = stream.size()
-            return bytes(stream.read(size))
-        except (FileNotFoundError, TableNotFoundError):
+            return self._blobs.get(path)
+        except FileNotFoundError:
             return None
 
     def stored(self, row: Mapping[str, Any]) -> Stored:
@@ -78,10 +73,3 @@ class Overflow:
     def response(self, row: Mapping[str, Any]) -> bytes | None:
         """The response of a row that says it was too large."""
         return self.read((row["request_date"] - _EPOCH).days, f"{row['databricks_request_id']}.response.json")
-
-    def _files(self) -> Any:
-        if self._handler is None:
-            from deltalake._internal import DeltaFileSystemHandler
-
-            self._handler = DeltaFileSystemHandler(self._uri, self._options)
-        return self._handler

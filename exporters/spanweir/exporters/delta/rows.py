@@ -5,6 +5,7 @@ Not here: the payload table (`payload`), metrics (`metrics`), and how batches ar
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -74,9 +75,7 @@ def _unquoted(kind: Type, spans: Sequence[MappedSpan]) -> Array:
     for span in spans:
         keys += span.attributes
         values += span.attributes.values()
-    plain = [
-        value if value[:1] != '"' else value[1:-1] if "\\" not in value else orjson.loads(value) for value in values
-    ]
+    plain = [value if value[:1] != '"' else value[1:-1] if "\\" not in value else _load(value) for value in values]
     return flat_maps(kind, keys, plain, [len(span.attributes) for span in spans])
 
 
@@ -86,9 +85,14 @@ def _loaded(kind: Type, spans: Sequence[MappedSpan]) -> Array:
 
 
 def _load(value: str) -> Any:
+    """The value of a JSON text; of what is none, the text."""
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(value)  # takes lone surrogates
+    except ValueError:
         return value
 
 

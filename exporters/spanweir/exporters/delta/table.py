@@ -32,7 +32,8 @@ from deltalake.transaction import RemoveAction
 from spanweir.exporters.api import Permanent, Retry
 from spanweir.exporters.delta import Config
 from spanweir.exporters.delta.arrow import Layout, delta_fields
-from spanweir.exporters.delta.files import Files, sync_directory
+from spanweir.exporters.delta.blobs import sync
+from spanweir.exporters.delta.files import Files
 from spanweir.schemas import inference_table
 from spanweir.schemas.inference_table import Table
 
@@ -92,19 +93,18 @@ class Target:
         self._check_columns(self._table)
 
     def _open_or_create(self) -> DeltaTable:
+        directory = None if "://" in self.uri else Path(self.uri)
+        if directory is not None and directory.exists() and not directory.is_dir():
+            raise Permanent(f"{self.uri} is a file; the table needs a directory of its own")
         try:
             return self.open_again()
         except TableNotFoundError:
             pass
-        if "://" not in self.uri:
-            directory = Path(self.uri)
-            if directory.exists() and not directory.is_dir():
-                raise Permanent(f"{self.uri} is a file; the table needs a directory of its own")
-            if directory.is_dir() and any(directory.iterdir()):
-                raise Permanent(
-                    f"{self.uri} is a directory with files in it but no Delta table (it has no _delta_log); "
-                    "name another path or prefix, or move the files away"
-                )
+        if directory is not None and directory.is_dir() and any(directory.iterdir()):
+            raise Permanent(
+                f"{self.uri} is a directory with files in it but no Delta table (it has no _delta_log); "
+                "name another path or prefix, or move the files away"
+            )
         schema = Schema.from_json(json.dumps({"type": "struct", "fields": delta_fields(self.layout.columns)}))
         DeltaTable.create(
             self.uri,
@@ -156,7 +156,9 @@ class Target:
 
         try:
             actions = self._files.write(batches, sorted(set(days)))
-        except OSError as error:
+        except Permanent:
+            raise
+        except Exception as error:  # obstore's errors have no base in common with the others
             raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
 
         def commit() -> None:
@@ -222,22 +224,23 @@ class Target:
             self._refresh()
             self._commit_again(commit)
 
-    def compact(self, partition: dict[str, str | None], paths: Sequence[str]) -> bool:
-        """Put files of one partition together; False if they do not fit together or another writer was first.
+    def compact(self, partition: dict[str, str | None], paths: Sequence[str]) -> int:
+        """Put files of one partition together; how many, 0 if none fit together or another writer was first.
 
         The commit is made onto exactly the version in which all of the files were seen to stand. Left to delta-rs, a
         commit that changes no data is not checked against files that others removed meanwhile, and `optimize.compact`
         of two processes, or of one beside a merge, leaves rows twice (deltalake 1.6).
         """
-        add = self._files.rewrite(paths, partition)
-        if add is None:
-            return False
+        rewritten = self._files.rewrite(paths, partition)
+        if rewritten is None:
+            return 0
+        add, replaced = rewritten
         now_ms = int(time.time() * 1000)
-        actions = [add, *(RemoveAction(path, False, now_ms, partition_values=partition) for path in paths)]
+        actions = [add, *(RemoveAction(path, False, now_ms, partition_values=partition) for path in replaced)]
         for attempt in range(_ATTEMPTS):
             table = self._table = self.open_again()
-            if not set(paths) <= set(table.get_add_actions()["path"].to_pylist()):
-                return False
+            if not set(replaced) <= set(table.get_add_actions()["path"].to_pylist()):
+                return 0
             try:
                 table.create_write_transaction(
                     actions,
@@ -251,8 +254,8 @@ class Target:
                 time.sleep(random.uniform(0, 0.02) * (attempt + 1))
             else:
                 table.update_incremental()
-                return True
-        return False
+                return len(replaced)
+        return 0
 
     def _refresh(self) -> None:
         try:
@@ -301,7 +304,7 @@ class Target:
             raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
         self.commits += 1
         if "://" not in self.uri:
-            sync_directory(Path(self.uri) / "_delta_log")
+            sync(Path(self.uri) / "_delta_log")
 
     def _explain(self, error: Exception) -> Exception:
         text = " ".join(str(error).split())

@@ -1,0 +1,267 @@
+"""Wrong places, wrong columns, damage, a full disk: a clear error or a repair, nothing lost, nothing twice."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import arro3.core
+import polars
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from spanweir.exporters.api import Batch, Context, Permanent, Request, Retry
+from spanweir.exporters.delta import Config
+from spanweir.schemas.options import Duration, Size
+from spanweir.schemas.raw import RawLog
+from tests.support.traces import log, trace
+
+
+def built(path: Path, **options: Any) -> Any:
+    config = Config(
+        path=str(path / "tables"), maintenance_interval=Duration(0), **{"commit_interval": Duration(0), **options}
+    )
+    return config.build(Context(name="delta", state_directory=str(path / "state")))
+
+
+def read(path: Path, suffix: str) -> polars.DataFrame:
+    return polars.read_delta(str(path / "tables" / f"spanweir_{suffix}"))
+
+
+def whole(seed: int, sequence: int = 1) -> Batch:
+    spans, row = trace(random.Random(seed))
+    return Batch(first=sequence, last=sequence, spans=spans, traces=[row])
+
+
+def told(path: Path, message: str, **options: Any) -> None:
+    with pytest.raises(Permanent, match=message):
+        built(path, **options).__enter__()
+
+
+def test_a_directory_that_is_no_table(tmp_path: Path) -> None:
+    place = tmp_path / "tables" / "spanweir_otel_spans"
+    place.mkdir(parents=True)
+    (place / "holiday.jpg").write_bytes(b"x")
+    told(tmp_path, r"spanweir_otel_spans is a directory with files in it but no Delta table \(it has no _delta_log\)")
+
+
+def test_a_file_in_the_place_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "spanweir_otel_spans").write_bytes(b"x")
+    told(tmp_path, r"spanweir_otel_spans is a file; the table needs a directory of its own")
+
+
+def test_a_table_of_other_columns(tmp_path: Path) -> None:
+    table = arro3.core.Table.from_pydict({"colour": arro3.core.Array(["red"], arro3.core.DataType.string())})
+    write_deltalake(str(tmp_path / "tables" / "spanweir_payload"), table)
+    told(tmp_path, r"is a Delta table of other columns \(colour, …\), not a payload table")
+
+
+def test_a_table_of_the_other_schema_version(tmp_path: Path) -> None:
+    built(tmp_path, schema_version="v2").__enter__().__exit__(None, None, None)
+    told(
+        tmp_path,
+        r"column attributes is VARIANT, not MAP \(the table says otel.schemaVersion=v2\); set schema_version to what",
+    )
+
+
+def test_columns_are_added_and_those_of_others_left(tmp_path: Path) -> None:
+    with built(tmp_path) as exporter:
+        exporter.export(whole(1))
+    place = str(tmp_path / "tables" / "spanweir_otel_spans")
+    table = DeltaTable(place)
+    fields = [field for field in table.schema().fields if field.name not in ("service_name", "trace_state")]
+    shutil.rmtree(place)
+    from deltalake.schema import Field, PrimitiveType, Schema
+
+    DeltaTable.create(place, Schema([*fields, Field("ours", PrimitiveType("string"))]), partition_by=["date"])
+    with built(tmp_path) as exporter:
+        exporter.export(whole(2, 2))
+        exporter.export(whole(2, 2))
+    rows = read(tmp_path, "otel_spans")
+    assert set(rows["service_name"]) == {"librarian"}
+    assert set(rows["ours"]) == {None}
+    assert len(rows) == 4
+
+
+def test_a_damaged_log_is_told_and_nothing_is_written_over_it(tmp_path: Path) -> None:
+    with built(tmp_path) as exporter:
+        exporter.export(whole(1))
+    log = tmp_path / "tables" / "spanweir_otel_spans" / "_delta_log" / "00000000000000000001.json"
+    log.write_bytes(log.read_bytes()[:40])
+    before = sorted(log.parent.iterdir())
+    with pytest.raises((Permanent, Retry), match="spanweir_otel_spans"):
+        built(tmp_path).__enter__()
+    assert sorted(log.parent.iterdir()) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if os.geteuid() or not shutil.which("mount") or subprocess.run(command, check=False).returncode:
+        pytest.skip("a file system of its own cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_mid_commit_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
+    config = Config(path=str(small_disk), commit_interval=Duration(0), maintenance_interval=Duration(0))
+    one, two = whole(1), whole(2, 2)
+    with config.build(Context(name="delta", state_directory=str(tmp_path / "state"))) as exporter:
+        exporter.export(one)
+        filler = small_disk / "filler"
+        with contextlib.suppress(OSError):
+            filler.write_bytes(bytes(1 << 20))
+        for _ in range(2):
+            with pytest.raises(Retry):
+                exporter.export(two)
+        assert exporter.durable == 1
+        filler.unlink()
+        exporter.export(two)
+        assert exporter.durable == 2
+    for suffix, expected in (("otel_spans", 8), ("payload", 2), ("otel_annotations", 8)):
+        assert len(polars.read_delta(str(small_disk / f"spanweir_{suffix}"))) == expected
+
+
+def test_payloads_too_large_keep_their_row(tmp_path: Path) -> None:
+    batch = whole(3)
+    batch.traces[0].request = json.dumps({"question": "x" * 500}).encode()
+    with built(tmp_path, max_payload_bytes=Size(400)) as exporter:
+        exporter.export(batch)
+        late = whole(3, 2)
+        late.spans, late.traces[0].request = late.spans[:1], None
+        exporter.export(late)
+    [row] = read(tmp_path, "payload").to_dicts()
+    assert (row["request"], row["response"]) == (None, None)
+    assert row["logging_error_codes"] == ["MAX_REQUEST_SIZE_EXCEEDED", "MAX_RESPONSE_SIZE_EXCEEDED"]
+    files = {f.name: f.read_bytes() for f in (tmp_path / "tables" / "spanweir_payload_overflow").rglob("*.json")}
+    request_id = f"tr-{batch.spans[0].trace_id}"
+    assert json.loads(files[f"{request_id}.request.json"]) == {"question": "x" * 500}
+    response = json.loads(files[f"{request_id}.response.json"])
+    assert len(response["databricks_output"]["trace"]["data"]["spans"]) == 4
+
+
+def test_odd_values_cost_no_neighbour(tmp_path: Path) -> None:
+    batch, other = whole(4), whole(5)
+    odd = batch.spans[0]
+    odd.name, odd.raw.flags, odd.end_ns = "lone \ud800 surrogate", 1 << 32, 1 << 64
+    odd.attributes["note"] = '"\\ud800"'
+    batch.spans += other.spans
+    strange: dict[str, Any] = {"big": 1 << 70, "bytes": b"\xff", "deep": {"a": [None, {"b": float("nan")}]}}
+    batch.logs.append(RawLog(time_ns=1, body=strange, attributes={**strange, "lone": "\ud800"}))
+    with built(tmp_path) as exporter:
+        exporter.export(batch)
+    spans = read(tmp_path, "otel_spans")
+    assert len(spans) == 8
+    assert "lone ? surrogate" in spans["name"].to_list()
+    [stored] = read(tmp_path, "otel_logs").to_dicts()
+    assert json.loads(stored["body"])["bytes"] == "/w=="
+
+
+def test_days_far_apart_and_a_clock_at_zero(tmp_path: Path) -> None:
+    batch = Batch(first=1, last=1)
+    for day in (0, 1, 20_000, 40_000):
+        spans, row = trace(random.Random(day), 2, day * 86_400_000_000_000 + 5)
+        batch.spans += spans
+        batch.traces.append(row)
+    with built(tmp_path) as exporter:
+        exporter.export(batch)
+    days = read(tmp_path, "otel_spans")["date"].to_list()
+    assert sorted({day.isoformat() for day in days}) == ["1970-01-01", "1970-01-02", "2024-10-04", "2079-07-08"]
+
+
+def test_metrics_become_rows_once(tmp_path: Path) -> None:
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+    request = ExportMetricsServiceRequest()
+    of_resource = request.resource_metrics.add()
+    of_resource.resource.attributes.add(key="service.name").value.string_value = "meter"
+    metrics = of_resource.scope_metrics.add().metrics
+    for name, kind in (
+        ("g", "gauge"),
+        ("s", "sum"),
+        ("h", "histogram"),
+        ("e", "exponential_histogram"),
+        ("q", "summary"),
+    ):
+        metric = metrics.add(name=name, unit="1")
+        point = getattr(metric, kind).data_points.add(time_unix_nano=1_764_064_800_000_000_000)
+        point.attributes.add(key="model").value.string_value = "m"
+        if kind in ("gauge", "sum"):
+            point.as_int = 7
+            point.exemplars.add(as_double=1.5, span_id=b"\1" * 8)
+        elif kind == "histogram":
+            point.count, point.sum = 3, 4.5
+            point.bucket_counts.extend([1, 2])
+            point.explicit_bounds.append(0.5)
+        elif kind == "summary":
+            point.quantile_values.add(quantile=0.5, value=2.0)
+    batch = Batch(first=1, last=1, requests=[Request(signal="metrics", body=request.SerializeToString())])
+    for version in ("v1", "v2"):
+        path = tmp_path / version
+        for _ in range(2):
+            with built(path, schema_version=version) as exporter:
+                exporter.export(batch)
+        rows = {row["name"]: row for row in read(path, "otel_metrics").to_dicts()}
+        assert len(rows) == len(read(path, "otel_metrics")) == 5
+        assert rows["g"]["gauge"]["value"] == 7.0
+        assert rows["s"]["sum"]["exemplars"][0]["span_id"] == "01" * 8
+        assert rows["h"]["histogram"]["bucket_counts"] == [1, 2]
+        assert rows["q"]["summary"]["quantile_values"] == [{"quantile": 0.5, "value": 2.0}]
+        assert rows["g"]["service_name"] == "meter"
+        assert rows["g"]["histogram"] is None
+
+
+def test_equal_log_records_are_kept_apart_and_replayed_once(tmp_path: Path) -> None:
+    one = log(random.Random(1), trace(random.Random(2))[0][0])
+    for _ in range(2):
+        with built(tmp_path) as exporter:
+            exporter.export(Batch(first=1, last=1, logs=[one, one, one]))
+    rows = read(tmp_path, "otel_logs")
+    assert len(rows) == rows["record_id"].n_unique() == 3
+    assert rows["severity_number"][0] == "SEVERITY_NUMBER_INFO"
+
+
+def test_the_schema_version_is_stated_and_readers_agree(tmp_path: Path) -> None:
+    import duckdb
+
+    with built(tmp_path) as exporter:
+        exporter.export(whole(6))
+    place = tmp_path / "tables" / "spanweir_otel_spans"
+    assert DeltaTable(str(place)).metadata().configuration["otel.schemaVersion"] == "v1"
+    files = DeltaTable(str(place)).file_uris()
+    query = f"SELECT attributes['mlflow.spanType'] FROM read_parquet({files}) WHERE name = 'step 2'"
+    assert duckdb.sql(query).fetchall() == [("CHAT_MODEL",)]
+    [chat] = read(tmp_path, "otel_spans").filter(polars.col("name") == "step 2").to_dicts()
+    assert {"key": "mlflow.spanType", "value": "CHAT_MODEL"} in _entries(chat["attributes"])
+    [row] = read(tmp_path, "payload").to_dicts()
+    assert (row["status_code"], row["sampling_fraction"], row["served_entity_id"]) == (201, 0.25, "librarian")
+
+
+def _entries(attributes: Any) -> list[dict[str, Any]]:
+    """Polars reads maps as lists of entries, or as dicts, depending on its version."""
+    if isinstance(attributes, dict):
+        return [{"key": key, "value": value} for key, value in attributes.items()]
+    return list(attributes)
+
+
+def test_what_is_written_can_be_read_by_mlflow(tmp_path: Path) -> None:
+    from mlflow.entities import Trace
+
+    with built(tmp_path) as exporter:
+        exporter.export(whole(7))
+    [row] = read(tmp_path, "payload").to_dicts()
+    stored = json.loads(row["response"])["databricks_output"]["trace"]
+    read_back = Trace.from_dict(stored).to_dict()
+    assert read_back["data"] == stored["data"]
+    assert {k: v for k, v in read_back["info"].items() if k != "assessments"} == {
+        k: v for k, v in stored["info"].items() if k != "assessments"
+    }
+    assert read_back["info"]["assessments"][0]["feedback"] == {"value": 0.5}
