@@ -160,7 +160,9 @@ class Worker(SpanProcessor):
         self._stopping = True
         self._wake.set()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None:
+            self._run()  # an interpreter that shuts down starts no thread (Python 3.12)
+        elif thread is not threading.current_thread():
             thread.join(self.limits.shutdown_s + 0.5)
         if self.counters.waiting > 0:
             _log.warning("%d spans were not sent before the program ended", self.counters.waiting)
