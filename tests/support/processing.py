@@ -16,7 +16,9 @@ class Bench:
     def __init__(self, config: Any, directory: str = "") -> None:
         self.counted: Counter[str] = Counter()
         self.dropped: list[tuple[str, str]] = []
-        context = Context(name="test", state_directory=directory, count=self._count, drop=self._drop)
+        context = Context(
+            name="test", state_directory=directory, count=self._count, drop=self._drop, discard=self._drop
+        )
         self.processor: Processor = config.build(context)
 
     def _count(self, name: str, n: int = 1) -> None:

@@ -17,7 +17,7 @@ from spanweir.collector.config.components import MissingExtra, extra_of
 from spanweir.collector.delivery.lane import Outlet
 from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
-from spanweir.collector.delivery.stages import Stages
+from spanweir.collector.delivery.stages import Drop, Stages
 from spanweir.collector.delivery.worker import Worker
 from spanweir.collector.processors import api as processors_api
 from spanweir.collector.processors.cost import Config as CostConfig
@@ -27,7 +27,6 @@ from spanweir.collector.receivers.api import Context as ReceiverContext
 from spanweir.collector.receivers.api import Observer, Receiver
 from spanweir.collector.telemetry import Counters
 from spanweir.exporters.api import MAPPED, REQUESTS, Context, Exporter, Hydrating, KnownTrace, wants
-from spanweir.schemas.raw import RawSpan
 
 
 class Feed(NamedTuple):
@@ -152,7 +151,7 @@ class Delivery:
         return Outlet(worker, wants(exporter), signals)
 
     def _stages(self, feed: Feed, outlets: Sequence[Outlet]) -> Stages:
-        drops: list[tuple[RawSpan, str]] = []
+        drops: list[Drop] = []
         genai, processors = self._processors(feed, drops)
         return Stages(
             processors,
@@ -167,21 +166,23 @@ class Delivery:
             rewrite=any(getattr(processor, "rewrites", False) for processor in processors),
         )
 
-    def _processors(
-        self, feed: Feed, drops: list[tuple[RawSpan, str]]
-    ) -> tuple[GenAIConfig, list[processors_api.Processor]]:
-        """Those of the pipeline in its order, after `genai`, and `cost` in any case."""
+    def _processors(self, feed: Feed, drops: list[Drop]) -> tuple[GenAIConfig, list[processors_api.Processor]]:
+        """`genai`, those that change raw spans before it, the others after it, each in the pipeline's order; and
+        `cost` in any case."""
         components = [self._configuration.processors[name] for name in feed.processors]
         genai = next((c.config for c in components if isinstance(c.config, GenAIConfig)), GenAIConfig())
-        built: list[processors_api.Processor] = [genai.build(self._processor_context("genai", drops))]
+        others = [
+            component.config.build(self._processor_context(component.id, drops))
+            for component in components
+            if not isinstance(component.config, GenAIConfig)
+        ]
         if not any(isinstance(component.config, CostConfig) for component in components):
-            built.append(CostConfig().build(self._processor_context("cost", drops)))
-        for component in components:
-            if not isinstance(component.config, GenAIConfig):
-                built.append(component.config.build(self._processor_context(component.id, drops)))
-        return genai, built
+            others.insert(0, CostConfig().build(self._processor_context("cost", drops)))
+        first = [processor for processor in others if getattr(processor, "before_mapping", False)]
+        then = [processor for processor in others if processor not in first]
+        return genai, [*first, genai.build(self._processor_context("genai", drops)), *then]
 
-    def _processor_context(self, name: str, drops: list[tuple[RawSpan, str]]) -> processors_api.Context:
+    def _processor_context(self, name: str, drops: list[Drop]) -> processors_api.Context:
         def count(metric: str, n: int = 1) -> None:
             self._counters.add(metric, n, processor=name)
 
@@ -189,7 +190,8 @@ class Delivery:
             name=name,
             state_directory=str(self._state / _file_name(name)),
             count=count,
-            drop=lambda raw, reason: drops.append((raw, reason)),
+            drop=lambda raw, reason: drops.append(Drop(raw, reason)),
+            discard=lambda raw, reason: drops.append(Drop(raw, reason, True)),
         )
 
 
@@ -268,7 +270,11 @@ def build_exporter(component: Component, state_directory: str, instance: str) ->
 
 def _build_processor(name: str, component: Component) -> Any:
     context = processors_api.Context(
-        name=name, state_directory="", count=lambda metric, n: None, drop=lambda raw, reason: None
+        name=name,
+        state_directory="",
+        count=lambda metric, n: None,
+        drop=lambda raw, reason: None,
+        discard=lambda raw, reason: None,
     )
     try:
         return component.config.build(context)

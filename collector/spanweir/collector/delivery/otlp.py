@@ -1,11 +1,12 @@
-"""Raw spans back to OTLP protobuf, as they came: the inverse of `spanweir.collector.decode`."""
+"""Raw spans and log records back to OTLP protobuf: the inverse of `spanweir.collector.decode`."""
 
 from collections.abc import Iterable
 from typing import Any
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanweir.schemas.raw import Attributes, RawSpan, Value
+from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Value
 
 
 def request_of(spans: Iterable[RawSpan]) -> bytes:
@@ -18,6 +19,26 @@ def request_of(spans: Iterable[RawSpan]) -> bytes:
         scope_spans.scope.name, scope_spans.scope.version = raw.scope.name, raw.scope.version
         _fill(scope_spans.scope.attributes, raw.scope.attributes)
         _span(scope_spans.spans.add(), raw)
+    body: bytes = request.SerializeToString()
+    return body
+
+
+def logs_request_of(logs: Iterable[RawLog]) -> bytes:
+    """A serialized ExportLogsServiceRequest; every record stands in a ResourceLogs of its own."""
+    request = ExportLogsServiceRequest()
+    for raw in logs:
+        resource_logs = request.resource_logs.add(schema_url=raw.resource.schema_url)
+        _fill(resource_logs.resource.attributes, raw.resource.attributes)
+        scope_logs = resource_logs.scope_logs.add(schema_url=raw.scope.schema_url)
+        scope_logs.scope.name, scope_logs.scope.version = raw.scope.name, raw.scope.version
+        _fill(scope_logs.scope.attributes, raw.scope.attributes)
+        record = scope_logs.log_records.add(event_name=raw.event_name, flags=raw.flags)
+        record.trace_id, record.span_id = bytes.fromhex(raw.trace_id), bytes.fromhex(raw.span_id)
+        record.time_unix_nano, record.observed_time_unix_nano = raw.time_ns, raw.observed_ns
+        record.severity_number, record.severity_text = raw.severity_number, raw.severity_text
+        if raw.body is not None:
+            _set(record.body, raw.body)
+        _fill(record.attributes, raw.attributes)
     body: bytes = request.SerializeToString()
     return body
 

@@ -3,6 +3,7 @@
 Not here: reading the queue, and who gets the batch (`lane`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -12,7 +13,8 @@ from spanweir.collector.assembly import Assembler, Emission, Joiner, Options
 from spanweir.collector.assembly.repair import times_of
 from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces, readable
 from spanweir.collector.delivery import Count
-from spanweir.collector.processors.api import Item, Processor
+from spanweir.collector.delivery.otlp import logs_request_of, request_of
+from spanweir.collector.processors.api import Item, LogProcessor, Processor
 from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import KnownTrace, Request
 from spanweir.schemas.genai import GenAISpan
@@ -72,6 +74,14 @@ class Route(NamedTuple):
 NO_ROUTE = Route({}, "", "", None)
 
 
+class Drop(NamedTuple):
+    """A span that a processor took out."""
+
+    raw: RawSpan
+    reason: str
+    whole_trace: bool = False
+
+
 class Stages:
     """Not thread-safe. `processors` begin with `genai`; `drops` is where processors' `Context.drop` puts spans."""
 
@@ -79,7 +89,7 @@ class Stages:
         self,
         processors: Sequence[Processor],
         renderer: Renderer,
-        drops: list[tuple[RawSpan, str]],
+        drops: list[Drop],
         count: Count,
         *,
         options: Options | None = None,
@@ -92,6 +102,7 @@ class Stages:
         """`mapped` and `requests` say what some exporter reads; with `rewrite` the requests of traces are made anew
         from the processed spans, as a processor changes content that must not leave unchanged."""
         self._processors = processors
+        self._log_processors = [processor for processor in processors if isinstance(processor, LogProcessor)]
         self._drops = drops
         self._count = count
         self._agents = agents
@@ -160,7 +171,7 @@ class Stages:
         signal = record.signal
         made.size_bytes += len(record.body)
         self._count("spanweir_delivery_records", 1, signal=signal)
-        if signal == "metrics" or (self._requests and not (self._rewrite and signal == "traces")):
+        if signal == "metrics" or (self._requests and not self._rewrite):
             made.requests.append(
                 Request(
                     signal=signal,
@@ -204,6 +215,10 @@ class Stages:
 
     def _take_logs(self, record: Record, made: Made, logs: list[RawLog], now_ns: int) -> None:
         decoded = decode_logs(record.body)
+        for processor in self._log_processors:
+            decoded = processor.process_logs(decoded)
+        if self._rewrite and self._requests and decoded:
+            made.requests.append(Request(signal="logs", body=logs_request_of(decoded)))
         made.logs += decoded
         if self._agents is not None:
             decoded = self._agents.logs(decoded, now_ns, record.sequence, record.tenant, _route_of(record))
@@ -227,8 +242,7 @@ class Stages:
         for item in items:
             if item.span is not None:
                 note(item.raw, item.span, item.logs, now_s, sequence)
-        dropped = self._dropped()
-        made.taken -= len(dropped)
+        dropped = self._dropped(made)
         if self._rewrite and self._requests and items:
             made.requests.append(_rewritten(items))
         if not self._mapped:
@@ -252,13 +266,15 @@ class Stages:
         amended = [Item(raw, None, found) for raw, found in joined.spans[len(items) :]]
         return items + amended, joined.assessments
 
-    def _dropped(self) -> list[RawSpan]:
+    def _dropped(self, made: Made) -> list[RawSpan]:
+        """Those whose children move up; all are counted."""
         drops = self._drops
         if not drops:
             return []
-        for _, reason in drops:
-            self._count("spanweir_dropped_spans", 1, reason=reason)
-        dropped = [raw for raw, _ in drops]
+        for reason, n in Counter(drop.reason for drop in drops).items():
+            self._count("spanweir_dropped_spans", n, reason=reason)
+        dropped = [drop.raw for drop in drops if not drop.whole_trace]
+        made.taken -= len(drops)
         drops.clear()
         return dropped
 
@@ -304,6 +320,4 @@ def _weighed(made: Made) -> Made:
 
 
 def _rewritten(items: Iterable[Item]) -> Request:
-    from spanweir.collector.delivery.otlp import request_of
-
     return Request(signal="traces", body=request_of([item.raw for item in items]))

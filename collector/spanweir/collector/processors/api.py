@@ -1,11 +1,17 @@
 """What a processor is: it takes the spans of a few requests and gives them back, changed, fewer, or routed.
 
 Processors run between mapping and trace assembly, in one thread, in the order of the pipeline. A span that is not given
-back is dropped: the processor says so with `Context.drop`, so that its children move up to its parent.
+back is gone: the processor says so with `Context.drop`, so that its children move up to its parent, or with
+`Context.discard` where its whole trace goes.
+
+A processor whose class has `before_mapping = True` runs before `genai`: it changes raw spans, and what they mean
+follows from that. One with `rewrites = True` changes content that must not leave unchanged: exporters that forward
+requests then get requests made anew from the processed spans. One with a method `process_logs` is given the log
+records as well.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -39,13 +45,22 @@ class Context(msgspec.Struct, kw_only=True):
     count: Callable[[str, int], None]
     """Moves one of the collector's counters, with the processor's name as its label."""
     drop: Callable[[RawSpan, str], None]
-    """Says that a span was taken out, and why (a word)."""
+    """Says that a span was taken out of its trace, and why (a word)."""
+    discard: Callable[[RawSpan, str], None]
+    """Says that a span goes with its whole trace, and why (a word)."""
 
 
 class Processor(Protocol):
     """Called by one thread at a time. Must not raise for odd input: one span never costs its neighbours."""
 
     def process(self, items: list[Item], /) -> list[Item]: ...
+
+
+@runtime_checkable
+class LogProcessor(Protocol):
+    """A processor that changes log records too. Called before they are joined to spans."""
+
+    def process_logs(self, logs: Sequence[RawLog], /) -> list[RawLog]: ...
 
 
 class ProcessorConfig(Protocol):
