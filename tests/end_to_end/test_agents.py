@@ -1,6 +1,7 @@
 """Coding agents through the whole service: one trace for each turn, in both stores, also when records come late."""
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,27 @@ def test_a_trace_made_of_log_records_goes_when_its_spans_come(tmp_path: Path) ->
         eventually(lambda: alone not in traces(service), what="that trace to go", timeout_s=60)
         eventually(lambda: len(traces(service)) == 2, what="the turn and the background agent")
         assert [kind for _, _, kind in stored(service)].count("TOOL") == 2
+
+
+@pytest.mark.slow
+def test_a_stored_turn_is_amended_also_after_a_crash(tmp_path: Path) -> None:
+    """What is held of open turns is read again from the queue: an answer that comes after kill -9 finds its turn."""
+    sent = records(load(GOLDEN / "claude_code" / "trace_and_logs" / "records.json"))
+    service = Service(tmp_path)
+    service.start()
+    try:
+        send(service, [record for record in sent if isinstance(record, RawSpan)])
+        eventually(lambda: len(stored(service)) == 4, what="the turn without its answer")
+        time.sleep(12)  # twice the snapshot interval
+        service.kill()
+        service.start()
+        send(service, [record for record in sent if isinstance(record, RawLog)])
+        eventually(lambda: answers(service) == ["a.txt and b.txt"], what="the answer")
+        assert len(stored(service)) == 4
+    finally:
+        service.stop()
+
+
+def answers(service: Service) -> list[str]:
+    with sqlite3.connect(service.database) as database:
+        return [row[0] for row in database.execute("select response_preview from trace_info")]

@@ -249,7 +249,8 @@ class _Track:
         self._pending = None
         try:
             self.group.snapshot.write(pending.position, pending.state)
-            self._reader.advance(self.group.name, min(pending.position, max(pending.low - 1, 0) or pending.position))
+            needed = pending.low - 1 if pending.low else pending.position
+            self._reader.advance(self.group.name, min(pending.position, needed))
         except OSError as error:
             _log.error("the snapshot of open traces cannot be written: %s", error)
 
