@@ -217,13 +217,12 @@ def _attributes(pairs: Iterable[Any]) -> Attributes:
     attributes: Attributes = {}
     for pair in pairs:
         value = pair.value
+        text = value.string_value
+        if text:  # most are: asking which kind a value has costs as much again
+            attributes[pair.key] = text
+            continue
         which = value.WhichOneof("value")
-        if which == "string_value":
-            attributes[pair.key] = value.string_value
-        elif which is None:
-            attributes[pair.key] = None
-        else:
-            attributes[pair.key] = _READ[which](value)
+        attributes[pair.key] = None if which is None else _READ[which](value)
     return attributes
 
 
