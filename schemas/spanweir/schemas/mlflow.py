@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import orjson
 
-from spanweir.schemas.chat import chat_messages, choices, docs, tool_definitions
+from spanweir.schemas.chat import tool_definitions
 from spanweir.schemas.genai import Costs, GenAISpan, Usage
 from spanweir.schemas.raw import RawSpan, Resource, Scope
+from spanweir.schemas.shown import inputs_of, outputs_of
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
 from spanweir.schemas.usage import total_of
 from spanweir.schemas.values import UNREADABLE, dumps, encodable
@@ -216,11 +217,11 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -
     mapped.type = span.mlflow_type or ("LLM" if span.op == "text_completion" else TYPES.get(kind, "UNKNOWN"))
     attributes["mlflow.spanType"] = f'"{mapped.type}"' if span.mlflow_type is None else dumps(mapped.type)
     shown: tuple[str, ...] = ("tools",) if span.tools else ()
-    given, of_input = _inputs(span)
+    given, of_input = inputs_of(span)
     if given is not None:
         attributes["mlflow.spanInputs"] = dumps(given)
         shown += of_input
-    said, of_output = _outputs(span)
+    said, of_output = outputs_of(span)
     if said is not None:
         attributes["mlflow.spanOutputs"] = dumps(said)
         shown += of_output
@@ -240,120 +241,34 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -
         attributes["mlflow.llm.cost"] = dumps(
             {"input_cost": cost.input_cost, "output_cost": cost.output_cost, "total_cost": cost.total_cost}
         )
+    _unslotted(span, attributes)
     return shown
 
 
-def _inputs(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
-    """What `mlflow.spanInputs` is, and the canonical fields that it shows whole."""
-    io = span.io
-    if io is not None and io.input is not None and io.verbatim:
-        return io.input, ("io.input",)
-    kind = span.kind
-    if kind == "tool":
-        if span.tool is not None and span.tool.arguments is not None:
-            return span.tool.arguments, ("tool.arguments",)
-    elif kind == "retrieval":
-        if span.retrieval is not None and span.retrieval.query is not None:
-            return _only(query=span.retrieval.query, top_k=span.retrieval.top_k), ()
-    elif kind == "rerank":
-        if span.rerank is not None:
-            body = _only(query=span.rerank.query, top_n=span.rerank.top_n, model=span.rerank.model)
-            if span.rerank.input:
-                body["documents"] = docs(span.rerank.input)
-            return body, ("rerank.input",)
-    elif kind == "embedding":
-        if span.embeddings:
-            return _embedding_input(span), ()
-    elif kind == "memory" and span.memory is not None:
-        memory = span.memory
-        body = _only(query=memory.query, store_id=memory.store_id, record_id=memory.record_id)
-        if memory.records is not None and span.op not in (None, "search_memory"):
-            body["records"] = memory.records
-            return body, ("memory.records",)
-        if body:
-            return body, ()
-    if span.input or span.system:
-        body = {"messages": chat_messages(span.input, span.system)}
-        if kind == "llm":
-            _call(span, body)
-        return body, ("input", "system")
-    return (io.input, ("io.input",)) if io is not None and io.input is not None else (None, ())
-
-
-def _outputs(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
-    io = span.io
-    if io is not None and io.output is not None and io.verbatim:
-        return io.output, ("io.output",)
-    kind = span.kind
-    if kind == "tool":
-        if span.tool is not None and span.tool.result is not None:
-            return span.tool.result, ("tool.result",)
-    elif kind in ("retrieval", "rerank"):
-        if span.documents:
-            return docs(span.documents), ("documents",)
-    elif kind == "embedding":
-        if any(one.vector is not None for one in span.embeddings):
-            data = [{"index": i, "embedding": one.vector} for i, one in enumerate(span.embeddings)]
-            return {"data": data}, ("embeddings",)
-    elif kind == "memory":
-        memory = span.memory
-        if memory is not None and memory.records is not None and span.op in (None, "search_memory"):
-            return memory.records, ("memory.records",)
-    if span.output:
-        response = span.response
-        body: dict[str, Any] = {}
-        if response is not None and response.id is not None:
-            body["id"] = response.id
-        if span.model is not None and span.model.response is not None:
-            body["model"] = span.model.response
-        body["choices"] = choices(span.output, response.finish_reasons if response is not None else None)
-        return body, ("output",)
-    if io is not None and io.output is not None:
-        return io.output, ("io.output",)
-    if span.documents:
-        return docs(span.documents), ("documents",)
-    if span.response is not None and span.response.finish_reasons and kind == "llm":
-        # Content was not captured; why the model stopped was.
-        empty = {"role": "assistant", "content": None}
-        return {
-            "choices": [
-                {"index": i, "message": empty, "finish_reason": reason}
-                for i, reason in enumerate(span.response.finish_reasons)
-            ]
-        }, ()
-    return None, ()
-
-
-def _only(**items: Any) -> dict[str, Any]:
-    return {key: value for key, value in items.items() if value is not None}
-
-
-def _embedding_input(span: GenAISpan) -> dict[str, Any]:
-    texts = [one.text for one in span.embeddings if one.text is not None]
-    body: dict[str, Any] = {"input": texts[0] if len(texts) == 1 else texts}
-    if span.model is not None and (model := span.model.request or span.model.response) is not None:
-        body["model"] = model
-    return body
-
-
-_SHOWN_PARAMS = (
-    "temperature", "top_p", "top_k", "max_tokens", "n", "seed", "stop", "frequency_penalty", "presence_penalty",
-    "stream", "response_format", "tool_choice",
+_COUNTS = (
+    "reasoning", "input_text", "input_audio", "input_image", "input_video", "output_text", "output_audio",
+    "output_image", "accepted_prediction", "rejected_prediction", "tool_use_prompt", "cache_write_5m",
 )  # fmt: skip
 
 
-def _call(span: GenAISpan, body: dict[str, Any]) -> None:
-    """How the model was asked, in the names of OpenAI's API."""
-    if span.model is not None and (model := span.model.request or span.model.response) is not None:
-        body["model"] = model
-    params = span.params
-    if params is not None:
-        for name in _SHOWN_PARAMS:
-            value = getattr(params, name)
-            if value is not None:
-                body[name] = value
-        if params.reasoning_level is not None:
-            body["reasoning_effort"] = params.reasoning_level
+def _unslotted(span: GenAISpan, attributes: dict[str, str]) -> None:
+    """What MLflow has no place for, under spanweir's own prefix; prompts under the name MLflow's SDK gives them."""
+    usage = span.usage
+    if usage is not None:
+        counts = {name: count for name in _COUNTS if (count := getattr(usage, name))}
+        if usage.other:
+            counts |= usage.other
+        if counts:
+            attributes["spanweir.usage"] = dumps(counts)
+    if span.timing is not None and span.timing.ttft_ns is not None:
+        attributes["spanweir.time_to_first_token_ms"] = dumps(span.timing.ttft_ns / 1e6)
+    if span.content_state is not None:
+        attributes["spanweir.content_state"] = dumps(span.content_state)
+    if span.flags:
+        attributes["spanweir.flags"] = dumps(span.flags)
+    prompt = span.prompt
+    if prompt is not None and prompt.name is not None and prompt.version is not None:
+        attributes.setdefault("mlflow.linkedPrompts", dumps([{"name": prompt.name, "version": prompt.version}]))
 
 
 # ------------------------------------------------------------------------------------------------ tokens and cost
