@@ -20,7 +20,11 @@ def text(role: str, content: str) -> dict[str, Any]:
             [text("system", "s"), text("user", "u")],
         ),
         ({"messages": [{"role": "user", "content": "u"}]}, [text("user", "u")]),
-        ({"question": "q", "k": 3}, [text("user", '{"question":"q","k":3}')]),
+        (
+            {"question": "q", "k": 3},
+            [{"role": "user", "parts": [{"type": "json", "content": {"question": "q", "k": 3}}]}],
+        ),
+        ([1, 2], [{"role": "user", "parts": [{"type": "json", "content": [1, 2]}]}]),
         (["a", "b"], [text("user", "a"), text("user", "b")]),
         ([text("user", "kept")], [text("user", "kept")]),
         (None, []),

@@ -173,6 +173,8 @@ def _part(out: Writer, part: Any) -> str:
     kind = part.get("type")
     if kind == "text":
         return f"<pre>{out.text(part.get('content', ''))}</pre>"
+    if kind == "json":
+        return f"<pre>{out.text(part.get('content'))}</pre>"
     if kind == "reasoning":
         return f"<details><summary>Reasoning</summary><pre>{out.text(part.get('content', ''))}</pre></details>"
     if kind == "tool_call":

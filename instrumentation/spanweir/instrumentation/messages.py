@@ -1,7 +1,7 @@
 """Whatever an application has for messages -> the message form of the newest GenAI conventions. Pure, off the caller.
 
 Read: plain strings, the conventions' own form, OpenAI Chat Completions (requests and responses), Anthropic Messages,
-and lists that mix them. Anything else becomes one text part with its JSON, so nothing is lost.
+and lists that mix them. Anything else becomes one part of type `json` with the value, so nothing is lost.
 Source of the form: semantic-conventions-genai `docs/gen-ai/non-normative/models.py`.
 """
 
@@ -27,12 +27,12 @@ def to_messages(value: Any, role: str) -> list[Json]:
             return [_choice(choice) for choice in value["choices"]]
         if "role" in value or "parts" in value:
             return [_message(value, role)]
-        return [{"role": role, "parts": [_text(value)]}]
+        return [{"role": role, "parts": [_value(value)]}]
     if isinstance(value, list) and value and all(isinstance(item, dict) and "choices" in item for item in value):
         return _merged(value)
     if isinstance(value, list) and value and all(_is_message(item) for item in value):
         return [_message(item, role) for item in breathing(value)]
-    return [{"role": role, "parts": [_text(value)]}]
+    return [{"role": role, "parts": [_value(value)]}]
 
 
 def to_system(value: Any) -> list[Json]:
@@ -85,6 +85,11 @@ def _document(value: Any, index: int) -> Json:
 
 def _is_message(item: Any) -> bool:
     return isinstance(item, str) or (isinstance(item, dict) and ("role" in item or "parts" in item))
+
+
+def _value(value: Any) -> Json:
+    """What is no message, the arguments of a function for one: a part of the generic kind, with the value as it is."""
+    return _text(value) if isinstance(value, str) else {"type": "json", "content": value}
 
 
 def _text(value: Any) -> Json:

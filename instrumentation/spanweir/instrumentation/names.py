@@ -56,6 +56,8 @@ TOOL_DEFINITIONS = "gen_ai.tool.definitions"
 TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
 TOOL_RESULT = "gen_ai.tool.call.result"
 QUERY_TEXT = "gen_ai.retrieval.query.text"
+RERANK_QUERY = "reranker.query"
+RERANK_TOP_K = "reranker.top_k"
 DOCUMENTS = "gen_ai.retrieval.documents"
 
 CONTENT = frozenset(
@@ -67,6 +69,7 @@ CONTENT = frozenset(
         TOOL_ARGUMENTS,
         TOOL_RESULT,
         QUERY_TEXT,
+        RERANK_QUERY,
         DOCUMENTS,
         "mlflow.spanInputs",
         "mlflow.spanOutputs",

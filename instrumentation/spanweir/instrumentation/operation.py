@@ -192,7 +192,7 @@ class Call:
             span.set_input(_first(given, _QUERY))
             top_k = given.get("top_k", given.get("k"))
             if isinstance(top_k, int):
-                span.set_attribute(names.TOP_K, top_k)
+                span.set_attribute(names.TOP_K if self._op == "retrieval" else names.RERANK_TOP_K, top_k)
         elif self._op in ("chat", "embeddings"):
             _record_request(span, self._op, given)
         elif given := {key: value for key, value in given.items() if value is not None and not _is_context(value)}:

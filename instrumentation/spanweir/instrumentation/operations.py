@@ -242,16 +242,16 @@ def rerank(model: Any = None, /, *, provider: str | None = None, query: Any = No
     """A reordering of documents by a model.
 
     Emits `gen_ai.operation.name` = `rerank` and `openinference.span.kind` = `RERANKER` (the conventions have no kind of
-    their own yet), `gen_ai.request.model`, `gen_ai.provider.name`, `gen_ai.retrieval.query.text`,
-    `gen_ai.retrieval.top_k`, and the documents in their new order as `gen_ai.retrieval.documents`.
+    their own yet), `gen_ai.request.model`, `gen_ai.provider.name`, `reranker.query`, `reranker.top_k`, and the
+    documents in their new order as `gen_ai.retrieval.documents`.
     """
     operation = Operation(
         "rerank",
         _named(model),
-        {names.PROVIDER: provider, names.TOP_K: top_k, names.OPENINFERENCE_KIND: "RERANKER"},
+        {names.PROVIDER: provider, names.RERANK_TOP_K: top_k, names.OPENINFERENCE_KIND: "RERANKER"},
         kind=SpanKind.CLIENT,
-        forms=_RETRIEVAL_FORMS,
-        content={names.QUERY_TEXT: ("text", query)},
+        forms=((names.RERANK_QUERY, "text"), (names.DOCUMENTS, "documents")),
+        content={names.RERANK_QUERY: ("text", query)},
         target_attribute=names.REQUEST_MODEL,
     )
     return _given(operation, model)

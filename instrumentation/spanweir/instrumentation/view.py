@@ -233,7 +233,12 @@ def _take_content(node: Node, attributes: dict[str, Any]) -> None:
     node.inputs = _listed(read.get(names.INPUT_MESSAGES))
     node.outputs = _listed(read.get(names.OUTPUT_MESSAGES))
     node.documents = _listed(read.get(names.DOCUMENTS))
-    for key, label in ((names.QUERY_TEXT, "query"), (names.TOOL_ARGUMENTS, "arguments"), (names.TOOL_RESULT, "result")):
+    for key, label in (
+        (names.QUERY_TEXT, "query"),
+        (names.RERANK_QUERY, "query"),
+        (names.TOOL_ARGUMENTS, "arguments"),
+        (names.TOOL_RESULT, "result"),
+    ):
         if key in read:
             node.values[label] = read[key]
     if names.TOOL_DEFINITIONS in read:

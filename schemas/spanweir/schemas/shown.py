@@ -6,7 +6,7 @@ Not here: the shapes of messages and documents (`chat`), everything else of a sp
 from typing import Any
 
 from spanweir.schemas.chat import chat_messages, choices, docs
-from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.genai import GenAISpan, Message, Other
 
 
 def inputs_of(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
@@ -38,6 +38,8 @@ def inputs_of(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
             return body, ("memory.records",)
         if body:
             return body, ()
+    if kind != "llm" and not span.system and (value := _sole_value(span.input)) is not None:
+        return value, ("input",)
     if span.input or span.system:
         body = {"messages": chat_messages(span.input, span.system)}
         if kind == "llm":
@@ -65,6 +67,8 @@ def outputs_of(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
         memory = span.memory
         if memory is not None and memory.records is not None and span.op in (None, "search_memory"):
             return memory.records, ("memory.records",)
+    if kind != "llm" and (value := _sole_value(span.output)) is not None:
+        return value, ("output",)
     if span.output:
         response = span.response
         body: dict[str, Any] = {}
@@ -88,6 +92,16 @@ def outputs_of(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
             ]
         }, ()
     return None, ()
+
+
+def _sole_value(messages: list[Message]) -> Any:
+    """The arguments or the result of a function, which spanweir's own API sends as one message with one `json` part."""
+    if len(messages) != 1 or len(messages[0].parts) != 1:
+        return None
+    part = messages[0].parts[0]
+    if part.__class__ is not Other or part.kind != "json" or not isinstance(part.value, dict):
+        return None
+    return part.value.get("content")
 
 
 def _only(**items: Any) -> dict[str, Any]:
