@@ -27,6 +27,8 @@ _ASSISTANT = (
     "content",
     "update",
 )
+_ABOUT = frozenset({"role", "index", "finish_reason"})
+"""Of an answer without content, these are not what was said."""
 _CALL = ("args", "kwargs", "data", "state", "update")
 
 
@@ -42,7 +44,16 @@ def preview_of(json_text: str | None, role: str) -> str | None:
     found = _text(value, role, 0)
     if found:
         return found
-    return None if value in (None, "", [], {}) else json_text
+    return json_text if _says(value, 0) else None
+
+
+def _says(value: Any, depth: int) -> bool:
+    """Whether there is anything in a value but what is about an answer."""
+    if isinstance(value, dict) and depth < _DEPTH:
+        return any(_says(item, depth + 1) for key, item in value.items() if key not in _ABOUT)
+    if isinstance(value, list) and depth < _DEPTH:
+        return any(_says(item, depth + 1) for item in value)
+    return value not in (None, "", [], {})
 
 
 def _text(value: Any, role: str, depth: int) -> str | None:
@@ -70,7 +81,7 @@ def _member(value: dict[str, Any], role: str, depth: int) -> str | None:
         inner = value.get(key)
         if inner and (found := _text(inner, role, depth + 1)):
             return found
-    said = [item for item in value.values() if item not in (None, "", [], {})]
+    said = [item for key, item in value.items() if key not in _ABOUT and item not in (None, "", [], {})]
     if len(said) == 1 and isinstance(said[0], (str, dict)):
         return _text(said[0], role, depth + 1)
     return None

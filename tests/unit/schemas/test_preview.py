@@ -67,3 +67,9 @@ def test_depth_is_bounded() -> None:
     for _ in range(500):
         deep = {"input": deep}
     assert preview_of(json.dumps(deep), "user") == json.dumps(deep)
+
+
+def test_an_answer_without_content_has_no_preview() -> None:
+    """Content capture is off, the finish reason is all that is known."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "stop"}
+    assert preview_of(json.dumps({"choices": [choice]}), "assistant") is None
