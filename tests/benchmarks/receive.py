@@ -25,10 +25,12 @@ CONCURRENCY = {1: 16, 20: 4, 100: 2}
 
 def serve(directory: str, fsync: str) -> None:
     """The receiving process: prints its endpoints, then its CPU seconds and memory for every line it is given."""
+    from spanweir.collector.allocator import keep_little
     from spanweir.collector.queue.disk import Config as Disk
     from spanweir.collector.receivers.api import Context
     from spanweir.collector.receivers.otlp import Config, Grpc, Http, Protocols
 
+    keep_little()
     queue = Disk(directory=directory, fsync="off" if fsync == "off" else "batch")
     writer = queue.open_writer()
     protocols = Protocols(grpc=Grpc(endpoint="127.0.0.1:0"), http=Http(endpoint="127.0.0.1:0"))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from spanweir.collector import telemetry
+from spanweir.collector import allocator, telemetry
 from spanweir.collector.child import CANNOT_GO_ON, measure_process
 from spanweir.collector.config import Configuration
 from spanweir.collector.extensions.api import Context as ExtensionContext
@@ -70,6 +70,7 @@ class Service:
             raise
 
     def _start(self) -> None:
+        allocator.keep_little()
         configuration = self.configuration
         self._writer = configuration.service.queue.config.open_writer()
         self.child = Child(configuration) if configuration.service.queue.type != "memory" else InProcess(configuration)
@@ -168,8 +169,7 @@ class Child:
                 [sys.executable, "-m", "spanweir.collector.child", str(writing)],
                 stdin=subprocess.PIPE,
                 pass_fds=(writing,),
-                # Each thread's own arena keeps what it freed; exporters' threads would hold twice the memory.
-                env={"MALLOC_ARENA_MAX": "2", **os.environ},
+                env={**allocator.ENVIRONMENT, **os.environ},
             )
         finally:
             os.close(writing)
