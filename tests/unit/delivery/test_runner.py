@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
 from spanweir.collector.delivery.stages import Stages
 from spanweir.collector.delivery.worker import Worker
+from spanweir.collector.processors import tail_sampling
+from spanweir.collector.processors.api import Context, Processor
 from spanweir.collector.processors.genai import GenAI
 from spanweir.collector.queue.api import Record
 from spanweir.collector.queue.disk import Config as DiskQueue
@@ -41,6 +43,7 @@ class Bench:
         self.directory = directory
         self.writer = self.queue.open_writer()
         self.counters = Counters()
+        self.processors: Callable[[], list[Processor]] = lambda: [GenAI(Mapper())]
         self._assembly = AssemblyOptions(idle_timeout=idle_timeout)
 
     def put(self, *bodies: bytes) -> None:
@@ -62,7 +65,7 @@ class Bench:
             return Outlet(worker, frozenset({MAPPED}), frozenset({"traces"}))
 
         def stages() -> Stages:
-            return Stages([GenAI(Mapper())], Renderer(), [], self.counters.add, options=self._assembly)
+            return Stages(self.processors(), Renderer(), [], self.counters.add, options=self._assembly)
 
         group = Group(
             name="assembly", make_stages=stages, outlets=[outlet(*pair) for pair in exporters.items()],
@@ -175,3 +178,28 @@ def test_undecodable_records_are_passed_over(tmp_path: Path) -> None:
         until(lambda: store.rows)
     assert set(store.spans) == ids(bodies)
     assert bench.counters.get("spanweir_delivery_undecodable_records") == 1
+
+
+def test_no_cursor_passes_a_span_that_waits(tmp_path: Path) -> None:
+    """A sampler holds traces back; a crash before it decides loses none of them."""
+    bodies = make_requests(3, 2)
+    bench = Bench(tmp_path)
+    bench.processors = lambda: [GenAI(Mapper()), sampler(settle=3600)]
+    bench.put(*bodies)
+    store = Recorder()
+    with bench.delivering(one=store):
+        until(lambda: bench.counters.get("spanweir_delivery_spans") == 30)
+    assert not store.spans
+    bench.processors = lambda: [GenAI(Mapper()), sampler(settle=0.1)]
+    with bench.delivering(one=store):
+        until(lambda: len(store.rows) == 6)
+        until(lambda: bench.gauge("otelcol_exporter_queue_size") == 0)
+    assert set(store.spans) == ids(bodies)
+
+
+def sampler(settle: float) -> Processor:
+    context = Context(
+        name="tail", state_directory="", count=lambda name, n: None, drop=lambda raw, reason: None,
+        discard=lambda raw, reason: None,
+    )  # fmt: skip
+    return tail_sampling.Config(settle=settle, decision_wait=3600).build(context)

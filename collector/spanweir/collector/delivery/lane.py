@@ -101,7 +101,7 @@ class Lane:
             batch = batches.get(key)
             if batch is None:
                 batch = batches[key] = _batch(made, outlet, first, last)
-            outlet.worker.offer(batch, made.size_bytes, made.taken)
+            outlet.worker.offer(batch, made.size_bytes, made.taken, made.held)
 
 
 def _batch(made: Made, outlet: Outlet, first: int, last: int) -> Batch:

@@ -242,7 +242,7 @@ class _Track:
             return
         for outlet in self.shared.outlets:
             worker = outlet.worker
-            if worker.done < pending.batches.get(worker.name, 0) or worker.durable < min(
+            if worker.done < pending.batches.get(worker.name, 0) or worker.written < min(
                 pending.position, worker.offered
             ):
                 return

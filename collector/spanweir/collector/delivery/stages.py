@@ -14,7 +14,7 @@ from spanweir.collector.assembly.repair import times_of
 from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces, readable
 from spanweir.collector.delivery import Count
 from spanweir.collector.delivery.otlp import logs_request_of, request_of
-from spanweir.collector.processors.api import Item, LogProcessor, Processor
+from spanweir.collector.processors.api import HoldingProcessor, Item, LogProcessor, Processor
 from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import KnownTrace, Request
 from spanweir.schemas.genai import GenAISpan
@@ -38,11 +38,15 @@ class Made(msgspec.Struct):
     requests: list[Request] = []
     retracted: list[tuple[str, str]] = []
     size_bytes: int = 0
+    held: int = 0
+    """The lowest queue position of a span that waits in a processor: no cursor may pass it. 0: none."""
+    moved: bool = False
+    """`held` is not what it was."""
     taken: int = 0
     """Spans of the records, less those that were dropped: what the destination answers for."""
 
     def __bool__(self) -> bool:
-        return bool(self.spans or self.traces or self.logs or self.requests or self.retracted)
+        return bool(self.spans or self.traces or self.logs or self.requests or self.retracted or self.moved)
 
 
 class Regrouping(Protocol):
@@ -102,6 +106,7 @@ class Stages:
         """`mapped` and `requests` say what some exporter reads; with `rewrite` the requests of traces are made anew
         from the processed spans, as a processor changes content that must not leave unchanged."""
         self._processors = processors
+        self._holding = [(i, p) for i, p in enumerate(processors) if isinstance(p, HoldingProcessor)]
         self._log_processors = [processor for processor in processors if isinstance(processor, LogProcessor)]
         self._drops = drops
         self._count = count
@@ -121,6 +126,7 @@ class Stages:
             self._take(record, made, items, logs, now_ns)
         if self._mapped or self._rewrite:
             self._advance(items, logs, now_s, now_ns, records[0].sequence if records else 0, made)
+        made.held = self._held()
         return _weighed(made)
 
     def relearn(self, records: Sequence[Record], now_s: float, now_ns: int) -> None:
@@ -149,8 +155,12 @@ class Stages:
                 self._count(_AGENT_METRICS.get(reason, "spanweir_agents_turns"), n, agent=agent, reason=reason)
             if items or retracted:
                 self._advance(items, [], now_s, now_ns, 0, made, retracted)
+        held = self._held()
+        self._release(now_s, now_ns, made, last)
         emission = self.assembler.finalise(lambda _: False, now_s) if last else self.assembler.tick(now_s)
         _extend(made, emission)
+        made.held = self._held()
+        made.moved = made.held != held
         return _weighed(made)
 
     def finalise(self, keep: Callable[[str], bool], now_s: float) -> Made:
@@ -161,7 +171,7 @@ class Stages:
 
     def low(self) -> int:
         """The lowest queue position that has to be read again to build up what is held beside the traces; 0: none."""
-        lows = [self.joiner.low(), (self._agents.low_water() or 0) if self._agents is not None else 0]
+        lows = [self.joiner.low(), self._held(), (self._agents.low_water() or 0) if self._agents is not None else 0]
         return min((low for low in lows if low), default=0)
 
     # ---------------------------------------------------------------------------------------- steps
@@ -211,7 +221,7 @@ class Stages:
         if self._agents is not None:
             spans = self._agents.spans(spans, now_ns, record.sequence, record.tenant, route)
         headers, tenant, experiment, run_id = route
-        items += [Item(raw, None, (), headers, tenant, experiment, run_id) for raw in spans]
+        items += [Item(raw, None, (), headers, tenant, experiment, run_id, record.sequence) for raw in spans]
 
     def _take_logs(self, record: Record, made: Made, logs: list[RawLog], now_ns: int) -> None:
         decoded = decode_logs(record.body)
@@ -236,23 +246,50 @@ class Stages:
     ) -> None:
         """Join, map, process, assemble."""
         items, assessments = self._join(items, logs, now_s, sequence)
-        for processor in self._processors:
+        first_holding = self._holding[0][0] if self._holding else len(self._processors)
+        for processor in self._processors[:first_holding]:
             items = processor.process(items)
         note = self.joiner.note
         for item in items:
             if item.span is not None:
                 note(item.raw, item.span, item.logs, now_s, sequence)
+        for processor in self._processors[first_holding:]:
+            items = processor.process(items)
+        assessments += self.joiner.settled()
+        self._assemble(items, now_s, now_ns, made, assessments, retracted)
+
+    def _assemble(
+        self,
+        items: list[Item],
+        now_s: float,
+        now_ns: int,
+        made: Made,
+        assessments: Sequence[tuple[str, Assessment]] = (),
+        retracted: Sequence[tuple[str, str]] = (),
+    ) -> None:
         dropped = self._dropped(made)
         if self._rewrite and self._requests and items:
             made.requests.append(_rewritten(items))
         if not self._mapped:
             return
-        assessments += self.joiner.settled()
         emission = self.assembler.process(
             items, now_s, now_ns, dropped=dropped, assessments=assessments, retracted=retracted
         )
         _extend(made, emission)
         made.retracted += retracted
+
+    def _release(self, now_s: float, now_ns: int, made: Made, last: bool) -> None:
+        """Take in what processors held back and give on now."""
+        for i, holding in self._holding:
+            items = holding.tick(now_s + 1e9 if last else now_s)
+            for processor in self._processors[i + 1 :]:
+                items = processor.process(items)
+            if items or self._drops:
+                self._assemble(items, now_s, now_ns, made)
+
+    def _held(self) -> int:
+        """The lowest queue position of a span that waits in a processor; 0 if none does."""
+        return min((low for _, holding in self._holding if (low := holding.low())), default=0)
 
     def _join(
         self, items: list[Item], logs: list[RawLog], now_s: float, sequence: int
@@ -263,7 +300,7 @@ class Stages:
         joined = joiner.join([item.raw for item in items], logs, now_s, sequence)
         for item, (_, found) in zip(items, joined.spans, strict=False):
             item.logs = found
-        amended = [Item(raw, None, found) for raw, found in joined.spans[len(items) :]]
+        amended = [Item(raw, None, found, sequence=sequence) for raw, found in joined.spans[len(items) :]]
         return items + amended, joined.assessments
 
     def _dropped(self, made: Made) -> list[RawSpan]:
@@ -283,6 +320,8 @@ class Stages:
         items = [Item(raw)]
         span = None
         for processor in self._processors:
+            if isinstance(processor, HoldingProcessor):
+                continue
             items = processor.process(items)
             if not items:
                 break

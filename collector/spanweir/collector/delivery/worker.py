@@ -36,6 +36,8 @@ class Waiting(msgspec.Struct):
     size_bytes: int
     taken: int
     """Spans of queue records that the batch answers for."""
+    held: int
+    """The cursor may not pass this record once the batch is written; 0: no bound."""
 
 
 class Worker:
@@ -59,7 +61,9 @@ class Worker:
         self.failing_since: float | None = None
         self.fatal: str | None = None
         self.durable = cursor
-        """The last sequence number that the destination has durably."""
+        """Everything up to this record is done with: written durably, and no span of it waits in a processor."""
+        self.written = cursor
+        """The last record that the destination has durably, whatever waits in processors."""
         self.offered = cursor
         """The last sequence number that was put into the buffer."""
         self.taken = 0
@@ -67,6 +71,8 @@ class Worker:
         self.done = 0
         self._options = options
         self._advance = advance
+        self._reached = cursor
+        self._held = 0
         self._advanced = cursor
         self._advance_at = 0.0
         self._dead_letters = DeadLetters(dead_letters, name)
@@ -88,10 +94,10 @@ class Worker:
     def has_room(self) -> bool:
         return self._bytes < self._options.buffer_bytes
 
-    def offer(self, batch: Batch, size_bytes: int, taken: int = 0) -> None:
+    def offer(self, batch: Batch, size_bytes: int, taken: int = 0, held: int = 0) -> None:
         """Put a batch into the buffer, over its bound if need be: ask `has_room` first."""
         with self._changed:
-            self._buffer.append(Waiting(batch, size_bytes, taken))
+            self._buffer.append(Waiting(batch, size_bytes, taken, held))
             self._bytes += size_bytes
             self.taken += 1
             if batch.last > self.offered:
@@ -130,7 +136,7 @@ class Worker:
             return
         try:
             while (waiting := self._next()) is not None:
-                refused = self._deliver(waiting.batch)
+                refused = self._deliver(waiting.batch, waiting.held)
                 self._count("spanweir_exporter_answered_spans", waiting.taken - refused, exporter=self.name)
                 with self._changed:
                     self._bytes -= self._buffer.popleft().size_bytes
@@ -186,7 +192,7 @@ class Worker:
                 self._note_failure(error)
         self._move(force=True)
 
-    def _deliver(self, batch: Batch) -> int:
+    def _deliver(self, batch: Batch, held: int) -> int:
         """Write the batch; how many of its spans were set aside."""
         self._refused = 0
         try:
@@ -196,8 +202,8 @@ class Worker:
                 self._set_aside_traces(batch, error.rejected)
             else:
                 self._bisect(batch, str(error))
-        if not isinstance(self.exporter, Flushing) and batch.last > self.durable:
-            self.durable = batch.last
+        self._held = held
+        self._reached = max(self._reached, batch.last)
         self._move(force=False)
         return self._refused
 
@@ -279,8 +285,11 @@ class Worker:
 
     def _move(self, *, force: bool) -> None:
         """Move the cursor to what is durable, a few times a second."""
+        reached = self._reached
         if isinstance(self.exporter, Flushing):
-            self.durable = max(self.durable, min(self.exporter.durable, self.offered))
+            reached = min(self.exporter.durable, reached)
+        self.written = max(self.written, reached)
+        self.durable = max(self.durable, min(reached, self._held - 1) if self._held else reached)
         now = time.monotonic()
         if self.durable > self._advanced and (force or now >= self._advance_at):
             try:

@@ -33,6 +33,8 @@ class Item(msgspec.Struct):
     experiment: str = ""
     """Experiment name or id; the first span of a trace that has one decides for the whole trace."""
     run_id: str | None = None
+    sequence: int = 0
+    """Of the queue record that brought it, or of an earlier one."""
 
 
 class Context(msgspec.Struct, kw_only=True):
@@ -61,6 +63,19 @@ class LogProcessor(Protocol):
     """A processor that changes log records too. Called before they are joined to spans."""
 
     def process_logs(self, logs: Sequence[RawLog], /) -> list[RawLog]: ...
+
+
+@runtime_checkable
+class HoldingProcessor(Protocol):
+    """A processor that holds spans back. They stay in the queue until it has given them on."""
+
+    def tick(self, now_s: float, /) -> list[Item]:
+        """Spans that go on now; called about twice a second with a monotonic clock."""
+        ...
+
+    def low(self) -> int:
+        """The lowest queue position of a span that is held; 0 if none is."""
+        ...
 
 
 class ProcessorConfig(Protocol):
