@@ -29,7 +29,7 @@ LAZY_EXCEPT: dict[str, str] = {
     "collector/spanweir/collector/queue/kafka.py": "is imported where it is named, and tells what is missing",
     **{
         f"exporters/spanweir/exporters/delta/{name}.py": "is imported when a Delta exporter is built, and needs it then"
-        for name in ("files", "stored", "table")
+        for name in ("files", "stored", "table", "window")
     },
 }
 

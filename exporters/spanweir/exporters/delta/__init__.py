@@ -28,10 +28,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     storage_options: dict[str, str] = {}
     """Options of the object store, as delta-rs names them (`aws_region`, `aws_endpoint`, …). Credentials are better
     left to the environment or written as `${env:NAME}`."""
-    commit_rows: int = 5000
-    """Commit when so many rows wait."""
-    commit_bytes: Size = Size(32 * MIB)
-    """Commit when so many bytes wait (uncompressed). Also what bounds the exporter's memory."""
+    commit_rows: int = 20_000
+    """Commit when so many rows wait, of all tables together."""
     commit_interval: Duration = Duration(1)
     """Commit when the oldest row waits for so long."""
     max_payload_bytes: Size = Size(10 * MIB)
@@ -65,7 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"prefix must be letters, digits, `_` and `-`, not {self.prefix!r}")
         if not self.tables:
             raise ValueError("tables must name at least one of payload, spans, logs, metrics, annotations")
-        for name in ("commit_rows", "commit_bytes", "target_file_bytes", "checkpoint_commits", "late_days"):
+        for name in ("commit_rows", "target_file_bytes", "checkpoint_commits", "late_days"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.compact_files < 2:

@@ -6,13 +6,12 @@ or the trace is in the spool, and when the outcome of an append is not known. `d
 is committed or, for contents of traces that are not complete yet, in the spool.
 """
 
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from spanweir.exporters.api import Batch, Context, Retry
+from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta import Config, overflow, payload
 from spanweir.exporters.delta.care import Care
 from spanweir.exporters.delta.overflow import COLUMNS, Overflow
@@ -25,7 +24,10 @@ from spanweir.exporters.delta.window import Pending
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import MappedSpan, TraceRow
 
-_LOG: Final = logging.getLogger(__name__)
+_STAGE_BYTES: Final = 8 << 20
+"""Rows to append to one table become a file at this size (uncompressed), committed or not."""
+_COMMIT_BYTES: Final = 32 << 20
+"""Commit when rows and contents in memory come to this: amendments, and traces that are not complete."""
 
 
 class DeltaExporter:
@@ -93,7 +95,7 @@ class DeltaExporter:
     def export(self, batch: Batch) -> None:
         if batch is not self._last_batch:
             again = batch.first <= self._accepted
-            if again or any(trace_id in self._complete for trace_id, _ in batch.retracted):
+            if again or self._is_staged(batch):
                 self.flush()
             self._add(batch, reaches_back=again or batch.first <= self._floor)
             self._last_batch = batch
@@ -102,7 +104,22 @@ class DeltaExporter:
                 self._accepted = max(self._accepted, batch.last)
             if self._oldest is None:
                 self._oldest = self._clock()
+        self._stage()
         self._flush_when_due()
+
+    def _is_staged(self, batch: Batch) -> bool:
+        """Whether the batch amends a trace whose row is in a file that is not committed yet, and cannot be read."""
+        payload_rows = self._pending.get("payload")
+        staged = payload_rows.staged if payload_rows else ()
+        return any(trace_id in self._complete for trace_id, _ in batch.retracted) or (
+            bool(staged) and any(TRACE_PREFIX + trace.trace_id in staged for trace in batch.traces if trace.complete)
+        )
+
+    def _stage(self) -> None:
+        """Turn into files what has become large."""
+        for name, target in self._targets.items():
+            if self._pending[name].appends.bytes >= _STAGE_BYTES:
+                self._pending[name].stage(target.write)
 
     def _flush_when_due(self) -> None:
         if self._oldest is None:
@@ -111,7 +128,7 @@ class DeltaExporter:
         if (
             self._clock() - self._oldest >= self._config.commit_interval
             or sum(len(p) for p in pending) >= self._config.commit_rows
-            or sum(p.bytes for p in pending) + self._content_bytes >= self._config.commit_bytes
+            or sum(p.bytes for p in pending) + self._content_bytes >= _COMMIT_BYTES
         ):
             self.flush()
 
@@ -197,11 +214,12 @@ class DeltaExporter:
             for content in self._contents.pop(trace.trace_id, {}).values():
                 self._content_bytes -= len(content.content)
 
-    def _add_rows(self, pending: Pending, batch: Any, keys: list[str], merging: bool, days: Collection[int]) -> None:
-        """Rows of one batch that are appended or merged together, unless an earlier one with the key waits."""
-        merging = merging or any(key in pending.merges for key in keys)
-        if merging and any(key in pending.appends for key in keys):
-            pending.merges.move(pending.appends)
+    def _add_rows(self, pending: Pending, batch: Any, keys: list[str], known: bool, days: Collection[int]) -> None:
+        """Rows of one batch that are appended or merged together."""
+        merging = known or any(key in pending.merges or key in pending.staged for key in keys)
+        if merging:
+            for key in keys:
+                pending.appends.discard(key)
         (pending.merges if merging else pending.appends).add(batch, keys, days)
 
     def _add_payloads(
@@ -213,7 +231,7 @@ class DeltaExporter:
         stored_days = {
             trace.trace_id: (written.get(trace.trace_id, trace.start_ns // DAY_NS), trace.start_ns // DAY_NS)
             for trace, _, _ in described
-            if (known or trace.trace_id in written) and TRACE_PREFIX + trace.trace_id not in pending
+            if (known or trace.trace_id in written) and pending.get(TRACE_PREFIX + trace.trace_id) is None
         }
         stored = stored_rows(target, self._overflow, stored_days) if stored_days else {}
         groups: tuple[list[payload.Payload], list[payload.Payload]] = ([], [])
@@ -274,16 +292,16 @@ class DeltaExporter:
         self._durable = last
 
     def _commit(self, target: Target, pending: Pending, last: int) -> None:
+        if pending.attempted is not None and target.has(pending.actions, pending.attempted):
+            pending.committed()
+        pending.stage(target.write)
+        if pending.actions:
+            pending.attempted = last
+            target.append(pending.actions, last)
+            pending.committed()
         if pending.deletes:
             target.delete(pending.deletes.values(), last)
             pending.deletes.clear()
-        if len(pending.appends):
-            try:
-                target.append(pending.appends.batches(), last, pending.appends.days)
-            except Retry:
-                pending.merges.move(pending.appends)
-                raise
-            pending.appends.clear()
         if len(pending.merges):
             days = pending.merges.days | pending.merges.stale_days
             target.merge(pending.merges.batches(), last, days | {day + n for day in days for n in (-1, 1)})

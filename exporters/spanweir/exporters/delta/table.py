@@ -27,7 +27,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.schema import Field as DeltaField
-from deltalake.transaction import RemoveAction
+from deltalake.transaction import AddAction, RemoveAction
 
 from spanweir.exporters.api import Permanent, Retry
 from spanweir.exporters.delta import Config
@@ -70,6 +70,8 @@ class Target:
         self._files = Files(spec, uri, storage_options, compression)
         self._table: DeltaTable | None = None
         self._lock = None if "://" in uri else Path(uri) / "_spanweir.lock"
+        self._before = 0
+        """What `written` was before the last commit was tried."""
         self.commits = 0
 
     @property
@@ -148,23 +150,25 @@ class Target:
         """The newest sequence number whose rows may be in the table; 0 for none."""
         return self.table.transaction_version(self._app_id) or 0
 
-    def append(self, batches: Sequence[RecordBatch], last: int, days: Iterable[int]) -> None:
-        """Commit the batches. `days` occur in their partition column.
+    def write(self, batches: Sequence[RecordBatch], days: Iterable[int]) -> list[AddAction]:
+        """Write files for `append` to commit; until then they are no part of the table. Raises `Retry`.
 
-        Raises `Retry`; then they may or may not have been committed.
+        `days` occur in the partition column of the batches.
         """
-
         try:
-            actions = self._files.write(batches, sorted(set(days)))
+            return self._files.write(batches, sorted(set(days)))
         except Permanent:
             raise
         except Exception as error:  # obstore's errors have no base in common with the others
             raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
 
+    def append(self, actions: Sequence[AddAction], last: int) -> None:
+        """Commit files. Raises `Retry`; then they may have been committed or not: `has` tells."""
+
         def commit() -> None:
             table = self.table
             table.create_write_transaction(
-                actions,
+                list(actions),
                 mode="append",
                 schema=table.schema(),
                 partition_by=table.metadata().partition_columns,
@@ -174,6 +178,15 @@ class Target:
             table.update_incremental()
 
         self._commit_again(commit)
+
+    def has(self, actions: Sequence[AddAction], last: int) -> bool:
+        """Whether the files of an `append` that failed are in the table all the same. Raises `Retry`."""
+        self._table = None
+        try:
+            there = set(self.table.get_add_actions()["path"].to_pylist())
+            return any(action.path in there for action in actions) or self.written() >= last > self._before
+        except (DeltaError, OSError, ValueError) as error:
+            raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
 
     def merge(self, batches: Sequence[RecordBatch], last: int, days: Iterable[int]) -> None:
         """Update rows by key, insert those that are not there; no key may occur twice in the batches.
@@ -289,9 +302,9 @@ class Target:
             yield
 
     def _properties_of_commit(self, last: int) -> CommitProperties:
-        return CommitProperties(
-            max_commit_retries=100, app_transactions=[Transaction(self._app_id, max(last, self.written()))]
-        )
+        self._before = self.written()
+        transaction = Transaction(self._app_id, max(last, self._before))
+        return CommitProperties(max_commit_retries=100, app_transactions=[transaction])
 
     def _commit(self, commit: Callable[[], None]) -> None:
         try:

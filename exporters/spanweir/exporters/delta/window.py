@@ -3,9 +3,10 @@
 Held as record batches: a fifth of the memory of the spans they were made of.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from arro3.core import Array, DataType, RecordBatch
+from deltalake.transaction import AddAction
 
 
 class Rows:
@@ -62,16 +63,8 @@ class Rows:
             return batch
         return batch.take(Array([row for row in range(batch.num_rows) if row not in replaced], DataType.int64()))
 
-    def move(self, other: "Rows") -> None:
-        """Take over all rows of `other`, which must have none of these keys; it is empty afterwards."""
-        offset = len(self._batches)
-        self._batches += other._batches
-        self._places.update({key: (number + offset, row) for key, (number, row) in other._places.items()})
-        self._replaced.update({number + offset: rows for number, rows in other._replaced.items()})
-        self.days |= other.days
-        self.stale_days |= other.stale_days
-        self.bytes += other.bytes
-        other.clear()
+    def keys(self) -> Iterable[str]:
+        return self._places.keys()
 
     def clear(self) -> None:
         self._batches, self._places, self._replaced = [], {}, {}
@@ -79,31 +72,24 @@ class Rows:
 
 
 class Pending:
-    """All that waits for one table: rows to append, and rows to merge because they may be there already."""
+    """All that waits for one table: rows to append, and rows to merge because they may be there already.
+
+    Appended rows become files before they are committed (`stage`), so that many rows wait in little memory.
+    """
 
     def __init__(self) -> None:
         self.appends, self.merges = Rows(), Rows()
         self.deletes: dict[str, str] = {}
         """Key -> SQL condition of rows that no longer stand."""
+        self.staged: set[str] = set()
+        """Keys of the rows in files that are not committed yet."""
+        self.actions: list[AddAction] = []
+        """These files."""
+        self.attempted: int | None = None
+        """They may have been committed with this sequence number: the attempt failed."""
 
     def __len__(self) -> int:
-        return len(self.appends) + len(self.merges) + len(self.deletes)
-
-    def delete(self, key: str, condition: str) -> None:
-        """A row no longer stands: neither here nor in the table."""
-        self.appends.discard(key)
-        self.merges.discard(key)
-        self.deletes[key] = condition
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.appends or key in self.merges
-
-    def get(self, key: str) -> RecordBatch | None:
-        """The row that waits, as a batch of one."""
-        for rows in (self.appends, self.merges):
-            if key in rows:
-                return rows.get(key)
-        return None
+        return len(self.appends) + len(self.merges) + len(self.deletes) + len(self.staged)
 
     @property
     def bytes(self) -> int:
@@ -112,4 +98,28 @@ class Pending:
     def merging(self, key: str, known: bool) -> bool:
         """Whether a row has to be merged. `known`: it may be in the table."""
         known = self.deletes.pop(key, None) is not None or known
-        return key not in self.appends and (known or key in self.merges)
+        return key not in self.appends and (known or key in self.merges or key in self.staged)
+
+    def delete(self, key: str, condition: str) -> None:
+        """A row no longer stands: neither here nor in the table."""
+        self.appends.discard(key)
+        self.merges.discard(key)
+        self.deletes[key] = condition
+
+    def get(self, key: str) -> RecordBatch | None:
+        """The row that waits, as a batch of one, unless it is staged."""
+        for rows in (self.appends, self.merges):
+            if key in rows:
+                return rows.get(key)
+        return None
+
+    def stage(self, write: Callable[[Sequence[RecordBatch], Iterable[int]], list[AddAction]]) -> None:
+        """Write the rows to append into files."""
+        if len(self.appends):
+            self.actions += write(self.appends.batches(), self.appends.days)
+            self.staged.update(self.appends.keys())
+            self.appends.clear()
+
+    def committed(self) -> None:
+        """The files are part of the table."""
+        self.actions, self.staged, self.attempted = [], set(), None
