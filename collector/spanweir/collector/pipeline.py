@@ -85,6 +85,11 @@ def state_directory(configuration: Configuration) -> Path:
     return Path(directory) / "delivery"
 
 
+def dead_letters_of(configuration: Configuration, exporter: str) -> Path:
+    """Where what an exporter's destination refuses is set aside."""
+    return state_directory(configuration) / _file_name(exporter) / "dead-letters"
+
+
 def cursor_name(exporter: str) -> str:
     return exporter
 
@@ -144,7 +149,7 @@ class Delivery:
             self._options,
             cursor=self._reader.cursor(cursor),
             advance=lambda sequence: self._reader.advance(cursor, sequence),
-            dead_letters=directory / "dead-letters",
+            dead_letters=dead_letters_of(self._configuration, component.id),
             count=self._counters.add,
             on_room=room.set,
         )
