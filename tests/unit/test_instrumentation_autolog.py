@@ -95,6 +95,7 @@ def test_without_any_code(tmp_path: Path) -> None:
     run = "from opentelemetry.instrumentation.auto_instrumentation import run; run()"
     with sink() as receiver:
         variables = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_SERVICE_NAME": "zero"}
+        variables["OTEL_PYTHON_DISTRO"] = "spanweir"  # opentelemetry-distro may be installed beside it
         command = [sys.executable, "-c", run, sys.executable, str(application)]
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
@@ -102,3 +103,4 @@ def test_without_any_code(tmp_path: Path) -> None:
         assert names == ["invoke_workflow ours", "plain"]
         assert "hi" in attributes(receiver.named("invoke_workflow ours"))["gen_ai.input.messages"]
         assert attributes(receiver.requests[0].resource_spans[0].resource)["service.name"] == "zero"
+        assert receiver.metadata[0]["user-agent"].startswith("spanweir-instrumentation/")

@@ -167,7 +167,7 @@ def chat(
             "gen_ai.request.temperature": temperature,
             "gen_ai.request.top_p": top_p,
             "gen_ai.request.max_tokens": max_tokens,
-            "gen_ai.request.stop_sequences": None if stop is None else list(stop),
+            "gen_ai.request.stop_sequences": [stop] if isinstance(stop, str) else None if stop is None else list(stop),
             "gen_ai.request.seed": seed,
             "gen_ai.request.reasoning.level": reasoning_level,
             "server.address": server_address,

@@ -21,6 +21,7 @@ Parent = "Span | SpanContext | otel_context.Context | Mapping[str, str] | None"
 """A handle, a span context, an OpenTelemetry context, or carrier headers that `Span.inject` has filled elsewhere."""
 
 
+_MAX_MESSAGE = 16_384
 _VERDICT = {names.EVALUATION_SCORE, names.EVALUATION_LABEL, names.EVALUATION_EXPLANATION}
 
 
@@ -113,7 +114,7 @@ class Span:
         self, *, id: str | None = None, model: str | None = None, finish_reasons: Sequence[str] | None = None
     ) -> None:
         """Emits `gen_ai.response.id`, `.model` and `.finish_reasons`."""
-        reasons = None if finish_reasons is None else list(finish_reasons)
+        reasons = None if finish_reasons is None else _texts(finish_reasons)
         self._set({names.RESPONSE_ID: id, names.RESPONSE_MODEL: model, names.FINISH_REASONS: reasons})
 
     def set_score(
@@ -122,7 +123,7 @@ class Span:
         """The verdict of an evaluation or guardrail: emits `gen_ai.evaluation.score.*` and `.explanation`."""
         self._set(
             {
-                names.EVALUATION_SCORE: None if value is None else float(value),
+                names.EVALUATION_SCORE: float(value) if isinstance(value, (int, float)) else None,
                 names.EVALUATION_LABEL: label,
                 names.EVALUATION_EXPLANATION: explanation if self._captures else None,
             }
@@ -155,7 +156,7 @@ class Span:
         if self._policy is None or not self._otel.is_recording():
             return
         if self._attributes:
-            self._otel.set_attributes(self._attributes)
+            self._otel.set_attributes(self._attributes.copy())  # another thread may still be adding to it
         if self._attributes.keys() & _VERDICT:
             self._verdict()
         if self._frozen and self._policy.on_spans:
@@ -191,7 +192,7 @@ class Span:
     def _exception(self, error: BaseException) -> None:
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        message = str(error)
+        message = str(error)[:_MAX_MESSAGE]
         self._attributes[names.ERROR_TYPE] = name
         stack = "".join(traceback.format_exception(error, limit=64))
         self._otel.add_event(
@@ -215,7 +216,11 @@ def parent_context(parent: Any) -> otel_context.Context:
         return trace.set_span_in_context(parent, empty)
     if isinstance(parent, otel_context.Context):
         return parent
-    return propagate.extract(parent, context=empty)
+    return propagate.extract(parent, context=empty) if isinstance(parent, Mapping) else empty
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else [str(value)]
 
 
 CLIENT = SpanKind.CLIENT
