@@ -265,3 +265,19 @@ def test_what_is_written_can_be_read_by_mlflow(tmp_path: Path) -> None:
         k: v for k, v in stored["info"].items() if k != "assessments"
     }
     assert read_back["info"]["assessments"][0]["feedback"] == {"value": 0.5}
+
+
+def test_it_tells_what_it_has_stored(tmp_path: Path) -> None:
+    batch, other = whole(8), whole(9)
+    with built(tmp_path) as exporter:
+        exporter.export(batch)
+    with built(tmp_path) as exporter:
+        known = exporter.known([batch.traces[0].trace_id, other.traces[0].trace_id])
+        assert list(known) == [batch.traces[0].trace_id]
+        [stored] = known.values()
+        sent = batch.traces[0]
+        for field in ("name", "root_span_id", "start_ns", "session_id", "user_id", "usage", "tags", "metadata"):
+            assert getattr(stored.row, field) == getattr(sent, field), field
+        assert [a.name for a in stored.row.assessments] == ["relevance"]
+        assert {s.span_id for s in stored.spans} == {s.span_id for s in batch.spans}
+        assert stored.row.complete

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from spanweir.exporters.api import Batch, Context
+from spanweir.exporters.api import Batch, Context, KnownTrace
 from spanweir.exporters.delta import Config, overflow, payload
 from spanweir.exporters.delta.care import Care
+from spanweir.exporters.delta.known import Known
 from spanweir.exporters.delta.overflow import COLUMNS, Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
 from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, LogRows, SpanRows, metadata_id
@@ -31,7 +32,7 @@ _COMMIT_BYTES: Final = 32 << 20
 
 
 class DeltaExporter:
-    """`Flushing` and `Exporter`. See the module."""
+    """`Exporter`, `Flushing` and `Hydrating`. See the module."""
 
     def __init__(self, config: Config, context: Context, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._config, self._clock = config, clock
@@ -40,6 +41,7 @@ class DeltaExporter:
         self._pending = {name: Pending() for name in self._targets}
         self._overflow = Overflow(overflow.directory(config), config.storage_options)
         self._care: Care | None = None
+        self._today = 0
         self._durable = 0
         self._accepted = 0
         self._seen = 0
@@ -66,8 +68,8 @@ class DeltaExporter:
         self._span_rows = SpanRows(layouts["spans"], version) if "spans" in layouts else None
         self._log_rows = LogRows(layouts["logs"], version) if "logs" in layouts else None
         self._annotation_rows = AnnotationRows(layouts["annotations"], version) if "annotations" in layouts else None
-        self._today = int(time.time()) // 86400
-        self._spool.expire(self._today - self._config.late_days)
+        self._known = Known(self._config, self._spool)
+        self._new_day()
         if self._config.maintenance_interval:
             self._care = Care(self._config, self._targets)
             self._care.start()
@@ -87,6 +89,9 @@ class DeltaExporter:
     @property
     def durable(self) -> int:
         return self._durable
+
+    def known(self, trace_ids: Sequence[str], /) -> dict[str, KnownTrace]:
+        return self._known.known(trace_ids)
 
     def idle(self) -> None:
         self._accepted = max(self._accepted, self._seen)
@@ -276,11 +281,19 @@ class DeltaExporter:
                 rows, ids, days = made
                 self._add_rows(self._pending["metrics"], rows, ids, known, days)
 
+    def _new_day(self) -> None:
+        """Forget traces that were written long ago."""
+        today = int(time.time()) // 86400
+        if today != self._today:
+            self._today = today
+            self._spool.expire(today - self._config.late_days)
+
     def flush(self) -> None:
         """Commit everything that was accepted. Raises `Retry`; what was committed by then is not written again."""
         if self._oldest is None:
             return
         last = self._accepted
+        self._new_day()
         self._spool.commit(self._contents, self._complete, self._forget, self._today)
         self._forget = []
         self._overflow.write()
