@@ -66,8 +66,11 @@ def test_up_has_the_mlflow_ui_beside_it(tmp_path: Path) -> None:
                 return False
 
         eventually(page, timeout_s=90, what="the MLflow UI answers")
+        assert _rss_mb(process.pid) < 100, "MLflow is imported beside the collector and not in its supervisor"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
+        left = subprocess.run(["pgrep", "-f", f"--port {ui}"], capture_output=True, text=True).stdout.split()
+        assert not left, "the UI has ended with all its processes"
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -77,3 +80,7 @@ def test_up_has_the_mlflow_ui_beside_it(tmp_path: Path) -> None:
     assert f"127.0.0.1:{grpc}" in out
     assert f"http://127.0.0.1:{ui}" in out
     assert "sqlite:///mlflow.db" in out
+
+
+def _rss_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
