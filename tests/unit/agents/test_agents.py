@@ -84,6 +84,25 @@ def test_a_turn_goes_out_when_it_settles_and_again_when_it_is_amended() -> None:
     assert replay.emitted == 4
 
 
+def test_a_turn_that_waits_for_its_tools_is_still_running() -> None:
+    """No span tells of the turn's end: it is open while a call waits for tools, until nothing comes for a while."""
+    sent = case("gemini_cli/logs_only")
+    replay = Replay()
+
+    def root() -> RawSpan:
+        (found,) = (span for span in replay.stored.values() if span.name == "invoke_agent gemini-cli")
+        return found
+
+    replay.put(sent[:4])
+    replay.wait(2)
+    assert root().end_ns == 0
+    replay.wait(20)
+    assert root().end_ns == BASE_NS + SECOND * 140 // 1000
+    replay.put(sent[4:])
+    replay.wait(2)
+    assert root().end_ns == BASE_NS + SECOND * 200 // 1000
+
+
 def test_a_turn_that_keeps_growing_goes_out_in_between() -> None:
     replay = Replay()
     for n in range(12):

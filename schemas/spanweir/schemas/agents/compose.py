@@ -18,6 +18,7 @@ UTILITY = "spanweir.agent.utility"
 """On model calls that are not part of the conversation: titles, suggestions, quota probes, memory."""
 
 INTERNAL, CLIENT = 1, 3
+_TOOLS_ASKED = frozenset({"tool_use", "tool-calls", "tool_calls"})
 ERROR = 2
 
 
@@ -177,7 +178,18 @@ def _root(turn: Turn, facts: Facts) -> RawSpan:
             span.parent_id, span.trace_state, span.flags = base.parent_id, base.trace_state, base.flags
     if facts.error:
         span.status_code, span.status_message = ERROR, span.status_message or facts.error
+    if _open(turn, facts):
+        span.end_ns = 0
     return span
+
+
+def _open(turn: Turn, facts: Facts) -> bool:
+    """Whether more is sure to come: the turn's own span has not been sent, and the last thing known of it is a call
+    that asked for tools."""
+    if turn.final or facts.root is not None:
+        return False
+    main = [call for call in facts.calls if not call.utility and not call.parent_id]
+    return not main or bool(main[-1].tools) or (main[-1].finish[:1] or [""])[0] in _TOOLS_ASKED
 
 
 def _agent(turn: Turn, agent: SubAgent, root_id: str) -> RawSpan:

@@ -123,5 +123,3 @@ class Facts(msgspec.Struct):
     extra: Attributes = {}
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
-    open: bool = False
-    """The turn's own span is still to come: no end is known."""

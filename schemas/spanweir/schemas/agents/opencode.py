@@ -192,6 +192,8 @@ class _Read:
         call.text = first_text(own, "ai.response.text") or output_text(text_of(own.get("gen_ai.output.messages")))
         call.model = first_text(own, "gen_ai.request.model", "ai.model.id")
         call.usage = _usage(own)
+        if finish := first_text(own, "ai.response.finishReason"):
+            call.finish = [finish]
         if span.status_code == 2:
             call.error = span.status_message or "model call failed"
             call.error_type = next((first_text(e.attributes, "exception.type") for e in span.events), "") or "error"
