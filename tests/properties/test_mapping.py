@@ -19,6 +19,7 @@ from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import Event, RawLog, RawSpan, Resource, Scope
 from spanweir.schemas.summary import request_preview, response_preview, summarise
+from spanweir.schemas.values import dumps
 
 MAPPER = Mapper()
 TRACE, SPAN = "5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174"
@@ -40,7 +41,11 @@ ODD = (
 )  # fmt: skip
 odd_text = st.one_of(st.text(max_size=40), st.sampled_from(ODD))
 leaf = st.one_of(odd_text, st.integers(), st.floats(), st.booleans(), st.none(), st.binary(max_size=8))
-MEMBERS = ("role", "content", "parts", "type", "text", "id", "tool_calls", "function", "name", "data")
+MEMBERS = (
+    "role", "content", "parts", "type", "text", "id", "tool_calls", "function", "name", "data", "message", "messages",
+    "choices", "input", "output", "kwargs", "usage", "metadata", "documents", "toolUse", "functionCall", "image_url",
+    "source", "lc", "kind", "part_kind", "generations", "response", "arguments", "query", "score", "page_content",
+)  # fmt: skip
 value = st.recursive(
     leaf,
     lambda inner: st.one_of(
@@ -53,7 +58,10 @@ value = st.recursive(
     ),
     max_leaves=12,
 )
-attributes = st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=12)), value, max_size=12)
+as_text = value.map(dumps)
+attributes = st.dictionaries(
+    st.one_of(st.sampled_from(KEYS), st.text(max_size=12)), st.one_of(value, as_text, st.lists(as_text)), max_size=12
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
