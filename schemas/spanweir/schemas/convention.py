@@ -34,6 +34,7 @@ import msgspec
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan, Value
+from spanweir.schemas.values import json_or_text
 
 OVERRIDE = 0
 """What a user's SDK says in MLflow's own terms, or a vendor's for its own spans."""
@@ -114,6 +115,16 @@ class Convention(msgspec.Struct, frozen=True, kw_only=True):
     refine: Callable[[RawSpan, GenAISpan, Notes], None] | None = None
     general: bool = False
     """Applies to every span and does not make it one about generative AI (sessions, users, errors)."""
+
+
+def word(table: Mapping[str, str]) -> Callable[[Value], str | None]:
+    """A reader of an enum: the table's keys are lower-case, the value's case does not count."""
+    return lambda value: table.get(str(value).lower())
+
+
+def verbatim(value: Value, notes: Notes) -> Any:
+    """A content reader that keeps JSON as it is, and text as text."""
+    return json_or_text(value)
 
 
 def rules(

@@ -1,21 +1,15 @@
 """AgentOps: `agentops.*` around OpenLLMetry's indexed keys. Source: agentops 0.4 (semconv guide 5.10)."""
 
-from typing import Any
-
-from spanweir.schemas.convention import WHOLE, Convention, rules
+from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim, word
 from spanweir.schemas.genai import Agent, GenAISpan, Tool
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import json_or_text, number, seconds, strings, text
+from spanweir.schemas.values import number, seconds, strings, text
 
 KINDS = {
     "session": "workflow", "workflow": "workflow", "agent": "agent", "operation": "task", "task": "task",
     "tool": "tool", "llm": "llm", "chain": "chain", "guardrail": "guardrail", "text": "chain",
 }  # fmt: skip
-
-
-def kind(value: Any) -> str | None:
-    return KINDS.get(str(value).lower())
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
@@ -36,7 +30,7 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "agentops.span.kind": ("kind", kind),
+                "agentops.span.kind": ("kind", word(KINDS)),
                 "agentops.tags": ("tags", strings),
                 "agent.name": ("agent.name", text),
                 "agent.id": ("agent.id", text),
@@ -48,10 +42,10 @@ CONVENTION = Convention(
         ),
         *rules(
             {
-                "agentops.entity.input": ("io.input", lambda value, notes: json_or_text(value)),
-                "agentops.entity.output": ("io.output", lambda value, notes: json_or_text(value)),
-                "tool.parameters": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "tool.result": ("tool.result", lambda value, notes: json_or_text(value)),
+                "agentops.entity.input": ("io.input", verbatim),
+                "agentops.entity.output": ("io.output", verbatim),
+                "tool.parameters": ("tool.arguments", verbatim),
+                "tool.result": ("tool.result", verbatim),
             },
             content=True,
         ),

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import associations, usage
-from spanweir.schemas.convention import WHOLE, Convention, rules
+from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim, word
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.values import json_or_text, strings, text
+from spanweir.schemas.values import strings, text
 
 KINDS = {
     "llm": "llm", "eval": "workflow", "task": "task", "score": "evaluation", "function": "chain", "tool": "tool",
@@ -15,13 +15,9 @@ KINDS = {
 }  # fmt: skip
 
 
-def kind(value: Any) -> str | None:
-    return KINDS.get(str(value).lower())
-
-
 def span_attributes(value: Any, notes: Notes) -> dict[str, Any] | None:
     found = parse(value, notes)
-    named = kind(found.get("type")) if isinstance(found, Mapping) else None
+    named = word(KINDS)(found.get("type")) if isinstance(found, Mapping) else None
     return {"kind": named} if named else None
 
 
@@ -48,8 +44,8 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "braintrust.span_attributes.type": ("kind", kind),
-                "span_attributes.type": ("kind", kind),
+                "braintrust.span_attributes.type": ("kind", word(KINDS)),
+                "span_attributes.type": ("kind", word(KINDS)),
                 "braintrust.tags": ("tags", strings),
                 "braintrust.metadata.model": ("model.request", text),
             }
@@ -59,10 +55,10 @@ CONVENTION = Convention(
                 "braintrust.span_attributes": ("*", span_attributes),
                 "braintrust.metrics": ("*", metrics),
                 "braintrust.metadata": ("*", metadata),
-                "braintrust.input_json": ("io.input", lambda value, notes: json_or_text(value)),
-                "braintrust.output_json": ("io.output", lambda value, notes: json_or_text(value)),
-                "braintrust.input": ("io.input", lambda value, notes: json_or_text(value)),
-                "braintrust.output": ("io.output", lambda value, notes: json_or_text(value)),
+                "braintrust.input_json": ("io.input", verbatim),
+                "braintrust.output_json": ("io.output", verbatim),
+                "braintrust.input": ("io.input", verbatim),
+                "braintrust.output": ("io.output", verbatim),
             },
             content=True,
         ),

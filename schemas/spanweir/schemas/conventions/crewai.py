@@ -3,12 +3,12 @@ telemetry (`crew_key`, `task_key`), which holds no model calls. Source: crewai 1
 """
 
 from spanweir.schemas.content import tools
-from spanweir.schemas.convention import WHOLE, Convention, rules
+from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim
 from spanweir.schemas.genai import Agent, GenAISpan, Graph
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import json_or_text, text
+from spanweir.schemas.values import text
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
@@ -48,10 +48,10 @@ CONVENTION = Convention(
         ),
         *rules(
             {
-                "crewai.task.description": ("io.input", lambda value, notes: json_or_text(value)),
+                "crewai.task.description": ("io.input", verbatim),
                 "crewai.crew.inputs": ("io.input", parse),
-                "crewai.task.output": ("io.output", lambda value, notes: json_or_text(value)),
-                "crewai.crew.result": ("io.output", lambda value, notes: json_or_text(value)),
+                "crewai.task.output": ("io.output", verbatim),
+                "crewai.crew.result": ("io.output", verbatim),
                 "crewai.agent.tools": ("tools", tools),
             },
             content=True,

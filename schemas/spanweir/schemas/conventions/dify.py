@@ -3,20 +3,14 @@
 Source: Dify 1.x (semconv guide 5.9).
 """
 
-from typing import Any
-
 from spanweir.schemas.content import documents
-from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules
-from spanweir.schemas.values import boolean, json_or_text, nanoseconds, strings, text
+from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules, verbatim, word
+from spanweir.schemas.values import boolean, nanoseconds, strings, text
 
 KINDS = {
-    "CHAIN": "chain", "RETRIEVER": "retrieval", "RERANKER": "rerank", "LLM": "llm", "EMBEDDING": "embedding",
-    "TOOL": "tool", "AGENT": "agent", "TASK": "task", "STEP": "step", "ENTRY": "workflow", "MEMORY": "memory",
+    "chain": "chain", "retriever": "retrieval", "reranker": "rerank", "llm": "llm", "embedding": "embedding",
+    "tool": "tool", "agent": "agent", "task": "task", "step": "step", "entry": "workflow", "memory": "memory",
 }  # fmt: skip
-
-
-def kind(value: Any) -> str | None:
-    return KINDS.get(str(value).upper())
 
 
 CONVENTION = Convention(
@@ -26,7 +20,7 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "gen_ai.span.kind": ("kind", kind),
+                "gen_ai.span.kind": ("kind", word(KINDS)),
                 "gen_ai.user.id": ("user_id", text),
                 "gen_ai.session.id": ("session_id", text),
                 "gen_ai.user.time_to_first_token": ("timing.ttft_ns", nanoseconds),
@@ -42,7 +36,7 @@ CONVENTION = Convention(
         *rules(
             {
                 "retrieval.document": ("documents", documents),
-                "tool.parameters": ("tool.arguments", lambda value, notes: json_or_text(value)),
+                "tool.parameters": ("tool.arguments", verbatim),
             },
             rank=WHOLE,
             content=True,

@@ -5,8 +5,7 @@ read by the span's kind (`settle`).
 """
 
 from spanweir.schemas import associations
-from spanweir.schemas.convention import GENERIC, WHOLE, Convention, rules
-from spanweir.schemas.values import json_or_text
+from spanweir.schemas.convention import GENERIC, WHOLE, Convention, rules, verbatim
 
 _WHOLE = {"gen_ai.prompt": "io.input", "gen_ai.completion": "io.output"}
 _GENERAL = {
@@ -22,12 +21,12 @@ CONVENTION = Convention(
     rank=GENERIC,
     rules=(
         *rules(
-            {key: (field, lambda value, notes: json_or_text(value)) for key, field in _WHOLE.items()},
+            {key: (field, verbatim) for key, field in _WHOLE.items()},
             rank=WHOLE,
             content=True,
         ),
         *rules(
-            {key: (field, lambda value, notes: json_or_text(value)) for key, field in _GENERAL.items()},
+            {key: (field, verbatim) for key, field in _GENERAL.items()},
             content=True,
         ),
         *rules({"metadata": ("*", associations.from_object)}, content=True),

@@ -8,12 +8,12 @@ from typing import Any
 
 from spanweir.schemas import usage
 from spanweir.schemas.content import documents, request, response, texts
-from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim, word
 from spanweir.schemas.genai import Agent, GenAISpan, Graph, Model, Retrieval, Tool
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import json_or_text, plain, quoted, text
+from spanweir.schemas.values import plain, quoted, text
 from spanweir.schemas.vocabulary import provider
 
 KINDS = {
@@ -21,10 +21,6 @@ KINDS = {
     "retriever": "retrieval", "evaluator": "evaluation", "reranker": "rerank", "indexer": "other", "agent": "agent",
     "flow": "workflow", "prompt": "prompt", "util": "chain",
 }  # fmt: skip
-
-
-def kind(value: Any) -> str | None:
-    return KINDS.get(str(value).lower())
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
@@ -95,8 +91,8 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "genkit:metadata:subtype": ("kind!", kind),
-                "genkit:type": ("kind", kind),
+                "genkit:metadata:subtype": ("kind!", word(KINDS)),
+                "genkit:type": ("kind", word(KINDS)),
                 "genkit:sessionId": ("session_id", quoted),
                 "genkit:threadName": ("conversation_id", quoted),
                 "genkit:path": ("graph.path", text),
@@ -105,8 +101,8 @@ CONVENTION = Convention(
         ),
         *rules(
             {
-                "genkit:input": ("io.input", lambda value, notes: json_or_text(value)),
-                "genkit:output": ("io.output", lambda value, notes: json_or_text(value)),
+                "genkit:input": ("io.input", verbatim),
+                "genkit:output": ("io.output", verbatim),
                 "genkit:metadata:context": ("metadata", lambda value, notes: {"context": parse(value, notes)}),
             },
             content=True,

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import content, usage
-from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules
+from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules, verbatim
 from spanweir.schemas.genai import Agent, GenAISpan, Graph, Model, Response, Tool
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import count, json_or_text, plain, text
+from spanweir.schemas.values import count, plain, text
 
 _ENDINGS = (
     ("generator", "llm"), ("textembedder", "embedding"), ("documentembedder", "embedding"), ("embedder", "embedding"),
@@ -129,18 +129,18 @@ CONVENTION = Convention(
         ),
         *rules(
             {
-                "haystack.component.input": ("io.input", lambda value, notes: json_or_text(value)),
-                "haystack.component.output": ("io.output", lambda value, notes: json_or_text(value)),
-                "haystack.pipeline.input_data": ("io.input", lambda value, notes: json_or_text(value)),
-                "haystack.pipeline.output_data": ("io.output", lambda value, notes: json_or_text(value)),
-                "haystack.agent.input": ("io.input", lambda value, notes: json_or_text(value)),
-                "haystack.agent.output": ("io.output", lambda value, notes: json_or_text(value)),
-                "haystack.agent.step.llm.input": ("io.input", lambda value, notes: json_or_text(value)),
-                "haystack.agent.step.llm.output": ("io.output", lambda value, notes: json_or_text(value)),
-                "haystack.agent.step.tool.input": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "haystack.agent.step.tool.output": ("tool.result", lambda value, notes: json_or_text(value)),
-                "haystack.tool.input": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "haystack.tool.output": ("tool.result", lambda value, notes: json_or_text(value)),
+                "haystack.component.input": ("io.input", verbatim),
+                "haystack.component.output": ("io.output", verbatim),
+                "haystack.pipeline.input_data": ("io.input", verbatim),
+                "haystack.pipeline.output_data": ("io.output", verbatim),
+                "haystack.agent.input": ("io.input", verbatim),
+                "haystack.agent.output": ("io.output", verbatim),
+                "haystack.agent.step.llm.input": ("io.input", verbatim),
+                "haystack.agent.step.llm.output": ("io.output", verbatim),
+                "haystack.agent.step.tool.input": ("tool.arguments", verbatim),
+                "haystack.agent.step.tool.output": ("tool.result", verbatim),
+                "haystack.tool.input": ("tool.arguments", verbatim),
+                "haystack.tool.output": ("tool.result", verbatim),
                 "haystack.agent.tools": ("tools", lambda value, notes: content.tools(parse(value, notes), notes)),
             },
             rank=WHOLE,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spanweir.schemas import associations
-from spanweir.schemas.convention import WHOLE, Convention, Many, rules
+from spanweir.schemas.convention import WHOLE, Convention, Many, rules, word
 from spanweir.schemas.indexed import tree
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes
@@ -32,7 +32,7 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "honeyhive_event_type": ("kind", lambda value: KINDS.get(str(value).lower())),
+                "honeyhive_event_type": ("kind", word(KINDS)),
                 "honeyhive_session_id": ("session_id", text),
                 "honeyhive.session_id": ("session_id", text),
                 "honeyhive_config.model": ("model.request", text),

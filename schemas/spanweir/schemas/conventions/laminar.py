@@ -3,12 +3,12 @@
 from typing import Any
 
 from spanweir.schemas import associations
-from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules
-from spanweir.schemas.values import json_or_text, strings
+from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules, verbatim, word
+from spanweir.schemas.values import strings
 
 KINDS = {
-    "LLM": "llm", "CACHED": "llm", "TOOL": "tool", "PIPELINE": "workflow", "EXECUTOR": "task",
-    "EVALUATOR": "evaluation", "HUMAN_EVALUATOR": "evaluation", "EVALUATION": "workflow",
+    "llm": "llm", "cached": "llm", "tool": "tool", "pipeline": "workflow", "executor": "task",
+    "evaluator": "evaluation", "human_evaluator": "evaluation", "evaluation": "workflow",
 }  # fmt: skip
 
 
@@ -29,15 +29,15 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "lmnr.span.type": ("kind", lambda value: KINDS.get(str(value).upper())),
+                "lmnr.span.type": ("kind", word(KINDS)),
                 "lmnr.span.path": ("graph.path", path),
                 "lmnr.association.properties.tags": ("tags", strings),
             }
         ),
         *rules(
             {
-                "lmnr.span.input": ("io.input", lambda value, notes: json_or_text(value)),
-                "lmnr.span.output": ("io.output", lambda value, notes: json_or_text(value)),
+                "lmnr.span.input": ("io.input", verbatim),
+                "lmnr.span.output": ("io.output", verbatim),
             },
             rank=WHOLE,
             content=True,

@@ -4,11 +4,11 @@ Source: langchain4j 1.x observation listener, quarkus-langchain4j (semconv guide
 OpenInference's (Java), which those conventions read.
 """
 
-from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim
 from spanweir.schemas.genai import GenAISpan, Tool
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import json_or_text, text
+from spanweir.schemas.values import text
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
@@ -31,8 +31,8 @@ CONVENTION = Convention(
         *rules({"langchain4j.tool.name": ("tool.name", text), "langchain4j.memory.id": ("conversation_id", text)}),
         *rules(
             {
-                "langchain4j.tool.arguments": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "langchain4j.tool.result": ("tool.result", lambda value, notes: json_or_text(value)),
+                "langchain4j.tool.arguments": ("tool.arguments", verbatim),
+                "langchain4j.tool.result": ("tool.result", verbatim),
             },
             content=True,
         ),

@@ -10,13 +10,13 @@ from typing import Any
 
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import params, tools
-from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, rules
+from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, rules, verbatim, word
 from spanweir.schemas.genai import Error, GenAISpan, Timing, Usage
 from spanweir.schemas.langchain import tool_arguments, tool_result
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import instant, json_or_text, number, plain, quoted, strings, text
+from spanweir.schemas.values import instant, number, plain, quoted, strings, text
 
 KINDS = {
     "generation": "llm", "embedding": "embedding", "agent": "agent", "tool": "tool", "chain": "chain",
@@ -123,7 +123,7 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "langfuse.observation.type": ("kind!", lambda value: KINDS.get(str(value).lower())),
+                "langfuse.observation.type": ("kind!", word(KINDS)),
                 "langfuse.trace.name": ("io.trace_name", quoted),
                 "langfuse.trace.tags": ("tags", strings),
                 "langfuse.tags": ("tags", strings),
@@ -147,10 +147,10 @@ CONVENTION = Convention(
         ),
         *rules(
             {
-                "langfuse.observation.input": ("io.input", lambda value, notes: json_or_text(value)),
-                "langfuse.observation.output": ("io.output", lambda value, notes: json_or_text(value)),
-                "langfuse.trace.input": ("io.trace_input", lambda value, notes: json_or_text(value)),
-                "langfuse.trace.output": ("io.trace_output", lambda value, notes: json_or_text(value)),
+                "langfuse.observation.input": ("io.input", verbatim),
+                "langfuse.observation.output": ("io.output", verbatim),
+                "langfuse.trace.input": ("io.trace_input", verbatim),
+                "langfuse.trace.output": ("io.trace_output", verbatim),
                 "langfuse.observation.model.parameters": ("*", params),
                 "langfuse.observation.usage_details": ("*", usage_details),
                 "langfuse.observation.cost_details": ("*", cost_details),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import associations, usage
-from spanweir.schemas.convention import WHOLE, Convention, Rule, rules
+from spanweir.schemas.convention import WHOLE, Convention, Rule, rules, word
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.langchain import tool_arguments, tool_result
 from spanweir.schemas.messages import parse
@@ -60,7 +60,7 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "langsmith.span.kind": ("kind!", lambda value: KINDS.get(str(value).lower())),
+                "langsmith.span.kind": ("kind!", word(KINDS)),
                 "langsmith.trace.name": ("io.trace_name", text),
                 "langsmith.span.tags": ("tags", strings),
                 "langsmith.metadata.ls_provider": ("provider", text),

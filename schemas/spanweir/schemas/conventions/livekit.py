@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas.content import tools
-from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim
 from spanweir.schemas.genai import DeltaBase, GenAISpan, Message, Part, Text, ToolCall
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import boolean, count, json_or_text, seconds, text
+from spanweir.schemas.values import boolean, count, seconds, text
 
 _KINDS = {
     "llm_node": "llm", "llm_request": "llm", "llm_request_run": "llm", "function_tool": "tool", "agent_turn": "agent",
@@ -86,7 +86,7 @@ CONVENTION = Convention(
                 **dict.fromkeys(_both("response.text"), ("output", answer)),
                 **dict.fromkeys(_both("function_tools"), ("tools", tools)),
                 **{
-                    key: (field, lambda value, notes: json_or_text(value))
+                    key: (field, verbatim)
                     for name, field in {
                         "function_tool.arguments": "tool.arguments",
                         "function_tool.output": "tool.result",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spanweir.schemas import associations
-from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, rules
+from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, rules, verbatim, word
 from spanweir.schemas.genai import GenAISpan, Timing
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
@@ -53,7 +53,7 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "mastra.span.type": ("kind!", lambda value: KINDS.get(str(value).lower())),
+                "mastra.span.type": ("kind!", word(KINDS)),
                 "mastra.completion_start_time": ("timing.completion_start_ns", instant),
                 "mastra.agent_run.agentId": ("agent.id", text),
                 "mastra.tags": ("tags", strings),
@@ -63,8 +63,8 @@ CONVENTION = Convention(
         # Version 0.x, whose operations are `chat`, `tool.execute`, `agent.run`.
         *rules(
             {
-                "gen_ai.tool.input": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "gen_ai.tool.output": ("tool.result", lambda value, notes: json_or_text(value)),
+                "gen_ai.tool.input": ("tool.arguments", verbatim),
+                "gen_ai.tool.output": ("tool.result", verbatim),
             },
             content=True,
         ),

@@ -10,7 +10,7 @@ from typing import Any
 
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import tools
-from spanweir.schemas.convention import LEGACY_INDEXED, WHOLE, Convention, Many, Rule, rules
+from spanweir.schemas.convention import LEGACY_INDEXED, WHOLE, Convention, Many, Rule, rules, word
 from spanweir.schemas.genai import Agent, GenAISpan, Graph, Message, Tool, ToolDef
 from spanweir.schemas.indexed import nested
 from spanweir.schemas.langchain import tool_result
@@ -76,14 +76,6 @@ REQUEST_TYPES = {
     "chat": "llm", "completion": "llm", "acompletion": "llm", "responses": "llm", "aresponses": "llm",
     "embedding": "embedding", "aembedding": "embedding", "embeddings": "embedding", "rerank": "rerank",
 }  # fmt: skip
-
-
-def kind(value: Any) -> str | None:
-    return KINDS.get(str(value).lower())
-
-
-def request_type(value: Any) -> str | None:
-    return REQUEST_TYPES.get(str(value).lower())
 
 
 def entity_input(value: Any, notes: Notes) -> Any:
@@ -162,8 +154,8 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "traceloop.span.kind": ("kind", kind),
-                "llm.request.type": ("kind", request_type),
+                "traceloop.span.kind": ("kind", word(KINDS)),
+                "llm.request.type": ("kind", word(REQUEST_TYPES)),
                 "traceloop.workflow.name": ("graph.workflow", text),
                 "traceloop.entity.path": ("graph.path", text),
                 "gen_ai.task.name": ("graph.task", text),

@@ -9,13 +9,13 @@ from typing import Any
 
 from spanweir.schemas import associations
 from spanweir.schemas.content import request, response
-from spanweir.schemas.convention import NATIVE, OVERRIDE, WHOLE, Convention, rules
+from spanweir.schemas.convention import NATIVE, OVERRIDE, WHOLE, Convention, rules, verbatim
 from spanweir.schemas.genai import GenAISpan, Message, Part, Reasoning, Text
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import json_or_text, milliseconds, quoted, strings, text
+from spanweir.schemas.values import milliseconds, quoted, strings, text
 
 
 def answer(value: Any, notes: Notes) -> dict[str, Any] | None:
@@ -67,10 +67,10 @@ CONVENTION = Convention(
         *rules({"gen_ai.prompt": ("*", request), "gen_ai.completion": ("*", answer)}, content=True),
         *rules(
             {
-                "trace.input": ("io.trace_input", lambda value, notes: json_or_text(value)),
-                "trace.output": ("io.trace_output", lambda value, notes: json_or_text(value)),
-                "span.input": ("io.input", lambda value, notes: json_or_text(value)),
-                "span.output": ("io.output", lambda value, notes: json_or_text(value)),
+                "trace.input": ("io.trace_input", verbatim),
+                "trace.output": ("io.trace_output", verbatim),
+                "span.input": ("io.input", verbatim),
+                "span.output": ("io.output", verbatim),
             },
             rank=WHOLE,
             content=True,

@@ -12,18 +12,13 @@ from typing import Any
 
 from spanweir.schemas import usage
 from spanweir.schemas.content import documents, tools
-from spanweir.schemas.convention import SEMCONV, WHOLE, Convention, Fields, Many, Occurrence, Rule, rules
+from spanweir.schemas.convention import SEMCONV, WHOLE, Convention, Fields, Many, Occurrence, Rule, rules, verbatim
 from spanweir.schemas.genai import Error, Evaluation, Message, Other, Part, Text, ToolResult
 from spanweir.schemas.messages import chat, message, messages, otel, otel_parts, parse
 from spanweir.schemas.notes import Notes, Shape, id_of
 from spanweir.schemas.parts import parts, tool_output
 from spanweir.schemas.raw import Attributes
-from spanweir.schemas.values import boolean, count, integer, json_or_text, number, seconds, strings, text, whole_strings
-
-
-def raw_json(value: Any, notes: Notes) -> Any:
-    """JSON that is kept as it is, or text."""
-    return json_or_text(value)
+from spanweir.schemas.values import boolean, count, integer, number, seconds, strings, text, whole_strings
 
 
 def records(value: Any, notes: Notes) -> Any:
@@ -103,8 +98,8 @@ CONTENT = {
     "gen_ai.input.messages": ("input", otel),
     "gen_ai.output.messages": ("output", otel),
     "gen_ai.tool.definitions": ("tools", tools),
-    "gen_ai.tool.call.arguments": ("tool.arguments", raw_json),
-    "gen_ai.tool.call.result": ("tool.result", raw_json),
+    "gen_ai.tool.call.arguments": ("tool.arguments", verbatim),
+    "gen_ai.tool.call.result": ("tool.result", verbatim),
     "gen_ai.retrieval.documents": ("documents", documents),
     "gen_ai.memory.records": ("memory.records", records),
 }

@@ -10,12 +10,12 @@ from typing import Any
 
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import request, response, tools
-from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, Rule, rules
+from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, Rule, rules, verbatim
 from spanweir.schemas.genai import Agent, GenAISpan, Message, Text
 from spanweir.schemas.messages import message, messages, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
-from spanweir.schemas.values import json_or_text, number, text
+from spanweir.schemas.values import number, text
 
 
 def _speaker(name: str) -> str:
@@ -143,9 +143,9 @@ CONVENTION = Convention(
                 "request_data": ("*", request),
                 "response_data": ("*", response_data),
                 "model_request_parameters": ("tools", model_parameters),
-                "tool_arguments": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "tool_response": ("tool.result", lambda value, notes: json_or_text(value)),
-                "final_result": ("io.output", lambda value, notes: json_or_text(value)),
+                "tool_arguments": ("tool.arguments", verbatim),
+                "tool_response": ("tool.result", verbatim),
+                "final_result": ("io.output", verbatim),
                 "metadata": ("*", associations.from_object),
                 "gen_ai.usage.raw": ("*", raw_usage),
             },

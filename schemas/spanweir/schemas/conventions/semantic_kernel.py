@@ -3,11 +3,11 @@ order is an attribute. Source: semantic-kernel 1.45 (semconv guide 5.8); .NET's 
 """
 
 from spanweir.schemas.content import tools
-from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import json_or_text, strings, text
+from spanweir.schemas.values import strings, text
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
@@ -36,11 +36,11 @@ CONVENTION = Convention(
                 "sk.available_functions": ("tools", lambda value, notes: tools(strings(value), notes)),
                 "semantic_kernel.function.invocation.arguments": (
                     "tool.arguments",
-                    lambda value, notes: json_or_text(value),
+                    verbatim,
                 ),
-                "semantic_kernel.function.invocation.result": ("tool.result", lambda value, notes: json_or_text(value)),
-                "semantic_kernel.function.arguments": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "semantic_kernel.function.result": ("tool.result", lambda value, notes: json_or_text(value)),
+                "semantic_kernel.function.invocation.result": ("tool.result", verbatim),
+                "semantic_kernel.function.arguments": ("tool.arguments", verbatim),
+                "semantic_kernel.function.result": ("tool.result", verbatim),
             },
             content=True,
         ),

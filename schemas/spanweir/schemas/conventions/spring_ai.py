@@ -5,11 +5,11 @@ Content stands in span events `gen_ai.content.*` of versions before 1.0 (`otel_g
 """
 
 from spanweir.schemas.content import documents
-from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim, word
 from spanweir.schemas.genai import GenAISpan, Tool
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import count, json_or_text, number, strings, text
+from spanweir.schemas.values import count, number, strings, text
 
 KINDS = {
     "chat_client": "chain", "advisor": "chain", "tool_call": "tool", "vector_store": "retrieval", "chat": "llm",
@@ -34,7 +34,7 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "spring.ai.kind": ("kind", lambda value: KINDS.get(str(value).lower())),
+                "spring.ai.kind": ("kind", word(KINDS)),
                 "spring.ai.advisor.name": ("graph.node", text),
                 "spring.ai.tool.definition.name": ("tool.name", text),
                 "spring.ai.tool.name": ("tool.name", text),
@@ -52,8 +52,8 @@ CONVENTION = Convention(
         ),
         *rules(
             {
-                "spring.ai.tool.call.arguments": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "spring.ai.tool.call.result": ("tool.result", lambda value, notes: json_or_text(value)),
+                "spring.ai.tool.call.arguments": ("tool.arguments", verbatim),
+                "spring.ai.tool.call.result": ("tool.result", verbatim),
                 "db.vector.query.response.documents": ("documents", documents),
             },
             content=True,

@@ -10,14 +10,14 @@ from typing import Any
 
 from spanweir.schemas import associations
 from spanweir.schemas.content import request, tools
-from spanweir.schemas.convention import NATIVE, Convention, Many, Rule, rules
+from spanweir.schemas.convention import NATIVE, Convention, Many, Rule, rules, verbatim
 from spanweir.schemas.genai import Agent, Doc, Embedding, GenAISpan, Message, Part, Reasoning, Rerank, Text, Usage
 from spanweir.schemas.media import media
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import Attributes, RawSpan
-from spanweir.schemas.values import count, integer, json_or_text, milliseconds, number, quoted, strings, text
+from spanweir.schemas.values import count, integer, milliseconds, number, quoted, strings, text
 
 KINDS = {
     "ai.generateText": "agent", "ai.streamText": "agent", "ai.generateObject": "chain", "ai.streamObject": "chain",
@@ -191,8 +191,8 @@ CONVENTION = Convention(
                 "ai.prompt.messages": ("input", lambda value, notes: messages(parse(value, notes), notes)),
                 "ai.prompt.tools": ("tools", lambda value, notes: tools(json_strings(value, notes), notes)),
                 "ai.prompt.toolChoice": ("params.tool_choice", parse),
-                "ai.toolCall.args": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "ai.toolCall.result": ("tool.result", lambda value, notes: json_or_text(value)),
+                "ai.toolCall.args": ("tool.arguments", verbatim),
+                "ai.toolCall.result": ("tool.result", verbatim),
                 "ai.schema": ("params.response_format", parse),
             },
             content=True,

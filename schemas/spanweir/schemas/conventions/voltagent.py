@@ -3,25 +3,19 @@
 Its keys are so general that they only count on spans that have an `entity.type` or a `voltagent.` key.
 """
 
-from typing import Any
-
 from spanweir.schemas import associations
 from spanweir.schemas.content import request, response
-from spanweir.schemas.convention import GENERIC, NATIVE, Convention, rules
+from spanweir.schemas.convention import GENERIC, NATIVE, Convention, rules, verbatim, word
 from spanweir.schemas.genai import Agent, GenAISpan, Tool
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import json_or_text, number, text
+from spanweir.schemas.values import number, text
 
 KINDS = {
     "agent": "agent", "subagent": "agent", "llm": "llm", "tool": "tool", "memory": "memory", "retriever": "retrieval",
     "workflow": "workflow", "workflow-step": "task", "guardrail": "guardrail", "embedding": "embedding",
     "vector": "retrieval", "summary": "step",
 }  # fmt: skip
-
-
-def kind(value: Any) -> str | None:
-    return KINDS.get(str(value).lower())
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
@@ -44,8 +38,8 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
-                "span.type": ("kind", kind),
-                "entity.type": ("kind", kind),
+                "span.type": ("kind", word(KINDS)),
+                "entity.type": ("kind", word(KINDS)),
                 "llm.model": ("model.request", text),
                 "ai.model.name": ("model.request", text),
                 "llm.temperature": ("params.temperature", number),
@@ -65,10 +59,10 @@ CONVENTION = Convention(
         ),
         *rules(
             {
-                "tool.arguments": ("tool.arguments", lambda value, notes: json_or_text(value)),
-                "tool.result": ("tool.result", lambda value, notes: json_or_text(value)),
-                "input": ("io.input", lambda value, notes: json_or_text(value)),
-                "output": ("io.output", lambda value, notes: json_or_text(value)),
+                "tool.arguments": ("tool.arguments", verbatim),
+                "tool.result": ("tool.result", verbatim),
+                "input": ("io.input", verbatim),
+                "output": ("io.output", verbatim),
             },
             rank=GENERIC,
             content=True,

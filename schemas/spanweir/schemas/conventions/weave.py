@@ -1,15 +1,9 @@
 """Weights & Biases Weave: OpenTelemetry's keys and `weave.*`, `wandb.*`. Source: weave 0.54 (semconv guide 5.10)."""
 
-from typing import Any
-
-from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.convention import NATIVE, Convention, rules, word
 from spanweir.schemas.values import text
 
 KINDS = {"llm": "llm", "tool": "tool", "agent": "agent", "chain": "chain", "retriever": "retrieval"}
-
-
-def kind(value: Any) -> str | None:
-    return KINDS.get(str(value).lower())
 
 
 CONVENTION = Convention(
@@ -18,7 +12,7 @@ CONVENTION = Convention(
     rank=NATIVE,
     rules=rules(
         {
-            "weave.span.kind": ("kind", kind),
+            "weave.span.kind": ("kind", word(KINDS)),
             "wandb.thread_id": ("session_id", text),
             "wandb.display_name": ("io.trace_name", text),
         }
