@@ -25,7 +25,7 @@ from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
 _HYDRATE_AGE_NS = 5_000_000_000
 _WARM_S = 30.0
-_WARM_SPANS = 20_000
+_WARM_SPANS = 5_000
 _replace = msgspec.structs.replace
 
 

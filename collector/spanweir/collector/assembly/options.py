@@ -17,7 +17,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Content kept of one open trace (its question, its answer, a root or orphan that may have to be sent again)."""
     held_max: Size = Size(64 * 1024 * 1024)
     """Content kept of all open traces; over it the one idle longest is finalised."""
-    closed_max: Size = Size(16 * 1024 * 1024)
+    closed_max: Size = Size(12 * 1024 * 1024)
     """Memory for the state of complete traces, kept for spans that come late; the oldest are given up first."""
     open_max: int = 50_000
     """Traces that may be open at a time; the one idle longest is finalised to make room."""

@@ -98,11 +98,13 @@ class Runner:
             blocked.group.room.clear()
             if not blocked.shared.has_room():
                 blocked.group.room.wait(_ROOM_S)
-        elif len(self._tracks) > 1:
+        elif self._wait() == 0.0:
             time.sleep(_PAUSE_S)
 
     def _wait(self) -> float:
-        return 0.0 if self._stopping or len(self._tracks) > 1 else _WAIT_S
+        """For records of the shared lane: none while another lane has something to do."""
+        lanes = sum(len(track.lanes) for track in self._tracks)
+        return 0.0 if self._stopping or lanes > 1 else _WAIT_S
 
     def _finished(self, moved: int, now: float) -> bool:
         if self._deadline_s is not None and now >= self._deadline_s:
