@@ -90,8 +90,8 @@ def _options(config: "Grpc") -> list[tuple[str, int]]:
     ]
 
 
-class _Export(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Knows who sends before the request is read: `service` sees the metadata only."""
+class _Export:
+    """A `grpc.GenericRpcHandler`. Knows who sends before the request is read: `service` sees the metadata only."""
 
     def __init__(self, config: "Grpc", intake: Intake) -> None:
         self._intake = intake
