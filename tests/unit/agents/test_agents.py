@@ -252,6 +252,17 @@ def test_one_session_of_two_tenants_is_two_sessions() -> None:
     assert sum(s.name.startswith("chat") for s in spans if s.trace_id == prompts[0].trace_id) == 0
 
 
+@pytest.mark.parametrize(("sequence", "apart"), [(1, False), (2, True)])
+def test_a_later_turn_of_a_shared_trace_is_known_without_the_earlier(sequence: int, apart: bool) -> None:
+    """Below TRACEPARENT; the earlier turn's records were let go, or read by a process that has ended since."""
+    replay = Replay()
+    turn = interaction(1, **{"interaction.sequence": sequence})
+    turn.parent_id = "f" * 16
+    replay.put([turn, request(1)])
+    replay.finish()
+    assert [trace["trace_id"] != turn.trace_id for trace in shown(replay.stored)] == [apart]
+
+
 # ------------------------------------------------------------------------------------------------ options, bad input
 
 

@@ -14,6 +14,7 @@ from spanweir.schemas.agents.turn import (
     first_text,
     in_order,
     int_of,
+    later,
     span_hash,
     split,
     text_of,
@@ -134,15 +135,19 @@ def _running(traces: dict[str, list[Item]], item: Item) -> str:
 def _turns_of_trace(group: Group, trace_id: str, items: list[Item]) -> list[Turn]:
     """A trace is a turn; of several turns that share one (a remote parent) the first keeps the trace id."""
     anchors = _anchors(group, trace_id, items)
+    apart = later(items)
     if len(anchors) <= 1:
         root_id = anchors[0][1] if anchors else ""
-        return [_turn(f"{trace_id}/{root_id}", trace_id, items, root_id)]
+        own_id = trace_hash(trace_id, root_id) if root_id in apart else trace_id
+        return [_turn(f"{trace_id}/{root_id}", own_id, items, root_id)]
     parents = {**group.links, **{i.span_id: i.span.parent_id for i in items if i.span is not None}}
     prompts = {text_of(i.attributes.get("prompt.id")): i.span_id for i in items if i.event == "user_prompt"}
     parts = split(items, anchors, parents, lambda item: prompts.get(text_of(item.attributes.get("prompt.id")), ""))
     first = anchors[0][1]
     return [
-        _turn(f"{trace_id}/{top}", trace_id if top == first else trace_hash(trace_id, top), own, top)
+        _turn(
+            f"{trace_id}/{top}", trace_id if top == first and top not in apart else trace_hash(trace_id, top), own, top
+        )
         for top, own in parts.items()
     ]
 

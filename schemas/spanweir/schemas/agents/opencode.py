@@ -22,6 +22,7 @@ from spanweir.schemas.agents.turn import (
     Turn,
     above,
     first_text,
+    float_of,
     in_order,
     int_of,
     span_hash,
@@ -192,6 +193,7 @@ class _Read:
         call.text = first_text(own, "ai.response.text") or output_text(text_of(own.get("gen_ai.output.messages")))
         call.model = first_text(own, "gen_ai.request.model", "ai.model.id")
         call.usage = _usage(own)
+        call.cost = float_of(own.get("opencode.llm.cost.total"))
         if finish := first_text(own, "ai.response.finishReason"):
             call.finish = [finish]
         if span.status_code == 2:

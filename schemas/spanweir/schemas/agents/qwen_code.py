@@ -20,6 +20,7 @@ from spanweir.schemas.agents.turn import (
     first_text,
     in_order,
     int_of,
+    later,
     span_hash,
     split,
     text_of,
@@ -89,7 +90,8 @@ def _turns_of_trace(group: Group, trace_id: str, items: list[Item]) -> list[Turn
         if known.key.startswith(f"{trace_id}/") and known.key.rpartition("/")[2] not in dict(tops).values()
     ]
     tops.sort()
-    if len(tops) < 2:
+    apart = later([item for item in items if item.span is not None and _kind(item.span) == "interaction"])
+    if len(tops) < 2 and not apart:
         return [Turn(trace_id, trace_id, items, group.session, links=group.links)]
     parents = {**group.links, **{i.span_id: i.span.parent_id for i in items if i.span is not None}}
     prompts = {
@@ -102,8 +104,8 @@ def _turns_of_trace(group: Group, trace_id: str, items: list[Item]) -> list[Turn
     first = tops[0][1]
     return [
         Turn(
-            trace_id if top == first else f"{trace_id}/{top}",
-            trace_id if top == first else trace_hash(trace_id, top),
+            trace_id if top == first and top not in apart else f"{trace_id}/{top}",
+            trace_id if top == first and top not in apart else trace_hash(trace_id, top),
             own,
             group.session,
             top,

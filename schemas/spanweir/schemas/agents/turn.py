@@ -200,6 +200,17 @@ def split(
     return {top: own for top, own in found.items() if own}
 
 
+def later(items: list[Item]) -> set[str]:
+    """Span ids of turns below a parent that is not the agent's, of which their process counts an earlier one: known
+    without the earlier turn's records."""
+    return {
+        item.span_id
+        for item in items
+        if item.span is not None and item.span.parent_id
+        if (int_of(item.attributes.get("interaction.sequence")) or 0) > 1
+    }
+
+
 # ------------------------------------------------------------------------------------------------ values
 
 
