@@ -17,6 +17,7 @@ import pytest
 from deltalake import DeltaTable
 
 from spanweir.collector.demo.process import free_ports
+from tests.support.otlp_sink import attributes, sink
 from tests.support.service import Service, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -98,3 +99,47 @@ def test_a_served_agent_fills_the_inference_table(tmp_path: Path) -> None:
 def test_the_flag_off(tmp_path: Path) -> None:
     with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as address:
         assert "x-mlflow-trace-id" not in ask(address, tmp_path)
+
+
+AGENT_SERVER = """
+from mlflow.genai.agent_server import AgentServer, stream
+from starlette.testclient import TestClient
+import spanweir.instrumentation as spanweir
+from spanweir.instrumentation import serving
+
+assert serving.enable() and serving.enable()
+
+
+@stream()
+async def answer(request):
+    with spanweir.chat("m"):
+        pass
+    yield {"type": "response.output_text.delta", "item_id": "m", "delta": "a weir"}
+    content = [{"type": "output_text", "text": "a weir"}]
+    yield {"type": "response.output_item.done", "item": {"type": "message", "id": "m", "content": content}}
+
+
+client = TestClient(AgentServer("ResponsesAgent").app)
+body = {"input": [{"role": "user", "content": "hi"}], "stream": True}
+assert client.post("/invocations", json=body, headers={"x-request-id": "r-8"}).status_code == 200
+"""
+
+
+def test_a_stream_of_the_agent_server(tmp_path: Path) -> None:
+    with sink() as receiver:
+        variables = {**os.environ, "ENABLE_MLFLOW_TRACING": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        done = subprocess.run(
+            [sys.executable, "-c", AGENT_SERVER],
+            env=variables,
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=200,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    root = receiver.named("invoke_workflow /invocations")
+    got = attributes(root)
+    assert got["mlflow.clientRequestId"] == "r-8"
+    assert json.loads(got["mlflow.spanOutputs"])["output"][0]["content"][0]["text"] == "a weir"
+    assert receiver.named("chat m").parent_span_id == root.span_id

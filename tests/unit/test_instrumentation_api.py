@@ -1,6 +1,7 @@
 """The fluent and the client API against an in-memory exporter of the plain SDK."""
 
 import asyncio
+import contextvars
 import gc
 import json
 import logging
@@ -560,3 +561,31 @@ def test_without_a_provider_nothing_is_recorded_and_everything_works() -> None:
         span.end()
     finally:
         state.set_provider(None)
+
+
+def test_a_block_that_is_left_in_another_context_says_nothing(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    operation = spanweir.workflow("w")
+    contextvars.copy_context().run(operation.__enter__)
+    contextvars.copy_context().run(operation.__exit__, None, None, None)
+    assert spans["invoke_workflow w"].end_time
+    assert not caplog.records
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_one_operation_entered_by_several_tasks(spans: Spans) -> None:
+    operation = spanweir.tool("t")
+
+    async def block(first: asyncio.Event, then: asyncio.Event, label: str) -> None:
+        async with operation as span:
+            span.set_attribute("label", label)
+            first.set()
+            await then.wait()
+            assert trace.get_current_span().get_span_context().span_id == int(span.span_id, 16)
+
+    async def main() -> None:
+        one, two = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(block(one, two, "one"), block(two, one, "two"))
+
+    asyncio.run(main())
+    assert sorted(str((span.attributes or {})["label"]) for span in spans.all()) == ["one", "two"]
+    assert all(span.status.status_code is StatusCode.UNSET for span in spans.all())

@@ -16,6 +16,7 @@ from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation import names, responses, state, streams
 from spanweir.instrumentation.span import Span, parent_context
+from spanweir.instrumentation.threads import detach
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,13 +82,21 @@ class Operation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
     ) -> None:
-        span = self._entered.pop()
+        span = self._leave()
         if span._token is not None:
-            otel_context.detach(span._token)
+            detach(span._token)
             span._token = None
         if error is not None and not isinstance(error, GeneratorExit):
             span.record_exception(error)
         span.end()
+
+    def _leave(self) -> Span:
+        """The span that this block entered: one operation may be entered by several threads or tasks at once."""
+        current = trace.get_current_span()
+        for index in range(len(self._entered) - 1, -1, -1):
+            if self._entered[index]._otel is current:
+                return self._entered.pop(index)
+        return self._entered.pop()
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -266,7 +275,7 @@ def _function(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
             span.end()
             raise
         finally:
-            otel_context.detach(token)
+            detach(token)
         stream = streams.wrap(call, span, context, result)
         if stream is not None:
             return stream
@@ -287,7 +296,7 @@ def _coroutine(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
             span.end()
             raise
         finally:
-            otel_context.detach(token)
+            detach(token)
         stream = streams.wrap(call, span, context, result)
         if stream is not None:
             return stream

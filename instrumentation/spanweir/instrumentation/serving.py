@@ -3,7 +3,7 @@
 Active only with `ENABLE_MLFLOW_TRACING=true`; without it nothing is imported, wrapped or patched.
 
 - any ASGI application: `app = TraceMiddleware(app)`, or `app.add_middleware(TraceMiddleware)` in Starlette and FastAPI;
-- a custom MLflow PyFunc model under `mlflow models serve`: `enable()` in the model's code, or
+- a custom MLflow PyFunc model under `mlflow models serve`, or MLflow's agent server: `enable()` in the model's code, or
   `opentelemetry-instrument mlflow models serve ...` with no code at all.
 
 The collector makes an inference-table row of each trace: its response holds the trace under `databricks_output`.
@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind
 from spanweir.instrumentation import setup
 from spanweir.instrumentation.operation import Operation
 from spanweir.instrumentation.span import Span
+from spanweir.instrumentation.threads import detach
 
 FLAG = "ENABLE_MLFLOW_TRACING"
 Scope = MutableMapping[str, Any]
@@ -34,8 +35,12 @@ _REQUEST_ID_HEADERS = ("x-client-request-id", "x-request-id", "databricks-reques
 _REQUESTER_HEADERS = ("x-databricks-user", "x-forwarded-email", "x-forwarded-user", "x-user-id")
 _MAX_BODY_BYTES = 16 << 20
 _FORMS = (("mlflow.spanInputs", "body"), ("mlflow.spanOutputs", "body"))
+_SERVERS = ("mlflow.pyfunc.scoring_server", "mlflow.genai.agent_server.server")
+_MODEL_PATHS = frozenset({"/invocations", "/responses"})
 _ROOT_ATTRIBUTES = ("mlflow.clientRequestId", "user.id")
 _STREAMS = (b"text/event-stream", b"application/x-ndjson")
+_SEEN = "spanweir.traced"
+"""In the scope of a request that another middleware of ours has already taken."""
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -45,15 +50,15 @@ def enabled() -> bool:
 
 
 def enable() -> bool:
-    """Trace the requests of `mlflow models serve` in this process. Call it in the model's code, any number of times.
+    """Trace the requests of MLflow's model and agent servers in this process, once one of them is imported.
 
-    Returns whether the flag is on. Where MLflow's scoring server is not running it does nothing else.
+    Call it in the model's code, any number of times. Returns whether the flag is on.
     """
     if not enabled():
         return False
     setup.init()
-    if "mlflow.pyfunc.scoring_server" in sys.modules:
-        _patch(sys.modules["mlflow.pyfunc.scoring_server"])
+    if any(module in sys.modules for module in _SERVERS):
+        _patch()
     return True
 
 
@@ -62,7 +67,8 @@ def on_import() -> None:
     if enabled():
         import wrapt
 
-        wrapt.register_post_import_hook(_patch, "mlflow.pyfunc.scoring_server")
+        for module in _SERVERS:
+            wrapt.register_post_import_hook(_patch, module)
 
 
 class TraceMiddleware:
@@ -89,9 +95,10 @@ class TraceMiddleware:
         return getattr(self.__dict__["_app"], name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in _QUIET or not self._wanted(scope["path"]):
+        if scope["type"] != "http" or not self._wanted(scope):
             await self._app(scope, receive, send)
             return
+        scope[_SEEN] = True
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope.get("headers") or ()}
         parent = propagate.extract(headers, context=otel_context.get_current())
         attributes = {
@@ -115,11 +122,13 @@ class TraceMiddleware:
             span.record_exception(error)
             raise
         finally:
-            otel_context.detach(token)
+            detach(token)
             exchange.finish()
 
-    def _wanted(self, path: str) -> bool:
-        return self._paths is None or path in self._paths
+    def _wanted(self, scope: Scope) -> bool:
+        if scope["method"] in _QUIET or _SEEN in scope:
+            return False
+        return self._paths is None or scope["path"] in self._paths
 
 
 class Exchange:
@@ -194,8 +203,8 @@ def _identifier(request: bytes) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _patch(scoring_server: Any) -> None:
-    """Put the middleware around the application of MLflow's scoring server.
+def _patch(*_: Any) -> None:
+    """Put the middleware around the application of MLflow's scoring server or agent server.
 
     The model's code is loaded after `scoring_server.init` has been looked up (MLflow 3.17), but before the application
     builds its middleware, which happens on the first request.
@@ -210,8 +219,8 @@ def _patch(scoring_server: Any) -> None:
 
     def with_trace(self: Any) -> Any:
         stack = build(self)
-        served = any(getattr(route, "path", "") == "/invocations" for route in self.routes)
-        return TraceMiddleware(stack, paths=["/invocations"]) if served else stack
+        served = {getattr(route, "path", "") for route in self.routes} & _MODEL_PATHS
+        return TraceMiddleware(stack, paths=served) if served else stack
 
     with_trace.spanweir = True  # type: ignore[attr-defined]
     FastAPI.build_middleware_stack = with_trace

@@ -13,6 +13,7 @@ from opentelemetry import context as otel_context
 
 from spanweir.instrumentation import responses
 from spanweir.instrumentation.span import Span
+from spanweir.instrumentation.threads import detach
 
 if TYPE_CHECKING:
     from spanweir.instrumentation.operation import Call
@@ -70,7 +71,7 @@ def generator(call: "Call", function: Callable[..., Any]) -> Callable[..., Any]:
                 except StopIteration as stop:
                     return stop.value
                 finally:
-                    otel_context.detach(token)
+                    detach(token)
                 chunks.add(item)
                 try:
                     sent = yield item
@@ -105,7 +106,7 @@ def async_generator(call: "Call", function: Callable[..., Any]) -> Callable[...,
                 except StopAsyncIteration:
                     return
                 finally:
-                    otel_context.detach(token)
+                    detach(token)
                 chunks.add(item)
                 try:
                     sent = yield item
@@ -174,7 +175,7 @@ class Stream(_Proxy):
             self._chunks.end(error)
             raise
         finally:
-            otel_context.detach(token)
+            detach(token)
         self._chunks.add(item)
         return item
 
@@ -209,7 +210,7 @@ class AsyncStream(_Proxy):
             self._chunks.end(error)
             raise
         finally:
-            otel_context.detach(token)
+            detach(token)
         self._chunks.add(item)
         return item
 

@@ -2,12 +2,23 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from opentelemetry import context as otel_context
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_runtime: Any = getattr(otel_context, "_RUNTIME_CONTEXT", otel_context)
+"""`opentelemetry.context.detach` logs an error with a stack trace instead of raising."""
+
+
+def detach(token: Any) -> None:
+    """Take a context off again. In another context than it was put on in (a generator that is closed elsewhere, a
+    dependency of a web framework), nothing is to be done, and nothing to be logged."""
+    try:
+        _runtime.detach(token)
+    except ValueError:
+        return
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
@@ -23,6 +34,6 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         finally:
-            otel_context.detach(token)
+            detach(token)
 
     return wrapper
