@@ -119,9 +119,10 @@ def search(path: str) -> None:
         tables = Tables(path)
         began, cpu = time.monotonic(), time.process_time()
         found = find(tables, text.format(*bounds), None, 100)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(
             f"{name:26s} {len(found):4d} found {time.monotonic() - began:6.2f} s,"
-            f" CPU {time.process_time() - cpu:6.2f} s, peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB"
+            f" CPU {time.process_time() - cpu:6.2f} s, peak {peak_mb} MB"
         )
 
 

@@ -140,9 +140,9 @@ def build(kind: Type, values: Column) -> Array:
         case "STRING":
             return _strings(values)
         case "INT":
-            return Array([None if v is None else min(v, _INT_MAX) for v in values], DataType.int32())
+            return _integers(values, DataType.int32(), _INT_MAX)
         case "LONG" | "BIGINT":
-            return Array([None if v is None else min(v, _LONG_MAX) for v in values], DataType.int64())
+            return _integers(values, DataType.int64(), _LONG_MAX)
         case "DATE":
             return Array(values, DataType.int32()).cast(DataType.date32())
         case "TIMESTAMP":
@@ -156,6 +156,13 @@ def build(kind: Type, values: Column) -> Array:
         case "STRUCT":
             return _structs(kind, values)
     return Array(values, _arrow_type(kind))
+
+
+def _integers(values: Column, kind: DataType, most: int) -> Array:
+    try:
+        return Array(values, kind)
+    except OverflowError:
+        return Array([None if v is None else max(min(v, most), -most) for v in values], kind)
 
 
 def _strings(values: Column) -> Array:

@@ -19,7 +19,9 @@ from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
 DAY_NS: Final = 86_400_000_000_000
 UNKNOWN_SERVICE: Final = "unknown_service"
-_KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+_KINDS: Final = tuple(
+    f"SPAN_KIND_{kind}" for kind in ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+)
 _SEVERITIES: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _LIMIT: Final = (1 << 63) - 1
 
@@ -170,13 +172,15 @@ class SpanRows:
                 [span.parent_id or "" for span in spans],
                 [raw.flags for raw in raws],
                 [span.name for span in spans],
-                [f"SPAN_KIND_{_KINDS[raw.kind if 0 <= raw.kind < 6 else 0]}" for raw in raws],
+                [_KINDS[raw.kind if 0 <= raw.kind < 6 else 0] for raw in raws],
                 starts,
                 [span.end_ns for span in spans],
                 self._attributes(self._layout.column_type("attributes"), spans),
                 [raw.dropped_attributes_count for raw in raws],
                 [
                     [(e.time_ns, e.name, bag(e.attributes), e.dropped_attributes_count) for e in raw.events]
+                    if raw.events
+                    else ()
                     for raw in raws
                 ],
                 [raw.dropped_events_count for raw in raws],
@@ -185,6 +189,8 @@ class SpanRows:
                         (k.trace_id, k.span_id, k.trace_state, bag(k.attributes), k.dropped_attributes_count, k.flags)
                         for k in raw.links
                     ]
+                    if raw.links
+                    else ()
                     for raw in raws
                 ],
                 [raw.dropped_links_count for raw in raws],
