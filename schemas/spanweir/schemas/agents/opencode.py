@@ -137,7 +137,7 @@ class _Read:
         if not self.calls:
             # The inner spans are lost or come later: an outer one without them is the call, once that is certain.
             self.calls = [span for span in self.outer if turn.final]
-        self.told = bool(self.calls or self.tools or self.top)
+        self.told = bool(self.calls or self.tools or self.top or self._executed())
 
     def _add(self, span: RawSpan) -> None:
         self.by_id[span.span_id] = span
@@ -158,11 +158,13 @@ class _Read:
         agents = self._agents()
         offered = any(span.attributes.get("ai.prompt.tools") for span in self.calls)
         calls = [self._call(span, agents, offered) for span in self.calls]
-        tools = [self._tool(span, agents) for span in self.tools]
+        tools = [self._tool(span, agents) for span in [*self.tools, *self._executed()]]
         calls.sort(key=lambda call: (call.start_ns, call.end_ns, call.key))
         tools.sort(key=lambda run: (run.start_ns, run.key))
-        turn.session = next((s for c in calls if c.span and (s := _session(c.span.attributes))), turn.session)
-        self._add_strays(agents, [*calls, *tools])
+        members: list[Call | ToolRun] = [*calls, *tools]
+        sessions = (_session(one.span.attributes) for one in members if one.span)
+        turn.session = next((session for session in sessions if session), turn.session)
+        self._add_strays(agents, members)
         main = [call for call in calls if not call.utility and not call.parent_id]
         told = main or calls
         marks = [s for s in self.by_id.values() if s.name == _MESSAGE and s.parent_id == turn.key]
@@ -206,10 +208,17 @@ class _Read:
             call.utility = "title" if title else "utility"
         return call
 
+    def _executed(self) -> list[RawSpan]:
+        """Tools that only the program's own span tells of: without `experimental.openTelemetry` there are no others."""
+        told = {first_text(span.attributes, "ai.toolCall.id", "gen_ai.tool.call.id") for span in self.tools}
+        spans = [span for span in self.by_id.values() if span.name == _TOOL] if self.turn.final else []
+        return [span for span in spans if first_text(span.attributes, "tool.call_id") not in told]
+
     def _tool(self, span: RawSpan, agents: dict[str, SubAgent]) -> ToolRun:
         own = span.attributes
         run = ToolRun(span.span_id, span.start_ns, span.end_ns, span)
-        run.name, run.call_id = first_text(own, "ai.toolCall.name"), first_text(own, "ai.toolCall.id")
+        run.name = first_text(own, "ai.toolCall.name", "gen_ai.tool.name", "tool.name")
+        run.call_id = first_text(own, "ai.toolCall.id", "gen_ai.tool.call.id", "tool.call_id")
         run.arguments = first_text(own, "ai.toolCall.args")
         run.result = _output(first_text(own, "ai.toolCall.result"))
         run.parent_id = self._agent_of(span, agents)
