@@ -101,3 +101,20 @@ def test_a_running_collector_is_looked_at_but_not_replayed(config: Config) -> No
 def test_no_queue_is_said(tmp_path: Path) -> None:
     with pytest.raises(QueueUnavailable, match="there is no queue in"):
         overview(Config(directory=str(tmp_path / "nothing")))
+
+
+def test_segments_that_all_have_passed_stay_for_retention_and_go_for_room(tmp_path: Path) -> None:
+    one = Config(
+        directory=str(tmp_path / "queue"), max_bytes=Size(MIB), segment_bytes=Size(64 * KIB), retention=Duration(3600)
+    )
+    writer, reader = one.open_writer(), one.open_reader(["a"])
+    for body in make_requests(20, 1):
+        reader.advance("a", writer.append(Record(signal="traces", received_ns=1, body=body)))
+    assert [segment.state for segment in overview(one).segments] == ["done", "done", "done", "writing"]
+    for body in make_requests(40, 1, seed=2):
+        reader.advance("a", writer.append(Record(signal="traces", received_ns=1, body=body)))
+    view = overview(one)
+    assert view.segments[0].first > 1
+    assert MIB / 4 < view.bytes < MIB / 2 + 128 * KIB
+    writer.close()
+    reader.close()
