@@ -26,6 +26,8 @@ import psutil
 
 from tests.torture.harness import Collector, free_ports
 
+SETTLE_S = 4.0
+"""After the first requests: schema, caches and helper processes are done with."""
 CONCURRENCY = {1: 4, 20: 2, 100: 2}
 
 
@@ -97,6 +99,7 @@ def spanweir(traces: int, seconds: float) -> Measured:
         try:
             load(collector.endpoint, "grpc", traces, 0.5)
             collector.wait_drained()
+            time.sleep(SETTLE_S)
             watch = Watch(collector.pid)
             began = time.monotonic()
             report = load(collector.endpoint, "grpc", traces, seconds)
@@ -114,7 +117,8 @@ def mlflow_server(directory: Path) -> Iterator[tuple[str, int]]:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{directory}/mlflow.db"]
     command += ["--workers", "2", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_MODEL_CATALOG_URI": ""}  # no fetch of prices while it stores
+    # No fetch of prices while it stores, and none of its job consumers, which take 2 GB and have nothing to do here.
+    environment = {**os.environ, "MLFLOW_MODEL_CATALOG_URI": "", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (directory / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
@@ -138,9 +142,10 @@ def mlflow_server(directory: Path) -> Iterator[tuple[str, int]]:
 
 def mlflow(traces: int, seconds: float) -> Measured:
     with tempfile.TemporaryDirectory() as name, mlflow_server(Path(name)) as (endpoint, pid):
-        load(endpoint, "http", traces, 2, "x-mlflow-experiment-id:0")
+        load(endpoint, "http", traces, 2, "x-mlflow-experiment-id=0")
+        time.sleep(SETTLE_S)
         watch = Watch(pid)
-        report = load(endpoint, "http", traces, seconds, "x-mlflow-experiment-id:0")
+        report = load(endpoint, "http", traces, seconds, "x-mlflow-experiment-id=0")
         cpu = watch.stop()
     return _measured("mlflow", traces, report, report["spans_per_s"], cpu, watch.rss_bytes)
 
