@@ -131,13 +131,13 @@ def test_text_that_looks_like_something_else_stays_text() -> None:
 
 
 def test_big_numbers_and_the_order_of_arguments_survive() -> None:
-    arguments = json.loads('{"z": 12345678901234567890, "a": 1.0, "b": 1}')
+    arguments = json.loads('{"z": 1234567890123456789012, "a": 1.0, "b": 1}')
     part = {"type": "tool_call", "id": "c", "name": "f", "arguments": arguments}
     span, shown = mapped({"gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": [part]}])})
     assert isinstance(span.output[0].parts[0], ToolCall)
     choice = json.loads(shown.attributes["mlflow.spanOutputs"])["choices"][0]
     text = choice["message"]["tool_calls"][0]["function"]["arguments"]
-    assert text == '{"z":12345678901234567890,"a":1.0,"b":1}'
+    assert text == '{"z":1234567890123456789012,"a":1.0,"b":1}'
 
 
 def test_half_a_surrogate_pair_in_escaped_json() -> None:

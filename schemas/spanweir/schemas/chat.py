@@ -65,7 +65,7 @@ def _message(message: Message) -> list[dict[str, Any]]:
         elif isinstance(part, Reasoning):
             reasoning.append(part)
         elif isinstance(part, Refusal):
-            refusal = part.content
+            refusal = part.content if refusal is None else f"{refusal}\n{part.content}"
         elif isinstance(part, ServerToolCall):
             calls.append(tool_call(part.id, part.name, part.server_tool_call))
         elif isinstance(part, ServerToolResult):

@@ -37,10 +37,9 @@ def arguments(value: Any) -> Any:
         stripped = value.lstrip()[:1]
         if stripped == "{" or stripped == "[":
             try:
-                found = loads(value)
+                return loads(value, cut=False, lenient=False)
             except ValueError:
                 return value
-            return value if hasattr(found, "how") else found
         return value or None
     return value
 

@@ -128,6 +128,10 @@ def whole_strings(value: Any) -> list[str] | None:
 # ------------------------------------------------------------------------------------------------ JSON
 
 
+_DECODER = msgspec.json.Decoder()
+"""Not orjson's: it makes floats of integers of more than 64 bits, which ids and hashes in arguments are."""
+
+
 class Broken(msgspec.Struct, frozen=True):
     """JSON that could be read only in part or by guessing."""
 
@@ -136,15 +140,17 @@ class Broken(msgspec.Struct, frozen=True):
     """`literal` (a Python repr), `truncated` (complete leading elements of a cut text) or `lenient`."""
 
 
-def loads(value: str | bytes) -> Any:
+def loads(value: str | bytes, *, cut: bool = True, lenient: bool = True) -> Any:
     """JSON text as Python values; what is broken but readable as `Broken`.
 
-    Raises ValueError for text that is not JSON-like.
+    `cut`: also read what is left of a text that was cut short; `lenient`: also read what is nearly JSON. Raises
+    ValueError for text that is not JSON-like.
     """
     try:
-        return orjson.loads(value)
-    except ValueError:
-        pass
+        return _DECODER.decode(value)
+    except UNREADABLE:
+        if not lenient:
+            raise ValueError("not JSON") from None
     string = value if isinstance(value, str) else value.decode(errors="replace")
     stripped = string.strip()
     if stripped[:1] not in ("{", "[", '"'):
@@ -155,7 +161,7 @@ def loads(value: str | bytes) -> Any:
         pass
     if stripped[0] in "{[" and (found := _literal(stripped)) is not None:
         return Broken(found, "literal")
-    salvaged = salvage(_TRUNCATED.sub("", stripped))
+    salvaged = salvage(_TRUNCATED.sub("", stripped)) if cut else None
     if salvaged is None:
         raise ValueError("not JSON")
     return Broken(salvaged, "truncated")
@@ -163,7 +169,7 @@ def loads(value: str | bytes) -> Any:
 
 def _literal(value: str) -> Any:
     """A Python literal (`{'a': None}`), or None."""
-    if len(value) > MAX_LITERAL_CHARS:
+    if len(value) > MAX_LITERAL_CHARS or value[-1] not in "]})":
         return None
     try:
         found = ast.literal_eval(value)
@@ -227,8 +233,8 @@ def plain(value: Any) -> Any:
     """A `Json` value as plain Python: `Raw` is decoded."""
     if value.__class__ is msgspec.Raw:
         try:
-            return orjson.loads(memoryview(value))
-        except ValueError:
+            return _DECODER.decode(value)
+        except UNREADABLE:
             return bytes(value).decode(errors="replace")
     return value
 
@@ -247,16 +253,16 @@ def json_or_text(value: Any) -> Any:
         return (quoted(value) or value) if first == '"' else (value or None)
     try:
         if "\\u" in value:
-            return orjson.loads(value)
+            return _DECODER.decode(value)
         msgspec.json.decode(value, type=msgspec.Raw)
         return msgspec.Raw(value)
     except UNREADABLE:
         pass
     try:
-        found = loads(value)
+        found = loads(value, cut=False)
     except ValueError:
         return value
-    return found.value if isinstance(found, Broken) and found.how != "truncated" else value
+    return found.value if isinstance(found, Broken) else found
 
 
 def dumps(value: Any) -> str:
@@ -273,9 +279,18 @@ def dumps(value: Any) -> str:
         pass
     try:
         # Lone surrogates and integers of more than 64 bits, which orjson refuses.
-        return json.dumps(value, default=_lenient)
+        text = json.dumps(value, default=_lenient, ensure_ascii=False, separators=(",", ":"))
+        return text if text.isascii() or _encodes(text) else json.dumps(value, default=_lenient)
     except (TypeError, ValueError, RecursionError):
         return '"(nested too deep)"'
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _lenient(value: Any) -> Any:
