@@ -20,7 +20,7 @@ from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Value
 from spanweir.schemas.trace import Assessment
 
 EVALUATION = "gen_ai.evaluation.result"
-CONTENT_KINDS = frozenset({"llm", "embedding", "agent", "workflow", "tool", "retrieval", "chain"})
+CONTENT_KINDS = frozenset({"llm", "agent", "workflow", "tool", "retrieval", "chain"})
 _RESPONSES_MAX = 20_000
 _OVERHEAD = 400
 _SPAN_OVERHEAD = 1500
