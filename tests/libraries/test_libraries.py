@@ -194,6 +194,16 @@ def test_langchain_and_langgraph() -> None:
     assert '"d1"' in attributes(receiver.named("retrieval"))["gen_ai.retrieval.documents"]
 
 
+def test_langchain_by_the_other_family() -> None:
+    with sink() as receiver:
+        run("langchain", "langchain", receiver, libraries="langchain", SPANWEIR_AUTOLOG_PREFER="openinference")
+    assert not [line for line in tree(receiver) if line.endswith("(orphan)")]
+    found = [attributes(span) for span in receiver.spans]
+    assert len([a for a in found if a.get("openinference.span.kind") == "LLM"]) == 3
+    assert not chats(receiver)
+    assert "A weir meters a river." in str([a for a in found if a.get("openinference.span.kind") == "RETRIEVER"])
+
+
 def test_llama_index() -> None:
     with sink() as receiver:
         assert run("llama", "llama_index", receiver) == "instrumented llama_index openai\n"

@@ -142,6 +142,22 @@ def test_input_tokens_of_anthropic_include_the_cache(spans: Spans) -> None:
     assert attributes["gen_ai.response.finish_reasons"] == ("end_turn",)
 
 
+def test_tokens_of_gemini_include_the_thoughts(spans: Spans) -> None:
+    @spanweir.chat("gemini")
+    def generate(contents: str) -> Any:
+        usage = {"prompt_token_count": 10, "candidates_token_count": 3, "thoughts_token_count": 4}
+        content = {"role": "model", "parts": [{"text": "x"}]}
+        candidates = [{"content": content, "finish_reason": "STOP"}]
+        return {"candidates": candidates, "usage_metadata": usage, "model_version": "gemini-1", "response_id": "r"}
+
+    generate("hi")
+    attributes = dict(spans["chat gemini"].attributes or {})
+    assert attributes["gen_ai.usage.output_tokens"] == 7
+    assert attributes["gen_ai.usage.reasoning.output_tokens"] == 4
+    assert attributes["gen_ai.response.finish_reasons"] == ("STOP",)
+    assert attributes["gen_ai.response.model"] == "gemini-1"
+
+
 def test_context_manager_with_everything_said_by_hand(spans: Spans) -> None:
     with spanweir.chat("m", provider="p", system="be brief", input="hi", seed=7, stop=["."]) as span:
         span.set_output("ho")

@@ -46,6 +46,53 @@ def test_input(value: Any, expected: list[dict[str, Any]]) -> None:
     assert to_messages(value, "user") == expected
 
 
+def test_langchain_messages() -> None:
+    call = {"name": "add", "args": {"a": 1}, "id": "c1", "type": "tool_call"}
+    messages = [
+        {"type": "human", "content": "hi", "additional_kwargs": {}},
+        {"type": "ai", "content": "", "tool_calls": [call]},
+        {"type": "tool", "content": "2", "tool_call_id": "c1"},
+    ]
+    assert to_messages(messages, "user") == [
+        text("user", "hi"),
+        {"role": "assistant", "parts": [{"type": "tool_call", "id": "c1", "name": "add", "arguments": {"a": 1}}]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "2"}]},
+    ]
+
+
+def test_llama_index_messages() -> None:
+    message = {"role": "user", "blocks": [{"block_type": "text", "text": "hi"}], "additional_kwargs": {}}
+    assert to_messages([message], "user") == [text("user", "hi")]
+
+
+def test_gemini_contents_and_responses() -> None:
+    contents = [
+        {"role": "user", "parts": [{"text": "hi"}]},
+        {"role": "model", "parts": [{"function_call": {"id": "1", "name": "add", "args": {"a": 1}}}]},
+        {"role": "user", "parts": [{"function_response": {"id": "1", "name": "add", "response": {"sum": 2}}}]},
+    ]
+    assert [message["parts"][0] for message in to_messages(contents, "user")] == [
+        {"type": "text", "content": "hi"},
+        {"type": "tool_call", "id": "1", "name": "add", "arguments": {"a": 1}},
+        {"type": "tool_call_response", "id": "1", "response": {"sum": 2}},
+    ]
+    response = {"candidates": [{"content": contents[0], "finish_reason": "STOP"}], "usage_metadata": {}}
+    assert to_messages(response, "assistant") == [{**text("assistant", "hi"), "finish_reason": "STOP"}]
+
+
+def test_an_openai_response() -> None:
+    output = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "function_call", "id": "fc", "call_id": "c1", "name": "add", "arguments": '{"a":1}'},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "yes"}]},
+    ]
+    assert to_messages({"object": "response", "output": output}, "assistant")[0]["parts"] == [
+        {"type": "reasoning", "content": "hm"},
+        {"type": "tool_call", "id": "c1", "name": "add", "arguments": {"a": 1}},
+        {"type": "text", "content": "yes"},
+    ]
+
+
 def test_a_completion_with_tool_calls() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}

@@ -147,7 +147,7 @@ class _Freezer:
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    """The fields of a pydantic model, dataclass or attrs instance; None for anything else."""
+    """The fields of a pydantic model, dataclass, msgspec struct or attrs instance; None for anything else."""
     kind = type(value)
     if "__pydantic_fields__" in kind.__dict__ or hasattr(kind, "__pydantic_fields__"):
         extra = getattr(value, "__pydantic_extra__", None)
@@ -155,6 +155,8 @@ def _fields(value: Any) -> dict[str, Any] | None:
         return {**fields, **extra} if isinstance(extra, dict) else fields
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(kind)}
+    if hasattr(kind, "__struct_fields__"):  # msgspec
+        return {name: getattr(value, name, None) for name in kind.__struct_fields__}
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(value, field.name, None) for field in kind.__attrs_attrs__}
     return None

@@ -15,10 +15,15 @@ from spanweir.instrumentation.policy import CAPTURE_VARIABLE
 
 _log = logging.getLogger(__name__)
 _active: dict[str, Any] = {}
+PREFER = "SPANWEIR_AUTOLOG_PREFER"
 
 
-def autolog(*libraries: str, disable: bool = False) -> list[str]:
+def autolog(*libraries: str, disable: bool = False, prefer: str | None = None) -> list[str]:
     """Instrument `libraries`, or every library that is installed; `disable=True` undoes it. `init()` if need be.
+
+    `prefer` (or `SPANWEIR_AUTOLOG_PREFER`), `opentelemetry` or `openinference`, names the family that comes first where
+    both are installed. OpenTelemetry's instrumentor for LangChain (1.3b0) records no text of retrieved documents;
+    OpenInference's does, but hides its spans from the clients' instrumentors: instrument LangChain alone then.
 
     Returns:
         The names of the libraries that are instrumented now (of those asked for; with `disable`, of all).
@@ -35,6 +40,8 @@ def autolog(*libraries: str, disable: bool = False) -> list[str]:
         for name in libraries or tuple(_active):
             _disable(name)
         return sorted(_active)
+    if prefer is not None:
+        os.environ[PREFER] = prefer
     setup.init()
     content_variable()
     for name in libraries:
@@ -81,7 +88,8 @@ def installed(module: str) -> bool:
 
 def chosen(library: Library) -> str | None:
     """The first instrumentor that is installed and supports the installed version of the library."""
-    for candidate in library.instrumentors:
+    family = os.environ.get(PREFER, "").strip().lower() or "in order"
+    for candidate in sorted(library.instrumentors, key=lambda target: not target.startswith(family)):
         if candidate.startswith("native:"):
             return candidate
         if installed(candidate.partition(":")[0]) and conflict(candidate) is None:

@@ -1,8 +1,8 @@
 """Whatever an application has for messages -> the message form of the newest GenAI conventions. Pure, off the caller.
 
-Read: plain strings, the conventions' own form, OpenAI Chat Completions (requests and responses), Anthropic Messages,
-and lists that mix them. Anything else becomes one part of type `json` with the value, so nothing is lost.
-Source of the form: semantic-conventions-genai `docs/gen-ai/non-normative/models.py`.
+Read: plain strings, the conventions' own form, OpenAI Chat Completions and Responses, Anthropic Messages, Gemini,
+LangChain's and LlamaIndex's messages, and lists that mix them. Anything else becomes one part of type `json` with the
+value, so nothing is lost. Source of the form: semantic-conventions-genai `docs/gen-ai/non-normative/models.py`.
 """
 
 import base64
@@ -25,7 +25,11 @@ def to_messages(value: Any, role: str) -> list[Json]:
             return to_messages(value["messages"], role)
         if isinstance(value.get("choices"), list):
             return [_choice(choice) for choice in value["choices"]]
-        if "role" in value or "parts" in value:
+        if isinstance(value.get("candidates"), list):
+            return [_candidate(candidate) for candidate in value["candidates"]]
+        if value.get("object") == "response" and isinstance(value.get("output"), list):
+            return [{"role": "assistant", "parts": [part for item in value["output"] for part in _output_item(item)]}]
+        if _is_message(value):
             return [_message(value, role)]
         return [{"role": role, "parts": [_value(value)]}]
     if isinstance(value, list) and value and all(isinstance(item, dict) and "choices" in item for item in value):
@@ -83,8 +87,15 @@ def _document(value: Any, index: int) -> Json:
     return document
 
 
+_LANGCHAIN_ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+
+
 def _is_message(item: Any) -> bool:
-    return isinstance(item, str) or (isinstance(item, dict) and ("role" in item or "parts" in item))
+    if isinstance(item, str):
+        return True
+    if not isinstance(item, dict):
+        return False
+    return "role" in item or "parts" in item or (item.get("type") in _LANGCHAIN_ROLES and "content" in item)
 
 
 def _value(value: Any) -> Json:
@@ -104,6 +115,29 @@ def _choice(choice: Any) -> Json:
     if choice.get("finish_reason"):
         result["finish_reason"] = choice["finish_reason"]
     return result
+
+
+def _candidate(candidate: Any) -> Json:
+    """Of a Gemini response."""
+    found = candidate if isinstance(candidate, dict) else {"content": candidate}
+    result = _message(found.get("content"), "assistant")
+    result["role"] = "assistant"
+    if found.get("finish_reason"):
+        result["finish_reason"] = found["finish_reason"]
+    return result
+
+
+def _output_item(item: Any) -> list[Json]:
+    """Of an OpenAI response (Responses API)."""
+    if not isinstance(item, dict):
+        return [_text(item)]
+    if item.get("type") == "message":
+        return [_part(part) for part in item.get("content") or ()]
+    if item.get("type") == "function_call":
+        return [{**_tool_call(item), "id": item.get("call_id") or item.get("id")}]
+    if item.get("type") == "reasoning":
+        return [{"type": "reasoning", "content": part.get("text", "")} for part in item.get("summary") or ()]
+    return [item]
 
 
 def _merged(chunks: list[Json]) -> list[Json]:
@@ -143,10 +177,10 @@ def _message(message: Any, role: str) -> Json:
         return {"role": role, "parts": [_text(message)]}
     if isinstance(message.get("parts"), list):
         return {"role": role, **message, "parts": [_part(part) for part in message["parts"]]}
-    result: Json = {"role": message.get("role") or role}
+    result: Json = {"role": message.get("role") or _LANGCHAIN_ROLES.get(str(message.get("type"))) or role}
     if message.get("name"):
         result["name"] = message["name"]
-    content = message.get("content")
+    content = message.get("content", message.get("blocks"))
     if result["role"] == "tool" and "tool_call_id" in message:
         parts: list[Json] = [{"type": "tool_call_response", "id": message["tool_call_id"], "response": content}]
     elif isinstance(content, list):
@@ -191,7 +225,10 @@ def parsed(value: Any) -> Any:
 def _part(part: Any) -> Json:
     if not isinstance(part, dict):
         return _text(part)
-    kind = part.get("type")
+    kind = part.get("type") or part.get("block_type")
+    for key, done in (("function_call", _tool_call), ("function_response", _function_response)):
+        if kind is None and isinstance(part.get(key), dict):
+            return done(part[key])
     if kind in ("text", "input_text", "output_text") or (kind is None and isinstance(part.get("text"), str)):
         return {"type": "text", "content": part.get("content", part.get("text"))}
     if kind == "image_url":
@@ -208,6 +245,10 @@ def _part(part: Any) -> Json:
     if kind is None:
         return _text(part)
     return part
+
+
+def _function_response(response: Json) -> Json:
+    return {"type": "tool_call_response", "id": response.get("id"), "response": response.get("response")}
 
 
 def _media(part: Json, kind: str) -> Json:

@@ -14,9 +14,11 @@ def get(value: Any, key: str) -> Any:
 
 
 def attributes_of(response: Any) -> dict[str, Any]:
-    """Span attributes of an OpenAI (chat, responses, embeddings) or Anthropic response; empty for anything else."""
+    """Span attributes of a response of OpenAI (chat, responses, embeddings), Anthropic or Gemini; empty otherwise."""
     usage = get(response, "usage")
     model = get(response, "model")
+    if get(response, "usage_metadata") is not None and get(response, "candidates") is not None:
+        return _gemini(response)
     if usage is None and not isinstance(model, str):
         return {}
     found: dict[str, Any] = {names.RESPONSE_MODEL: model, names.RESPONSE_ID: get(response, "id")}
@@ -27,6 +29,23 @@ def attributes_of(response: Any) -> dict[str, Any]:
         found[names.FINISH_REASONS] = [get(response, "stop_reason")]
     found.update(usage_of(usage))
     return {key: value for key, value in found.items() if isinstance(value, (str, int)) or value}
+
+
+def _gemini(response: Any) -> dict[str, Any]:
+    """Gemini counts thoughts beside the output; the total includes them."""
+    usage = get(response, "usage_metadata")
+    thoughts, produced = get(usage, "thoughts_token_count"), get(usage, "candidates_token_count")
+    reasons = [get(candidate, "finish_reason") for candidate in get(response, "candidates") or ()]
+    found = {
+        names.RESPONSE_MODEL: get(response, "model_version"),
+        names.RESPONSE_ID: get(response, "response_id"),
+        names.FINISH_REASONS: [str(getattr(reason, "value", reason)) for reason in reasons if reason],
+        names.INPUT_TOKENS: get(usage, "prompt_token_count"),
+        names.OUTPUT_TOKENS: produced + (thoughts or 0) if isinstance(produced, int) else None,
+        names.CACHE_READ_TOKENS: get(usage, "cached_content_token_count"),
+        names.REASONING_TOKENS: thoughts,
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def usage_of(usage: Any) -> dict[str, int]:
