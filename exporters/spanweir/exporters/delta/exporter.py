@@ -9,7 +9,7 @@ is committed or, for contents of traces that are not complete yet, in the spool.
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from spanweir.exporters.api import Batch, Context, KnownTrace
 from spanweir.exporters.delta import Config, overflow, payload
@@ -18,13 +18,15 @@ from spanweir.exporters.delta.known import Known
 from spanweir.exporters.delta.overflow import COLUMNS, Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
 from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, LogRows, SpanRows, metadata_id
-from spanweir.exporters.delta.spool import Spool
+from spanweir.exporters.delta.spool import Spool, Times
 from spanweir.exporters.delta.stored import stored_rows
 from spanweir.exporters.delta.table import Target, targets
 from spanweir.exporters.delta.window import Pending
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import MappedSpan, TraceRow
 
+Described: TypeAlias = tuple[TraceRow, dict[str, str], dict[str, str]]
+"""A trace's row, its trace metadata and its tags."""
 _STAGE_BYTES: Final = 8 << 20
 """Rows to append to one table become a file at this size (uncompressed), committed or not."""
 _COMMIT_BYTES: Final = 32 << 20
@@ -156,7 +158,7 @@ class DeltaExporter:
         if "metrics" in self._targets and batch.requests:
             self._add_metrics(batch, reaches_back)
 
-    def _retract(self, batch: Batch, written: dict[str, int]) -> None:
+    def _retract(self, batch: Batch, written: dict[str, Times]) -> None:
         """Take spans back that no longer stand, and with its last span the trace."""
         standing = {(span.trace_id, span.span_id) for span in batch.spans}
         gone = [key for key in batch.retracted if key not in standing]
@@ -171,8 +173,8 @@ class DeltaExporter:
         self._gone = set(gone)
         rows = {trace.trace_id for trace in batch.traces if trace.complete}
         alone = {trace_id for trace_id, _ in gone if trace_id not in rows}
-        days = {trace_id: (written[trace_id],) for trace_id in alone if trace_id in written}
-        stored = stored_rows(self._targets["payload"], self._overflow, days) if days else {}
+        times = {trace_id: written[trace_id] for trace_id in alone if trace_id in written}
+        stored = stored_rows(self._targets["payload"], self._overflow, times) if times else {}
         for trace_id in alone:
             before = stored.get(trace_id)
             if before is not None and not self._standing(trace_id, before.contents):
@@ -204,7 +206,7 @@ class DeltaExporter:
                 keys = [span.trace_id + span.span_id for span in group]
                 rows.add(self._span_rows.batch(group), keys, {span.start_ns // DAY_NS for span in group})
 
-    def _add_traces(self, traces: Sequence[TraceRow], written: dict[str, int], known: bool) -> None:
+    def _add_traces(self, traces: Sequence[TraceRow], written: dict[str, Times], known: bool) -> None:
         described = [(trace, payload.trace_metadata(trace), payload.trace_tags(trace)) for trace in traces]
         if self._annotation_rows is not None:
             pending = self._pending["annotations"]
@@ -215,7 +217,7 @@ class DeltaExporter:
         if "payload" in self._targets:
             self._add_payloads(described, written, known)
         for trace in traces:
-            self._complete[trace.trace_id] = trace.start_ns // DAY_NS
+            self._complete[trace.trace_id] = trace.start_ns
             for content in self._contents.pop(trace.trace_id, {}).values():
                 self._content_bytes -= len(content.content)
 
@@ -228,17 +230,20 @@ class DeltaExporter:
         (pending.merges if merging else pending.appends).add(batch, keys, days)
 
     def _add_payloads(
-        self, described: Sequence[tuple[TraceRow, dict[str, str], dict[str, str]]], written: dict[str, int], known: bool
+        self,
+        described: Sequence[tuple[TraceRow, dict[str, str], dict[str, str]]],
+        written: dict[str, Times],
+        known: bool,
     ) -> None:
         target, pending = self._targets["payload"], self._pending["payload"]
         ids = [trace.trace_id for trace, _, _ in described]
         spooled = self._spool.pending(ids)
-        stored_days = {
-            trace.trace_id: (written.get(trace.trace_id, trace.start_ns // DAY_NS), trace.start_ns // DAY_NS)
+        times = {
+            trace.trace_id: _reach(trace.start_ns, written.get(trace.trace_id))
             for trace, _, _ in described
             if (known or trace.trace_id in written) and pending.get(TRACE_PREFIX + trace.trace_id) is None
         }
-        stored = stored_rows(target, self._overflow, stored_days) if stored_days else {}
+        stored = stored_rows(target, self._overflow, times) if times else {}
         groups: tuple[list[payload.Payload], list[payload.Payload]] = ([], [])
         for trace, metadata, tags in described:
             before = stored.get(trace.trace_id) or self._waiting(trace.trace_id)
@@ -248,12 +253,14 @@ class DeltaExporter:
             }  # fmt: skip
             made = payload.payload(trace, metadata, tags, contents, before, limit=self._config.max_payload_bytes)
             self._overflow.add(made)
-            groups[pending.merging(made.request_id, trace.trace_id in stored_days)].append(made)
+            groups[pending.merging(made.request_id, trace.trace_id in times)].append(made)
         for group, rows in zip(groups, (pending.appends, pending.merges), strict=True):
             if group:
                 keys = [made.request_id for made in group]
                 rows.add(payload.batch(target.layout, group), keys, {made.day for made in group})
-        pending.merges.stale_days.update(day for days in stored_days.values() for day in days)
+        if groups[1]:
+            pending.merges.reach(times.values())
+            pending.merges.reach((trace.start_ns, trace.start_ns) for trace, _, _ in described)
 
     def _waiting(self, trace_id: str) -> payload.Stored:
         """Of a payload row that waits for the next commit."""
@@ -316,6 +323,13 @@ class DeltaExporter:
             target.delete(pending.deletes.values(), last)
             pending.deletes.clear()
         if len(pending.merges):
-            days = pending.merges.days | pending.merges.stale_days
-            target.merge(pending.merges.batches(), last, days | {day + n for day in days for n in (-1, 1)})
+            days = {day + n for day in pending.merges.days for n in (-1, 0, 1)}
+            target.merge(pending.merges.batches(), last, days, pending.merges.times)
             pending.merges.clear()
+
+
+def _reach(start_ns: int, written: Times | None) -> Times:
+    """From when to when the row of a trace may stand: within a day of its start if nothing is known of it."""
+    if written is None:
+        return start_ns - DAY_NS, start_ns + DAY_NS
+    return min(start_ns, written[0]), max(start_ns, written[1])

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -22,9 +22,11 @@ CREATE TABLE IF NOT EXISTS pending (
   trace_id BLOB NOT NULL, span_id BLOB NOT NULL, start_ns INTEGER NOT NULL, noted INTEGER NOT NULL,
   content BLOB NOT NULL, facts BLOB, PRIMARY KEY (trace_id, span_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS written (
-  trace_id BLOB PRIMARY KEY, day INTEGER NOT NULL, noted INTEGER NOT NULL) WITHOUT ROWID;
+  trace_id BLOB PRIMARY KEY, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, noted INTEGER NOT NULL) WITHOUT ROWID;
 """
 _CHUNK: Final = 500
+Times: TypeAlias = tuple[int, int]
+"""First and last, nanoseconds since 1970."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_facts: Final = msgspec.msgpack.Decoder(Facts).decode
 
@@ -49,9 +51,10 @@ class Spool:
         with self._lock:
             self._db.close()
 
-    def written(self, trace_ids: Iterable[str]) -> dict[str, int]:
-        """Those of the traces that have, or may have, a payload row, and the row's day."""
-        return {trace.hex(): day for trace, day in self._select("trace_id, day", "written", trace_ids)}
+    def written(self, trace_ids: Iterable[str]) -> dict[str, Times]:
+        """Those of the traces that have, or may have, a payload row; and the earliest and the latest start it had."""
+        found = self._select("trace_id, first_ns, last_ns", "written", trace_ids)
+        return {trace.hex(): (first, last) for trace, first, last in found}
 
     def pending(self, trace_ids: Iterable[str]) -> dict[str, Contents]:
         """Contents by trace and span id."""
@@ -77,7 +80,7 @@ class Spool:
     def commit(
         self, incomplete: Mapping[str, Contents], complete: Mapping[str, int], forget: Sequence[str], today: int
     ) -> None:
-        """Durably drop contents of `forget`, add contents of incomplete traces, note complete ones (with their day)."""
+        """Durably drop contents of `forget`, add those of incomplete traces, note complete ones (with their start)."""
         rows = [
             (bytes.fromhex(trace), bytes.fromhex(span), c.start_ns, today, c.content, c.facts and _encode(c.facts))
             for trace, contents in incomplete.items()
@@ -93,8 +96,9 @@ class Spool:
                 )
                 self._db.executemany("INSERT OR REPLACE INTO pending VALUES (?,?,?,?,?,?)", rows)
                 self._db.executemany(
-                    "INSERT OR IGNORE INTO written VALUES (?,?,?)",
-                    [(bytes.fromhex(trace), day, today) for trace, day in complete.items()],
+                    "INSERT INTO written VALUES (?,?,?,?) ON CONFLICT (trace_id) DO UPDATE SET noted=excluded.noted,"
+                    " first_ns=min(first_ns, excluded.first_ns), last_ns=max(last_ns, excluded.last_ns)",
+                    [(bytes.fromhex(trace), start, start, today) for trace, start in complete.items()],
                 )
                 self._db.execute("COMMIT")
             except BaseException:

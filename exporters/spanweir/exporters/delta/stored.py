@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from datetime import date, timedelta
 from typing import Any, Final
 
 from deltalake import QueryBuilder
@@ -11,19 +10,19 @@ from deltalake.exceptions import DeltaError
 from spanweir.exporters.api import Retry
 from spanweir.exporters.delta.overflow import COLUMNS, Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Stored
-from spanweir.exporters.delta.table import Target
+from spanweir.exporters.delta.spool import Times
+from spanweir.exporters.delta.table import Target, within
 
 _LOG: Final = logging.getLogger(__name__)
-_EPOCH: Final = date(1970, 1, 1)
 
 
-def stored_rows(target: Target, overflow: Overflow, days: Mapping[str, tuple[int, ...]]) -> dict[str, Stored]:
-    """Rows by trace id. `days` names, by trace id, the days under which the row may stand.
+def stored_rows(target: Target, overflow: Overflow, times: Mapping[str, Times]) -> dict[str, Stored]:
+    """Rows by trace id. `times` says, by trace id, from when to when the row's request time may be.
 
     Raises `Retry`.
     """
     result: dict[str, Stored] = {}
-    for row in _rows(target, days):
+    for row in _rows(target, times):
         try:
             result[row["databricks_request_id"].removeprefix(TRACE_PREFIX)] = overflow.stored(row)
         except ValueError as error:
@@ -31,13 +30,13 @@ def stored_rows(target: Target, overflow: Overflow, days: Mapping[str, tuple[int
     return result
 
 
-def _rows(target: Target, days: Mapping[str, tuple[int, ...]]) -> list[dict[str, Any]]:
-    dates = ",".join(
-        f"DATE '{_EPOCH + timedelta(days=day)}'" for day in sorted({d for ds in days.values() for d in ds})
-    )
-    ids = ",".join(f"'{TRACE_PREFIX}{trace}'" for trace in days)
+def _rows(target: Target, times: Mapping[str, Times]) -> list[dict[str, Any]]:
+    """Only files that overlap the time of one of the rows are opened."""
+    first, last = min(t for t, _ in times.values()), max(t for _, t in times.values())
+    ids = ",".join(f"'{TRACE_PREFIX}{trace}'" for trace in times)
     query = (
-        f"SELECT {', '.join(COLUMNS)} FROM payload WHERE request_date IN ({dates}) AND databricks_request_id IN ({ids})"
+        f"SELECT {', '.join(COLUMNS)} FROM payload WHERE {' AND '.join(within(target.spec, '', (first, last)))} "
+        f"AND databricks_request_id IN ({ids})"
     )
     try:
         table = target.table

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +39,7 @@ from spanweir.schemas.inference_table import Table
 
 _LOG: Final = logging.getLogger(__name__)
 _EPOCH: Final = date(1970, 1, 1).toordinal()
+_EPOCH_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ATTEMPTS: Final = 20
 _NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 COMPACT: Final = WriterProperties(compression="ZSTD", compression_level=3)
@@ -188,14 +189,18 @@ class Target:
         except (DeltaError, OSError, ValueError) as error:
             raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
 
-    def merge(self, batches: Sequence[RecordBatch], last: int, days: Iterable[int]) -> None:
+    def merge(
+        self, batches: Sequence[RecordBatch], last: int, days: Iterable[int], times: tuple[int, int] | None = None
+    ) -> None:
         """Update rows by key, insert those that are not there; no key may occur twice in the batches.
 
-        `days` are those in whose partitions the rows may stand. Raises `Retry`. Doing it twice is
-        harmless.
+        `days` are those in whose partitions the rows may stand, `times` their first and last time (ns), which prunes
+        better. Raises `Retry`. Doing it twice is harmless.
         """
         conditions = [f"t.{key} = s.{key}" for key in self.spec.key]
-        if self.spec.partition:
+        if times is not None:
+            conditions += within(self.spec, "t.", times)
+        elif self.spec.partition:
             dates = ", ".join(f"DATE '{date.fromordinal(_EPOCH + day)}'" for day in sorted(set(days)))
             conditions.append(f"t.{self.spec.partition} IN ({dates})")
         predicate = " AND ".join(conditions)
@@ -329,6 +334,17 @@ class Target:
         if isinstance(error, ValueError):
             return Permanent(f"{self.uri}: {text}")
         return Retry(f"{self.uri}: {text}", after_s=1.0)
+
+
+def within(spec: Table, alias: str, times: tuple[int, int]) -> list[str]:
+    """SQL conditions on partition and time that prune files: rows from the first to the last of `times` (ns)."""
+    first, last = (_EPOCH_TIME + timedelta(microseconds=time // 1000) for time in times)
+    conditions = [f"{alias}{spec.time} >= '{first.isoformat()}'", f"{alias}{spec.time} <= '{last.isoformat()}'"]
+    if spec.partition:
+        conditions += [
+            f"{alias}{spec.partition} >= DATE '{first.date()}'", f"{alias}{spec.partition} <= DATE '{last.date()}'",
+        ]  # fmt: skip
+    return conditions
 
 
 class Conflict(Retry):

@@ -18,8 +18,8 @@ class Rows:
         self._replaced: dict[int, set[int]] = {}
         self.days: set[int] = set()
         """Days, since 1970, in whose partitions the rows stand."""
-        self.stale_days: set[int] = set()
-        """Other days in whose partitions earlier forms of the rows may stand."""
+        self.times: tuple[int, int] | None = None
+        """First and last time of the rows and of their earlier forms in the table, if that is known."""
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -38,6 +38,12 @@ class Rows:
         self._batches.append(batch)
         self.days.update(days)
         self.bytes += batch.nbytes
+
+    def reach(self, times: Iterable[tuple[int, int]]) -> None:
+        """Widen `times`."""
+        every = [*times, *([self.times] if self.times else [])]
+        if every:
+            self.times = min(first for first, _ in every), max(last for _, last in every)
 
     def discard(self, key: str) -> bool:
         """Take a row out again; whether it was there."""
@@ -68,7 +74,7 @@ class Rows:
 
     def clear(self) -> None:
         self._batches, self._places, self._replaced = [], {}, {}
-        self.days, self.stale_days, self.bytes = set(), set(), 0
+        self.days, self.times, self.bytes = set(), None, 0
 
 
 class Pending:
