@@ -22,7 +22,7 @@ from arro3.core import Array, DataType, RecordBatch
 from spanweir.exporters.delta import Config, payload
 from spanweir.exporters.delta.care import maintain
 from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, SpanRows
-from spanweir.exporters.delta.table import targets
+from spanweir.exporters.delta.targets import targets
 from spanweir.schemas.options import Duration
 from tests.support.traces import START_NS, trace
 

@@ -11,7 +11,7 @@ from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.overflow import Overflow
 from spanweir.exporters.delta.reading import Tables, literal, rows
 from spanweir.exporters.delta.rows import AnnotationRows
-from spanweir.exporters.delta.table import targets
+from spanweir.exporters.delta.targets import targets
 from spanweir.schemas import inference_table
 from spanweir.schemas.trace import Assessment, TraceRow
 

@@ -19,7 +19,8 @@ from typing import Any, Final
 import msgspec
 
 from spanweir.exporters.delta import Config
-from spanweir.exporters.delta.table import Target, targets
+from spanweir.exporters.delta.table import Target
+from spanweir.exporters.delta.targets import targets
 from spanweir.schemas.options import Duration, Size
 
 _LOG: Final = logging.getLogger(__name__)

@@ -20,13 +20,15 @@ from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
 from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, LogRows, SpanRows, metadata_id
 from spanweir.exporters.delta.spool import Spool, Times
 from spanweir.exporters.delta.stored import stored_rows
-from spanweir.exporters.delta.table import Target, targets
+from spanweir.exporters.delta.table import Target
+from spanweir.exporters.delta.targets import targets
 from spanweir.exporters.delta.window import Pending
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import MappedSpan, TraceRow
 
 Described: TypeAlias = tuple[TraceRow, dict[str, str], dict[str, str]]
 """A trace's row, its trace metadata and its tags."""
+_HOUR_NS: Final = 3_600_000_000_000
 _STAGE_BYTES: Final = 8 << 20
 """Rows to append to one table become a file at this size (uncompressed), committed or not."""
 _COMMIT_BYTES: Final = 32 << 20
@@ -190,7 +192,7 @@ class DeltaExporter:
             self._pending["annotations"].delete(trace_id, f"target_id = '{trace_id}'")
 
     def _add_spans(
-        self, spans: Sequence[MappedSpan], written: Collection[str], spooled: Collection[str], known: bool
+        self, spans: Sequence[MappedSpan], written: dict[str, Times], spooled: Collection[str], known: bool
     ) -> None:
         if not spans or self._span_rows is None:
             return
@@ -205,6 +207,7 @@ class DeltaExporter:
             if group:
                 keys = [span.trace_id + span.span_id for span in group]
                 rows.add(self._span_rows.batch(group), keys, {span.start_ns // DAY_NS for span in group})
+        pending.merges.reach(_span_reach(span, written.get(span.trace_id)) for span in merges)
 
     def _add_traces(self, traces: Sequence[TraceRow], written: dict[str, Times], known: bool) -> None:
         described = [(trace, payload.trace_metadata(trace), payload.trace_tags(trace)) for trace in traces]
@@ -333,3 +336,10 @@ def _reach(start_ns: int, written: Times | None) -> Times:
     if written is None:
         return start_ns - DAY_NS, start_ns + DAY_NS
     return min(start_ns, written[0]), max(start_ns, written[1])
+
+
+def _span_reach(span: MappedSpan, written: Times | None) -> Times:
+    """From when to when the row of a span may stand. Only the start of a root moves, with its trace's."""
+    if span.parent_id is None:
+        return _reach(span.start_ns, written)
+    return span.start_ns - _HOUR_NS, span.start_ns + _HOUR_NS
