@@ -61,6 +61,13 @@ def test_other_scopes_of_an_agents_process_are_its_own(service: str) -> None:
     assert agents.spans([http], BASE_NS) == []
 
 
+def test_an_agents_span_is_found_among_spans_of_others_without_a_scope() -> None:
+    ours = Resource(attributes={"service.name": "gemini-cli"})
+    other = RawSpan(trace_id="a" * 32, span_id="b" * 16)
+    http = RawSpan(trace_id="c" * 32, span_id="d" * 16, resource=ours)
+    assert Agents().spans([other, http, other], BASE_NS) == [other, other]
+
+
 def test_a_turn_goes_out_when_it_settles_and_again_when_it_is_amended() -> None:
     replay = Replay()
     replay.put([interaction(1), request(1, input_tokens=5, output_tokens=2)])

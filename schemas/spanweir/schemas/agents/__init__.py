@@ -28,6 +28,8 @@ from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Resource, Scope
 
 SECOND = 1_000_000_000
 MIB = 1 << 20
+_SLOW_RECORDS = 250
+"""A turn is made anew from all of its records each time: the more it has, the less often."""
 LINK_BYTES = 200
 """About what a dropped span's id and its parent's take."""
 
@@ -113,15 +115,11 @@ class Agents:
         self, spans: Sequence[RawSpan], now_ns: int, sequence: int = 0, tenant: str = "", route: object = None
     ) -> list[RawSpan]:
         """Take spans; return those that go on now: all that are no agent's, untouched and in order."""
+        if not self._any(spans):
+            return spans if isinstance(spans, list) else list(spans)
         out: list[RawSpan] = []
-        scope: Scope | None = None
-        resource: Resource | None = None
-        agent = ""
         for span in spans:
-            if span.scope is not scope or span.resource is not resource:
-                scope, resource = span.scope, span.resource
-                agent = self._agent(scope, resource)
-            if agent:
+            if agent := self._agent(span.scope, span.resource):
                 group = self._take_span(self._rules[agent], span, now_ns, sequence, tenant)
                 group.route = group.route or route
             else:
@@ -132,21 +130,28 @@ class Agents:
         self, logs: Sequence[RawLog], now_ns: int, sequence: int = 0, tenant: str = "", route: object = None
     ) -> list[RawLog]:
         """Take log records; return those that are no agent's."""
+        if not self._any(logs):
+            return logs if isinstance(logs, list) else list(logs)
         out: list[RawLog] = []
-        scope: Scope | None = None
-        resource: Resource | None = None
-        agent = ""
         for log in logs:
-            if log.scope is not scope or log.resource is not resource:
-                scope, resource = log.scope, log.resource
-                agent = self._agent(scope, resource)
-            if agent:
+            if agent := self._agent(log.scope, log.resource):
                 group = self._take_log(self._rules[agent], log, now_ns, sequence, tenant)
                 if group is not None:
                     group.log_route = group.log_route or route
             else:
                 out.append(log)
         return out
+
+    def _any(self, records: Sequence[RawSpan | RawLog]) -> bool:
+        """Whether there is an agent's among the records. Those of one scope follow each other and share it."""
+        scope: Scope | None = None
+        resource: Resource | None = None
+        for record in records:
+            if record.scope is not scope or record.resource is not resource:
+                scope, resource = record.scope, record.resource
+                if self._agent(scope, resource):
+                    return True
+        return False
 
     def _agent(self, scope: Scope, resource: Resource) -> str:
         service = text_of(resource.attributes.get("service.name"))
@@ -260,9 +265,10 @@ class Agents:
         limits = self.limits
         out: list[RawSpan] = []
         silent = now_ns - group.touched_ns
+        slow = 1 + len(group.items) // _SLOW_RECORDS
         if silent >= limits.final_ns and not group.finished:
             out += self._flush(group, True)
-        elif group.dirty_ns and (silent >= limits.settle_ns or now_ns - group.dirty_ns >= limits.hold_ns):
+        elif group.dirty_ns and (silent >= limits.settle_ns * slow or now_ns - group.dirty_ns >= limits.hold_ns * slow):
             out += self._flush(group, False)
         if now_ns >= group.release_ns:
             group.release_ns = now_ns + limits.idle_ns // 4

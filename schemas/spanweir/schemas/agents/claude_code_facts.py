@@ -280,9 +280,10 @@ class Records:
         starters = [run for run in tools if run.name in _AGENT_TOOLS]
         members: list[Call | ToolRun] = [*calls, *tools]
         lanes = {call.key: call.source for call in calls}
+        by_id = {run.span.span_id: run for run in tools if run.span is not None}
         for member in members:
             source = member.source if isinstance(member, Call) else lanes.get(self._request_of(member), "")
-            starter = self._starter(member, source, starters, tools)
+            starter = self._starter(member, source, starters, by_id)
             if starter is member or (starter is None and (member.span is not None or not source.startswith("agent"))):
                 continue
             key = (starter.span_id or span_hash(self.turn.trace_id, starter.key)) if starter else source
@@ -293,10 +294,9 @@ class Records:
         return list(made.values())
 
     def _starter(
-        self, member: Call | ToolRun, source: str, starters: list[ToolRun], tools: list[ToolRun]
+        self, member: Call | ToolRun, source: str, starters: list[ToolRun], by_id: dict[str, ToolRun]
     ) -> ToolRun | None:
         if member.span is not None:
-            by_id = {run.span.span_id: run for run in tools if run.span is not None}
             at = member.span.parent_id
             for _ in range(8):
                 if at in by_id:
