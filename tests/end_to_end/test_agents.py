@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from spanweir.collector.delivery.otlp import request_of
+from spanweir.exporters.encode import spans_request
 from spanweir.schemas.raw import RawLog, RawSpan
 from tests.support.agents import Record, load, logs_request, records
 from tests.support.service import Service, eventually
@@ -19,7 +19,7 @@ def send(service: Service, sent: list[Record]) -> None:
     spans = [record for record in sent if isinstance(record, RawSpan)]
     logs = [record for record in sent if isinstance(record, RawLog)]
     if spans:
-        assert service.post(request_of(spans))[0] == 200
+        assert service.post(spans_request((raw, raw.attributes) for raw in spans))[0] == 200
     if logs:
         assert service.post(logs_request(logs), "logs")[0] == 200
 

@@ -5,10 +5,12 @@ opentelemetry-collector `exporter/otlpexporter/otlp.go`, `exporter/otlphttpexpor
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from spanweir.exporters.api import MAPPED, REQUESTS, Batch, Request
+from spanweir.schemas import otel
+from spanweir.schemas.trace import MappedSpan
 
 log = logging.getLogger("spanweir.exporters.otlp")
 
@@ -55,12 +57,17 @@ class Outgoing(NamedTuple):
 def outgoing(batch: Batch, normalize: bool) -> Iterator[Outgoing]:
     """The requests to send."""
     if normalize and batch.spans:
-        from spanweir.exporters._normalize import request
-
-        yield Outgoing(request(batch.spans), tuple(map(id, batch.spans)), batch.spans)
+        yield Outgoing(normalized(batch.spans), tuple(map(id, batch.spans)), batch.spans)
     for item in batch.requests:
         if not (normalize and item.signal == "traces"):
             yield Outgoing(item, (id(item),), [item])
+
+
+def normalized(spans: Iterable[MappedSpan]) -> Request:
+    """One traces request with every span in the newest OpenTelemetry GenAI conventions."""
+    from spanweir.exporters.encode import spans_request
+
+    return Request(signal="traces", body=spans_request((s.raw, otel.attributes(s.raw, s.canonical)) for s in spans))
 
 
 class Sent:

@@ -10,7 +10,6 @@ from spanweir.collector.assembly import Options as AssemblyOptions
 from spanweir.collector.decode.otlp_proto import decode_traces
 from spanweir.collector.delivery import Options
 from spanweir.collector.delivery.lane import Outlet
-from spanweir.collector.delivery.otlp import request_of
 from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
 from spanweir.collector.delivery.stages import Stages
@@ -22,6 +21,7 @@ from spanweir.collector.queue.api import Record
 from spanweir.collector.queue.disk import Config as DiskQueue
 from spanweir.collector.telemetry import Counters
 from spanweir.exporters.api import MAPPED, Batch, Retry
+from spanweir.exporters.encode import spans_request
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawSpan
@@ -90,7 +90,7 @@ def ids(bodies: Sequence[bytes]) -> set[tuple[str, str]]:
 
 
 def body(*spans: RawSpan) -> bytes:
-    return request_of(spans)
+    return spans_request((raw, raw.attributes) for raw in spans)
 
 
 def test_every_exporter_gets_everything_once(tmp_path: Path) -> None:

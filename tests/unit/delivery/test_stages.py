@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from spanweir.collector.delivery.otlp import logs_request_of, request_of
 from spanweir.collector.delivery.stages import Drop, Stages
 from spanweir.collector.processors import filter, redaction
 from spanweir.collector.processors.api import Context, Processor
 from spanweir.collector.processors.genai import GenAI
 from spanweir.collector.queue.api import Record
 from spanweir.collector.telemetry import Counters
+from spanweir.exporters.encode import logs_request, spans_request
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawLog, RawSpan
@@ -40,11 +40,11 @@ class Bench:
 
 
 def traces(*spans: RawSpan) -> tuple[str, bytes]:
-    return "traces", request_of(spans)
+    return "traces", spans_request((raw, raw.attributes) for raw in spans)
 
 
 def logs(*records: RawLog) -> tuple[str, bytes]:
-    return "logs", logs_request_of(records)
+    return "logs", logs_request(records)
 
 
 def test_mlflows_headers_route() -> None:

@@ -5,7 +5,7 @@ import json
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanweir.collector.decode.otlp_proto import decode_traces
-from spanweir.exporters._normalize import request
+from spanweir.exporters._otlp import normalized as request
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.raw import Event, Link, RawSpan, Resource, Scope
 from spanweir.schemas.trace import MappedSpan

@@ -79,9 +79,9 @@ def _write(path: Path, data: bytes) -> None:
 
 def _bodies(batch: Batch) -> Iterator[tuple[str, bytes]]:
     if batch.spans:
-        from spanweir.collector.delivery.otlp import request_of
+        from spanweir.exporters.encode import spans_request
 
-        yield "traces", request_of([span.raw for span in batch.spans])
+        yield "traces", spans_request((span.raw, span.raw.attributes) for span in batch.spans)
     for i, request in enumerate(batch.requests):
         yield f"{request.signal}-{i}", request.body
 

@@ -13,10 +13,10 @@ from spanweir.collector.assembly import Assembler, Emission, Joiner, Options
 from spanweir.collector.assembly.repair import times_of
 from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces, readable
 from spanweir.collector.delivery import Count
-from spanweir.collector.delivery.otlp import logs_request_of, request_of
 from spanweir.collector.processors.api import HoldingProcessor, Item, LogProcessor, Processor
 from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import KnownTrace, Request
+from spanweir.exporters.encode import logs_request, spans_request
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawLog, RawSpan
@@ -228,7 +228,7 @@ class Stages:
         for processor in self._log_processors:
             decoded = processor.process_logs(decoded)
         if self._rewrite and self._requests and decoded:
-            made.requests.append(Request(signal="logs", body=logs_request_of(decoded)))
+            made.requests.append(Request(signal="logs", body=logs_request(decoded)))
         made.logs += decoded
         if self._agents is not None:
             decoded = self._agents.logs(decoded, now_ns, record.sequence, record.tenant, _route_of(record))
@@ -359,4 +359,4 @@ def _weighed(made: Made) -> Made:
 
 
 def _rewritten(items: Iterable[Item]) -> Request:
-    return Request(signal="traces", body=request_of([item.raw for item in items]))
+    return Request(signal="traces", body=spans_request((item.raw, item.raw.attributes) for item in items))
