@@ -296,9 +296,14 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
     value = parse(value, notes)
     if isinstance(value, list):
         found = messages(value, notes, "assistant")
+        last = value[-1] if value else None
+        if found and found[-1].finish_reason is None and isinstance(last, Mapping) and _is_item(last):
+            found[-1].finish_reason = id_of(last, "status")
         return {"output": found} if found else None
     if not isinstance(value, Mapping):
         return None
+    if _is_item(value):
+        return response([value], notes)
     fields: dict[str, Any] = {}
     given = first(value, "choices", "candidates", "generations", "output", "messages", "message", "response", "replies")
     if isinstance(given, Mapping) and isinstance(given.get("message"), Mapping):  # Bedrock {"output": {"message"}}
@@ -330,6 +335,11 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
     if (read := tokens.from_object(counts)) is not None:
         fields["usage"] = read
     return fields
+
+
+def _is_item(value: Shape) -> bool:
+    """Whether this is an output item of OpenAI's Responses API: its `id` is its own, its `status` ends the turn."""
+    return value.get("type") in ("message", "function_call") and "status" in value
 
 
 def _generations(value: list[Any]) -> list[Any]:

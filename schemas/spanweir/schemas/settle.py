@@ -31,6 +31,9 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
         span.kind = _guess(span)
     if span.usage is not None:
         _tokens(raw, span, shape)
+    cost = span.cost
+    if cost is not None and not (cost.total or cost.input or cost.output or cost.other):
+        span.cost = None  # senders without a price for a model report 0 (OpenLIT)
     if span.io is not None:
         read_whole(span, notes)
     if span.metadata:
