@@ -28,7 +28,8 @@ def project() -> Path:
         shutil.copy(file, MODULES)
     if not (MODULES / "node_modules" / ".package-lock.json").exists():
         command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(command, cwd=MODULES, check=True, timeout=500, capture_output=True)
+        if subprocess.run(command, cwd=MODULES, check=False, timeout=500, capture_output=True).returncode:
+            pytest.skip("the packages could not be installed")
     return MODULES
 
 

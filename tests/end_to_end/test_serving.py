@@ -102,8 +102,8 @@ def test_the_flag_off(tmp_path: Path) -> None:
 
 
 AGENT_SERVER = """
+import asyncio, json
 from mlflow.genai.agent_server import AgentServer, stream
-from starlette.testclient import TestClient
 import spanweir.instrumentation as spanweir
 from spanweir.instrumentation import serving
 
@@ -119,9 +119,26 @@ async def answer(request):
     yield {"type": "response.output_item.done", "item": {"type": "message", "id": "m", "content": content}}
 
 
-client = TestClient(AgentServer("ResponsesAgent").app)
-body = {"input": [{"role": "user", "content": "hi"}], "stream": True}
-assert client.post("/invocations", json=body, headers={"x-request-id": "r-8"}).status_code == 200
+body = json.dumps({"input": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+headers = [(b"content-type", b"application/json"), (b"x-request-id", b"r-8"), (b"host", b"localhost")]
+scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/invocations", "raw_path": b"/invocations",
+         "query_string": b"", "root_path": "", "scheme": "http", "headers": headers, "server": ("localhost", 80)}
+asked, sent = [], []
+
+
+async def receive():
+    if asked:
+        await asyncio.sleep(60)
+    asked.append(1)
+    return {"type": "http.request", "body": body, "more_body": False}
+
+
+async def send(message):
+    sent.append(message)
+
+
+asyncio.run(AgentServer("ResponsesAgent").app(scope, receive, send))
+assert sent[0]["status"] == 200, sent
 """
 
 
