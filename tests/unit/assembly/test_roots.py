@@ -84,6 +84,17 @@ def test_a_root_that_has_content_of_its_own_keeps_it() -> None:
     assert len(bench.roots()) == 1
 
 
+def test_inputs_that_show_nothing_are_no_question() -> None:
+    bench = Bench()
+    state = {"openinference.span.kind": "CHAIN", "input.value": '{"draft": ""}', "input.mime_type": "application/json"}
+    bench.send(
+        span("root", end=50, name="graph", attributes=state),
+        span("llm", "root", op="chat", start=1, asked="Write a tagline", said="See every span."),
+    )
+    assert bench.row.request_preview == "Write a tagline"
+    assert attribute(bench.stored("root"), "mlflow.spanInputs") == {"draft": ""}, "what the root said itself stays"
+
+
 def test_an_orphan_is_adopted_after_the_idle_time() -> None:
     bench = Bench(Options(idle_timeout=20))
     bench.send(span("llm", "agent", op="chat", start=5, asked="q", said="a"))

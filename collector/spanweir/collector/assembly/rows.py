@@ -2,7 +2,7 @@
 
 from spanweir.collector.assembly import totals
 from spanweir.collector.assembly.lifting import cut
-from spanweir.collector.assembly.state import First, Trace
+from spanweir.collector.assembly.state import Content, First, Trace
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.trace import TraceRow
 
@@ -47,12 +47,12 @@ def row(trace: Trace) -> TraceRow:
         tags[NOTE] = "adopted" if trace.adopted else "synthesised"
     elif trace.finalised and not trace.root_ended:
         tags[NOTE] = "unfinished"
-    request, request_preview = _content(trace.given_request, trace.request, trace.request_preview)
-    response, response_preview = _content(trace.given_response, trace.response, trace.response_preview)
-    if request is None and trace.question is not None and not trace.own_request:
-        request, request_preview = trace.question.value, trace.question.preview
-    if response is None and trace.answer is not None and not trace.own_response:
-        response, response_preview = trace.answer.value, trace.answer.preview
+    request, request_preview = _content(
+        trace.given_request, trace.question if not trace.own_request else None, trace.request, trace.request_preview
+    )
+    response, response_preview = _content(
+        trace.given_response, trace.answer if not trace.own_response else None, trace.response, trace.response_preview
+    )
     done = trace.root_ended or trace.finalised
     return TraceRow(
         trace_id=trace.trace_id,
@@ -87,9 +87,14 @@ def _values(firsts: dict[str, First]) -> dict[str, str]:
     return {key: first[2] for key, first in firsts.items()}
 
 
-def _content(given: First | None, own: bytes | None, preview: str | None) -> tuple[bytes | None, str | None]:
+def _content(
+    given: First | None, lifted: Content | None, own: bytes | None, preview: str | None
+) -> tuple[bytes | None, str | None]:
+    """JSON text and preview: what the sender said of the trace, else what was lifted, else the root's own."""
     if given is not None:
         return given[2].encode("utf-8", "replace"), cut(given[2])
+    if lifted is not None:
+        return lifted.value, lifted.preview
     return own, preview
 
 

@@ -70,7 +70,6 @@ class Work:
     def _own_content(self, span: GenAISpan | None, mapped: MappedSpan) -> None:
         trace = self.trace
         inputs, outputs = said(mapped, _INPUTS), said(mapped, _OUTPUTS)
-        trace.own_request, trace.own_response = bool(inputs), bool(outputs)
         trace.request = trace.response = trace.request_preview = trace.response_preview = None
         if inputs:
             trace.request = inputs.encode("utf-8", "replace")
@@ -78,6 +77,9 @@ class Work:
         if outputs:
             trace.response = outputs.encode("utf-8", "replace")
             trace.response_preview = response_preview(span, mapped)
+        # Inputs of which nothing can be shown, such as a graph's empty state, are no question.
+        trace.own_request = trace.request_preview is not None
+        trace.own_response = trace.response_preview is not None
 
     def settle(self) -> bool:
         """Find the root, or who stands in for it, and emit it again where that or its content changed."""
