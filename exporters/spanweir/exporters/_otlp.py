@@ -91,6 +91,18 @@ class Sent:
         self._taken[item.key] = item.made_from
 
 
+def check_files(tls: Any) -> None:
+    """Raises ValueError for a certificate or key file that cannot be read."""
+    for option in ("ca_file", "cert_file", "key_file"):
+        path = getattr(tls, option)
+        if path:
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise ValueError(f"tls.{option} {path!r} cannot be read: {error.strerror}") from error
+
+
 def warn_of_rejects(name: str, signal: str, body: bytes) -> int:
     """Log what a partial success says. The protocol forbids to send it again. Returns the number of rejected items."""
     if not body:

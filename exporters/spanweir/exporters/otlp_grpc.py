@@ -55,6 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def build(self, context: Context) -> "OtlpGrpc":
         if not self.endpoint:
             raise ValueError("endpoint is missing; write the destination's host:port, such as tempo:4317")
+        _otlp.check_files(self.tls)
         return OtlpGrpc(self, context.name)
 
 

@@ -62,6 +62,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def build(self, context: Context) -> "OtlpHttp":
         if not any(self.url(signal) for signal in _otlp.SERVICES):
             raise ValueError("endpoint is missing; write the destination's URL, such as http://tempo:4318")
+        _otlp.check_files(self.tls)
         return OtlpHttp(self, context.name)
 
 
