@@ -9,7 +9,7 @@ from typing import Any
 from spanweir.schemas.raw import Attributes, Value
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def split(key: str, prefix: str) -> tuple[int, str] | None:
     """(index, the rest after it) of a key `<prefix><index>.<rest>`."""
     head, _, tail = key[len(prefix) :].partition(".")

@@ -224,6 +224,8 @@ def _value(
         given = attributes[candidate.key]
         if given is None or given == "":
             return None
+        if given.__class__ is bytes:
+            given = given.decode(errors="replace")
         if given.__class__ is str and len(given) < _SENTINEL_CHARS and (state := content_state(given)):
             _state(span, field, state)
             return None

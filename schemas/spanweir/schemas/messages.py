@@ -34,6 +34,8 @@ def otel(value: Any, notes: Notes) -> list[Message] | None:
             if message.role not in _ROLES:
                 message.role = role(message.role)
         return found
+    if isinstance(value, list) and value and all(item.__class__ is str and item[:1] == "{" for item in value):
+        value = [parse(item, notes) for item in value]  # one JSON text for each message
     return messages(value, notes)
 
 

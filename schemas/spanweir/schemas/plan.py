@@ -76,7 +76,7 @@ class Plan(msgspec.Struct, frozen=True):
 _INDEX = re.compile(r"(?<=[._\[])\d+(?=[.\]]|$)")
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def collapse(key: str) -> str:
     """The key with its numeric segments replaced by `#`. Keys of any length and content may occur."""
     return _INDEX.sub("#", key) if len(key) < 512 else key

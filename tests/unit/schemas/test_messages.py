@@ -156,6 +156,21 @@ def test_text_is_never_taken_for_json() -> None:
         assert messages(said, Notes()) == [Message("user", [Text(said)])]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        '[{"role":"user","parts":[{"type":"text","content":"Hi"}],"name":null}]',
+        [{"role": "user", "parts": [{"type": "text", "content": "Hi"}], "name": None}],
+        ['{"role":"user","parts":[{"type":"text","content":"Hi"}]}'],
+        '[{"role":"user","content":"Hi"}]',
+        '{"role":"user","parts":[{"text":"Hi"}]}',
+        "Hi",
+    ],
+)
+def test_otel_messages_as_text_structured_or_in_another_shape(given: Any) -> None:
+    assert otel(given, Notes()) == HI
+
+
 def test_otel_messages_that_were_cut() -> None:
     notes = Notes()
     found = otel(
