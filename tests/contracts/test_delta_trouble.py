@@ -6,11 +6,13 @@ import os
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import arro3.core
+import msgspec
 import polars
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -24,7 +26,8 @@ from tests.support.traces import log, trace
 
 def built(path: Path, **options: Any) -> Any:
     config = Config(
-        path=str(path / "tables"), maintenance_interval=Duration(0), **{"commit_interval": Duration(0), **options}
+        path=str(path / "tables"),
+        **{"commit_interval": Duration(0), "maintenance_interval": Duration(0), **options},
     )
     return config.build(Context(name="delta", state_directory=str(path / "state")))
 
@@ -141,7 +144,8 @@ def test_payloads_too_large_keep_their_row(tmp_path: Path) -> None:
     [row] = read(tmp_path, "payload").to_dicts()
     assert (row["request"], row["response"]) == (None, None)
     assert row["logging_error_codes"] == ["MAX_REQUEST_SIZE_EXCEEDED", "MAX_RESPONSE_SIZE_EXCEEDED"]
-    files = {f.name: f.read_bytes() for f in (tmp_path / "tables" / "spanweir_payload_overflow").rglob("*.json")}
+    folder = tmp_path / "tables" / "spanweir_payload_overflow" / "date=2025-11-25"
+    files = {f.name: f.read_bytes() for f in folder.iterdir()}
     request_id = f"tr-{batch.spans[0].trace_id}"
     assert json.loads(files[f"{request_id}.request.json"]) == {"question": "x" * 500}
     response = json.loads(files[f"{request_id}.response.json"])
@@ -281,3 +285,38 @@ def test_it_tells_what_it_has_stored(tmp_path: Path) -> None:
         assert [a.name for a in stored.row.assessments] == ["relevance"]
         assert {s.span_id for s in stored.spans} == {s.span_id for s in batch.spans}
         assert stored.row.complete
+
+
+def test_table_care_keeps_rows_and_drops_what_is_old(tmp_path: Path) -> None:
+    from spanweir.exporters.delta.care import decode, encode, maintain
+
+    config = Config(
+        path=str(tmp_path / "tables"), commit_interval=Duration(0), maintenance_interval=Duration(0),
+        max_payload_bytes=Size(400), vacuum_retention=Duration(0), compact_files=3,
+    )  # fmt: skip
+    assert decode(encode(config)) == config
+    with config.build(Context(name="delta", state_directory=str(tmp_path / "state"))) as exporter:
+        for sequence in range(1, 9):
+            exporter.export(whole(sequence, sequence))
+    done = maintain(config)
+    assert done["spans"] == {"deleted": 0, "compacted": 8, "vacuumed": 8}
+    assert len(DeltaTable(config.table_uri("otel_spans")).file_uris()) == 1
+    assert read(tmp_path, "otel_spans").select("trace_id", "span_id").n_unique() == 32
+    assert maintain(config)["spans"] == {"deleted": 0, "compacted": 0, "vacuumed": 0}
+    overflow = tmp_path / "tables" / "spanweir_payload_overflow"
+    assert len([f for f in overflow.rglob("*") if f.is_file()]) == 8
+    limited = msgspec.structs.replace(config, retention=Duration(86400))
+    done = maintain(limited)
+    assert [done[name]["deleted"] for name in ("spans", "payload", "annotations")] == [32, 8, 32]
+    assert [f for f in overflow.rglob("*") if f.is_file()] == []
+
+
+def test_checkpoints_are_written_while_it_runs(tmp_path: Path) -> None:
+    with built(tmp_path, maintenance_interval=Duration(0.05), checkpoint_commits=3) as exporter:
+        place = tmp_path / "tables" / "spanweir_otel_spans" / "_delta_log" / "_last_checkpoint"
+        for sequence in range(1, 400):
+            exporter.export(whole(sequence, sequence))
+            if place.exists():
+                break
+            time.sleep(0.02)
+        assert json.loads(place.read_text())["version"] >= 3

@@ -53,6 +53,23 @@ class Blobs:
 
         return bytes(obstore.get(self._opened(), path).bytes())
 
+    def list(self) -> list[str]:
+        """Paths of all files."""
+        if self.local is not None:
+            return [str(file.relative_to(self.local)) for file in self.local.rglob("*") if file.is_file()]
+        import obstore
+
+        return [found["path"] for found in obstore.list(self._opened()).collect()]
+
+    def delete(self, path: str) -> None:
+        """Also when it is gone already."""
+        if self.local is not None:
+            (self.local / path).unlink(missing_ok=True)
+            return
+        import obstore
+
+        obstore.delete(self._opened(), path)
+
     def _opened(self) -> Any:
         if self._store is None:
             self._store = open_store(self._uri, self._options)

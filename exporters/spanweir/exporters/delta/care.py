@@ -18,14 +18,17 @@ from typing import Any, Final
 
 import msgspec
 
-from spanweir.exporters.delta import Config
+from spanweir.exporters.delta import Config, overflow
+from spanweir.exporters.delta.overflow import Overflow
 from spanweir.exporters.delta.table import Target
 from spanweir.exporters.delta.targets import targets
+from spanweir.schemas import inference_table
 from spanweir.schemas.options import Duration, Size
 
 _LOG: Final = logging.getLogger(__name__)
 _TICK_S: Final = 5.0
 _TIMEOUT_S: Final = 3600.0
+_SETTLED_S: Final = 3600.0
 _VACUUM_EVERY: Final = timedelta(hours=24)
 
 
@@ -120,8 +123,15 @@ def _maintain_table(config: Config, target: Target, now: datetime) -> dict[str, 
         _LOG.warning("%s: %s", target.uri, error)
     if _vacuum_due(table, now):
         table = target.open_again()
-        hours = int(config.vacuum_retention // 3600)
-        done["vacuumed"] = len(table.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False))
+        done["vacuumed"] = len(
+            table.vacuum(
+                retention_hours=int(config.vacuum_retention // 3600),
+                dry_run=False,
+                enforce_retention_duration=False,
+                # Also files of commits that never came to be; but not those that a writer is about to commit.
+                full=float(config.vacuum_retention) >= _SETTLED_S,
+            )
+        )
     return done
 
 
@@ -132,6 +142,8 @@ def _retain(config: Config, target: Target, table: Any, now: datetime) -> int:
     first_kept = (now - timedelta(seconds=float(config.retention))).date()
     column = target.spec.partition
     predicate = f"{column} < DATE '{first_kept}'" if column else f"{target.spec.time} < '{first_kept}T00:00:00Z'"
+    if target.spec is inference_table.PAYLOAD:
+        Overflow(overflow.directory(config), config.storage_options).expire(first_kept)
     return int(table.delete(predicate)["num_deleted_rows"] or 0)
 
 

@@ -6,6 +6,7 @@ or the trace is in the spool, and when the outcome of an append is not known. `d
 is committed or, for contents of traces that are not complete yet, in the spool.
 """
 
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
@@ -26,6 +27,7 @@ from spanweir.exporters.delta.window import Pending
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import MappedSpan, TraceRow
 
+_LOG: Final = logging.getLogger(__name__)
 Described: TypeAlias = tuple[TraceRow, dict[str, str], dict[str, str]]
 """A trace's row, its trace metadata and its tags."""
 _HOUR_NS: Final = 3_600_000_000_000
@@ -296,7 +298,9 @@ class DeltaExporter:
         today = int(time.time()) // 86400
         if today != self._today:
             self._today = today
-            self._spool.expire(today - self._config.late_days)
+            lost = self._spool.expire(today - self._config.late_days)
+            if lost:
+                _LOG.warning("%d spans of traces that never became complete have no payload row", lost)
 
     def flush(self) -> None:
         """Commit everything that was accepted. Raises `Retry`; what was committed by then is not written again."""

@@ -1,7 +1,7 @@
 """Files beside the payload table, for requests and responses that are too large to stand in it."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from spanweir.exporters.api import Retry
@@ -19,7 +19,7 @@ COLUMNS: Final = ("databricks_request_id", "request_date", "request", "response"
 
 
 def directory(config: "Config") -> str:
-    """`{path}/{prefix}_payload_overflow`: one folder a day, files `{databricks_request_id}.response.json`."""
+    """`{path}/{prefix}_payload_overflow`: files `date=2025-11-25/{databricks_request_id}.response.json`."""
     return config.table_uri(_FOLDER)
 
 
@@ -34,7 +34,7 @@ class Overflow:
     def add(self, row: Payload) -> None:
         """Keep the row's overflow for `write`."""
         for name, content in row.overflow.items():
-            self._waiting[f"{row.day}/{name}"] = content
+            self._waiting[f"{_folder(_EPOCH + timedelta(days=row.day))}/{name}"] = content
 
     def write(self) -> None:
         """Write what was added. Raises `Retry`."""
@@ -45,9 +45,9 @@ class Overflow:
                 raise Retry(f"{self._uri}/{name}: {error}", after_s=1.0) from error
             del self._waiting[name]
 
-    def read(self, day: int, name: str) -> bytes | None:
+    def read(self, day: date, name: str) -> bytes | None:
         """None where there is no such file."""
-        path = f"{day}/{name}"
+        path = f"{_folder(day)}/{name}"
         if path in self._waiting:
             return self._waiting[path]
         try:
@@ -61,9 +61,9 @@ class Overflow:
         Raises ValueError if there is no trace in it.
         """
         request, response, codes = row["request"], row["response"], row["logging_error_codes"] or ()
-        folder, request_id = (row["request_date"] - _EPOCH).days, row["databricks_request_id"]
+        day, request_id = row["request_date"], row["databricks_request_id"]
         if REQUEST_TOO_LARGE in codes:
-            request = self.read(folder, f"{request_id}.request.json")
+            request = self.read(day, f"{request_id}.request.json")
         if RESPONSE_TOO_LARGE in codes:
             response = self.response(row)
         if response is None:
@@ -72,4 +72,16 @@ class Overflow:
 
     def response(self, row: Mapping[str, Any]) -> bytes | None:
         """The response of a row that says it was too large."""
-        return self.read((row["request_date"] - _EPOCH).days, f"{row['databricks_request_id']}.response.json")
+        return self.read(row["request_date"], f"{row['databricks_request_id']}.response.json")
+
+    def expire(self, first_kept: date) -> int:
+        """Delete files of days before one; returns how many there were."""
+        kept = _folder(first_kept)
+        old = [path for path in self._blobs.list() if path.partition("/")[0] < kept]
+        for path in old:
+            self._blobs.delete(path)
+        return len(old)
+
+
+def _folder(day: date) -> str:
+    return f"date={day}"
