@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import nbconvert
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -149,7 +150,10 @@ def test_exported_html_in_chromium(book: Any, tmp_path: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium")
-    exported, _ = HTMLExporter(template_name="basic").from_notebook_node(book)
+    # beside the package, where a virtual environment on top of another one does not look
+    templates = Path(nbconvert.__file__).parents[4] / "share" / "jupyter" / "nbconvert" / "templates"
+    exporter = HTMLExporter(template_name="basic", extra_template_basedirs=[str(templates)])
+    exported, _ = exporter.from_notebook_node(book)
     page = tmp_path / "notebook.html"
     # what the view says of itself once the browser has laid it out, by keyboard means only
     script = """<script>

@@ -375,3 +375,27 @@ def test_the_calling_thread_serialises_nothing(receiver: Sink) -> None:
     assert set(threads) == {"spanweir-export"}
     got = attributes(receiver.named("execute_tool t"))
     assert json.loads(got["gen_ai.tool.call.arguments"])["given"] == ["watched"]
+
+
+def test_many_threads_and_a_receiver_that_refuses_now_and_then(receiver: Sink) -> None:
+    worker = start(receiver.endpoint, limits=Limits(interval_s=0.05, max_request_bytes=200_000))
+    receiver.refusals += [grpc.StatusCode.UNAVAILABLE] * 2
+    text = "x" * 5_000
+
+    def work(thread: int) -> None:
+        for n in range(60):
+            with spanweir.workflow(f"{thread}-{n}", input=text), spanweir.tool("t", arguments={"n": n}):
+                pass
+            if n == 30:
+                receiver.refusals.append(grpc.StatusCode.UNAVAILABLE)
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert spanweir.flush(60)
+    assert len({span.span_id for span in receiver.spans}) == len(receiver.spans) == 720
+    assert max(receiver.sizes) <= 200_000
+    counters = worker.counters
+    assert (counters.ended, counters.sent, counters.waiting) == (720, 720, 0)

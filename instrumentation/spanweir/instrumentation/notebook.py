@@ -11,13 +11,14 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
-from spanweir.instrumentation import html, view
+from spanweir.instrumentation import html, lazy, view
 
 SWITCH = "SPANWEIR_NOTEBOOK"
 MAX_TRACES = 10
 """Shown under one cell; of more, the last ones."""
 MAX_SPANS = 5_000
-"""Held at most until the cell is done."""
+MAX_BYTES = 64 << 20
+"""Held at most until the cell is done; beyond either the oldest trace is forgotten."""
 
 
 class Cell(SpanProcessor):
@@ -26,7 +27,7 @@ class Cell(SpanProcessor):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._traces: dict[int, list[ReadableSpan]] = {}
-        self._count = 0
+        self._count = self._bytes = 0
         self.on = True
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -36,11 +37,11 @@ class Cell(SpanProcessor):
         if not self.on or span.context is None or not span.context.trace_flags.sampled:
             return
         with self._lock:
-            if self._count >= MAX_SPANS:
-                oldest = next(iter(self._traces))
-                self._count -= len(self._traces.pop(oldest))
             self._traces.setdefault(span.context.trace_id, []).append(span)
             self._count += 1
+            self._bytes += _size(span)
+            while self._traces and (self._count > MAX_SPANS or self._bytes > MAX_BYTES):
+                self._forget(next(iter(self._traces)))
 
     def take(self) -> list[list[ReadableSpan]]:
         """The traces whose root has ended; the others stay."""
@@ -48,14 +49,23 @@ class Cell(SpanProcessor):
             done = [
                 k for k, spans in self._traces.items() if any(s.parent is None or s.parent.is_remote for s in spans)
             ]
-            taken = [self._traces.pop(key) for key in done]
-            self._count -= sum(map(len, taken))
-        return taken
+            return [self._forget(key) for key in done]
+
+    def _forget(self, key: int) -> list[ReadableSpan]:
+        spans = self._traces.pop(key)
+        self._count -= len(spans)
+        self._bytes -= sum(map(_size, spans))
+        return spans
 
     def after_cell(self, *_: Any) -> None:
         traces = self.take()
         for spans in traces[-MAX_TRACES:] if self.on else ():
             _show(html.render(view.of_spans(spans)))
+
+
+def _size(span: ReadableSpan) -> int:
+    content = lazy.content_of(span)
+    return 1000 if content is None else 1000 + content.size
 
 
 _cell: Cell | None = None

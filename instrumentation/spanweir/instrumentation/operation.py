@@ -1,6 +1,7 @@
 """An operation: what `chat(...)` and the others return. A context manager, a decorator and a factory of explicit spans.
 
-Not here: the operations themselves (`operations`), streams (`streams`).
+Not here: the operations themselves (`operations`), streams (`streams`). opentelemetry-util-genai has similar ones, but
+they write content as text in the calling thread (1.3b0), which is what this package exists to avoid.
 """
 
 import functools
