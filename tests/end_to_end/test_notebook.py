@@ -146,14 +146,13 @@ def test_the_environment_switches_it_off(tmp_path: Path) -> None:
     assert shown(off.cells[1]) == []
 
 
-def test_exported_html_in_chromium(book: Any, tmp_path: Path) -> None:
+def test_exported_html_in_chromium(book: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium")
     # beside the package, where a virtual environment on top of another one does not look
-    templates = Path(nbconvert.__file__).parents[4] / "share" / "jupyter" / "nbconvert" / "templates"
-    exporter = HTMLExporter(template_name="basic", extra_template_basedirs=[str(templates)])
-    exported, _ = exporter.from_notebook_node(book)
+    monkeypatch.setenv("JUPYTER_PATH", str(Path(nbconvert.__file__).parents[4] / "share" / "jupyter"))
+    exported, _ = HTMLExporter(template_name="basic").from_notebook_node(book)
     page = tmp_path / "notebook.html"
     # what the view says of itself once the browser has laid it out, by keyboard means only
     script = """<script>
