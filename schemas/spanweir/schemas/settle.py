@@ -28,7 +28,7 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
         except Exception as error:
             notes.flags.append(f"failed:{type(error).__name__}:{refine.__module__}")
     if span.kind == "other":
-        span.kind = _guess(span)
+        span.kind = _guess(raw, span)
     if span.usage is not None:
         _tokens(raw, span, shape)
     cost = span.cost
@@ -61,7 +61,7 @@ def _kind(raw: RawSpan, span: GenAISpan, shape: Shape) -> str | None:
     return OPERATIONS.get(op.lower()) if op is not None else None
 
 
-def _guess(span: GenAISpan) -> str:
+def _guess(raw: RawSpan, span: GenAISpan) -> str:
     """The kind of a span that does not say what it is, from what it has."""
     if span.mcp is not None:
         return "tool" if span.mcp.method == "tools/call" else "mcp"
@@ -71,9 +71,16 @@ def _guess(span: GenAISpan) -> str:
         return "rerank" if span.rerank is not None else "retrieval"
     if span.embeddings:
         return "embedding"
-    if span.input or span.output or span.usage is not None or (span.model is not None and _named(span.model)):
+    if span.input or span.output or span.usage is not None:
         return "llm"
+    if span.model is not None and _named(span.model):
+        # A web framework's span that names the model is about the request, not the call.
+        return "llm" if raw.kind == _CLIENT or _WEB.isdisjoint(raw.attributes) else "other"
     return "other"
+
+
+_WEB = frozenset({"http.request.method", "http.method", "http.route"})
+_CLIENT = 3
 
 
 _SESSION_NAMES = ("session_id", "sessionId", "conversation_id", "thread_id", "threadId")

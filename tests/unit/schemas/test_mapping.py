@@ -195,3 +195,26 @@ def test_the_order_can_be_chosen() -> None:
     span = Mapper(["openinference"]).map(raw(attributes))
     assert span is not None
     assert (span.conventions, span.model) == (("openinference",), None)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind", "expected"),
+    [
+        ({"gen_ai.request.model": "m"}, 1, "llm"),
+        ({"gen_ai.request.model": "m", "http.request.method": "POST"}, 3, "llm"),
+        ({"gen_ai.request.model": "m", "http.request.method": "POST", "http.route": "/chat"}, 2, "other"),
+        ({"gen_ai.request.model": "m", "http.route": "/chat", "gen_ai.usage.input_tokens": 3}, 2, "llm"),
+        ({"gen_ai.tool.name": "f"}, 1, "tool"),
+        ({"gen_ai.tool.call.id": "c", "gen_ai.operation.name": "chat"}, 1, "tool"),
+        ({"mcp.method.name": "tools/call"}, 3, "tool"),
+        ({"mcp.method.name": "initialize"}, 3, "mcp"),
+        ({"gen_ai.operation.name": "chat", "openinference.span.kind": "CHAIN"}, 1, "llm"),
+        ({"gen_ai.operation.name": "run_it", "openinference.span.kind": "CHAIN"}, 1, "chain"),
+        ({"gen_ai.operation.name": "invoke_agent", "mlflow.spanType": '"CHAIN"'}, 1, "chain"),
+        ({"gen_ai.retrieval.query.text": "q"}, 3, "retrieval"),
+    ],
+)
+def test_what_kind_of_span_it_is(attributes: Attributes, kind: int, expected: str) -> None:
+    span = Mapper().map(raw(attributes, kind=kind))
+    assert span is not None
+    assert span.kind == expected
