@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from spanweir.collector.config import Component, ConfigError, Configuration, signal_of
 from spanweir.collector.config.components import MissingExtra, extra_of
+from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.delivery.lane import Outlet
 from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
@@ -134,6 +135,7 @@ class Delivery:
             name=cursor,
             make_stages=lambda: self._stages(feed, outlets),
             outlets=outlets,
+            undeliverable=DeadLetters(self._state / "undeliverable", "delivery"),
             room=room,
             snapshot=SnapshotFile(self._state / f"{_file_name(cursor)}.snapshot", _release()),
         )
@@ -157,35 +159,36 @@ class Delivery:
 
     def _stages(self, feed: Feed, outlets: Sequence[Outlet]) -> Stages:
         drops: list[Drop] = []
-        genai, processors = self._processors(feed, drops)
+        genai, named = self._processors(feed, drops)
         return Stages(
-            processors,
+            [processor for _, processor in named],
             genai.renderer(),
             drops,
             self._counters.add,
+            names=[name for name, _ in named],
             options=self._assembly,
             hydrate=_hydrating(outlets),
             agents=genai.agents(),
             mapped=any(MAPPED in outlet.wants for outlet in outlets),
             requests=any(REQUESTS in outlet.wants for outlet in outlets),
-            rewrite=any(getattr(processor, "rewrites", False) for processor in processors),
+            rewrite=any(getattr(processor, "rewrites", False) for _, processor in named),
         )
 
-    def _processors(self, feed: Feed, drops: list[Drop]) -> tuple[GenAIConfig, list[processors_api.Processor]]:
+    def _processors(
+        self, feed: Feed, drops: list[Drop]
+    ) -> tuple[GenAIConfig, list[tuple[str, processors_api.Processor]]]:
         """`genai`, those that change raw spans before it, the others after it, each in the pipeline's order; and
         `cost` in any case."""
         components = [self._configuration.processors[name] for name in feed.processors]
-        genai = next((c.config for c in components if isinstance(c.config, GenAIConfig)), GenAIConfig())
-        others = [
-            component.config.build(self._processor_context(component.id, drops))
-            for component in components
-            if not isinstance(component.config, GenAIConfig)
-        ]
-        if not any(isinstance(component.config, CostConfig) for component in components):
-            others.insert(0, CostConfig().build(self._processor_context("cost", drops)))
-        first = [processor for processor in others if getattr(processor, "before_mapping", False)]
-        then = [processor for processor in others if processor not in first]
-        return genai, [*first, genai.build(self._processor_context("genai", drops)), *then]
+        configs = {component.id: component.config for component in components}
+        genai_id = next((name for name, config in configs.items() if isinstance(config, GenAIConfig)), "genai")
+        genai = configs.pop(genai_id, GenAIConfig())
+        if not any(isinstance(config, CostConfig) for config in configs.values()):
+            configs = {"cost": CostConfig(), **configs}
+        others = [(name, config.build(self._processor_context(name, drops))) for name, config in configs.items()]
+        first = [pair for pair in others if getattr(pair[1], "before_mapping", False)]
+        then = [pair for pair in others if pair not in first]
+        return genai, [*first, (genai_id, genai.build(self._processor_context(genai_id, drops))), *then]
 
     def _processor_context(self, name: str, drops: list[Drop]) -> processors_api.Context:
         def count(metric: str, n: int = 1) -> None:

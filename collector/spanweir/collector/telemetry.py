@@ -51,6 +51,7 @@ METRICS: dict[str, Metric] = {
     ),
     "spanweir_delivery_records": Metric("counter", "Queue records that were taken in, again after a restart."),
     "spanweir_delivery_spans": Metric("counter", "Spans that were decoded, again after a restart."),
+    "spanweir_delivery_failed_records": Metric("counter", "Queue records set aside: this version cannot take them in."),
     "spanweir_delivery_undecodable_records": Metric("counter", "Queue records that are no OTLP."),
     "spanweir_delivery_restarts": Metric("counter", "Times the delivery process was started again."),
     "spanweir_delivery_detached_lanes": Metric("gauge", "Exporters that read the queue on their own, behind the rest."),

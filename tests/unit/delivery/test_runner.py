@@ -9,13 +9,14 @@ from pathlib import Path
 from spanweir.collector.assembly import Options as AssemblyOptions
 from spanweir.collector.decode.otlp_proto import decode_traces
 from spanweir.collector.delivery import Options
+from spanweir.collector.delivery.deadletters import DeadLetters, listed
 from spanweir.collector.delivery.lane import Outlet
 from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
 from spanweir.collector.delivery.stages import Stages
 from spanweir.collector.delivery.worker import Worker
 from spanweir.collector.processors import tail_sampling
-from spanweir.collector.processors.api import Context, Processor
+from spanweir.collector.processors.api import Context, Item, Processor
 from spanweir.collector.processors.genai import GenAI
 from spanweir.collector.queue.api import Record
 from spanweir.collector.queue.disk import Config as DiskQueue
@@ -70,6 +71,7 @@ class Bench:
         group = Group(
             name="assembly", make_stages=stages, outlets=[outlet(*pair) for pair in exporters.items()],
             snapshot=SnapshotFile(self.directory / "assembly.snapshot", "test"), room=room,
+            undeliverable=DeadLetters(self.directory / "undeliverable", "delivery"),
         )  # fmt: skip
         runner = Runner([group], reader, OPTIONS, self.counters.add, self.counters.set)
         thread = threading.Thread(target=runner.run)
@@ -178,6 +180,28 @@ def test_undecodable_records_are_passed_over(tmp_path: Path) -> None:
         until(lambda: store.rows)
     assert set(store.spans) == ids(bodies)
     assert bench.counters.get("spanweir_delivery_undecodable_records") == 1
+
+
+def test_a_record_that_cannot_be_taken_in_stops_nobody(tmp_path: Path) -> None:
+    class Touchy(GenAI):
+        def process(self, items: list[Item]) -> list[Item]:
+            if any(item.raw.name == "poison" for item in items):
+                raise RuntimeError("a bug")
+            return super().process(items)
+
+    bench = Bench(tmp_path)
+    bench.processors = lambda: [Touchy(Mapper())]
+    bodies = make_requests(4, 1)
+    bench.put(*bodies[:2], body(span("poison")), *bodies[2:])
+    store = Recorder()
+    with bench.delivering(one=store):
+        until(lambda: len(store.rows) == 4)
+    assert set(store.spans) == ids(bodies)
+    ((path, letter),) = listed(tmp_path / "undeliverable")
+    assert (letter.first, letter.reason, letter.requests) == (3, "RuntimeError: a bug", ["traces"])
+    (raw,) = decode_traces(path.with_suffix(".traces-0.otlp").read_bytes())
+    assert raw.name == "poison"
+    assert bench.counters.get("spanweir_delivery_failed_records") == 1
 
 
 def test_no_cursor_passes_a_span_that_waits(tmp_path: Path) -> None:

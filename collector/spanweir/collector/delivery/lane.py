@@ -4,15 +4,20 @@ Normally all exporters of a pipeline share one lane, so that every record is dec
 exporter that fails for long is given a lane of its own (`runner`).
 """
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from spanweir.collector.delivery import Options
+from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.delivery.stages import Made, Stages
 from spanweir.collector.delivery.worker import Worker
 from spanweir.collector.queue.api import Reader, Record
 from spanweir.exporters.api import MAPPED, REQUESTS, Batch, Request
+
+_log = logging.getLogger(__name__)
 
 
 class Outlet(NamedTuple):
@@ -28,7 +33,13 @@ class Lane:
     """Not thread-safe: the runner's."""
 
     def __init__(
-        self, stages: Stages, outlets: Sequence[Outlet], reader: Reader, position: int, options: Options
+        self,
+        stages: Stages,
+        outlets: Sequence[Outlet],
+        reader: Reader,
+        position: int,
+        options: Options,
+        undeliverable: DeadLetters,
     ) -> None:
         self.stages = stages
         self.outlets = list(outlets)
@@ -38,6 +49,7 @@ class Lane:
         """Up to here a snapshot knows the traces, and every exporter has them."""
         self._reader = reader
         self._options = options
+        self._undeliverable = undeliverable
 
     def step(self, wait_s: float, until: int | None = None) -> int:
         """Take in some records, up to `until`, and hand them to the exporters; how many. 0: none, or no room."""
@@ -62,16 +74,40 @@ class Lane:
     def _take_in(self, records: Sequence[Record]) -> None:
         last = records[-1].sequence
         now_s, now_ns = time.monotonic(), time.time_ns()
-        if last <= self.known_until:
-            self.stages.relearn(records, now_s, now_ns)
-        else:
-            self._hand_out(self.stages.run(records, now_s, now_ns), self.position + 1, last)
+        try:
+            if last <= self.known_until:
+                self.stages.relearn(records, now_s, now_ns)
+                made = None
+            else:
+                made = self.stages.run(records, now_s, now_ns)
+        except Exception as error:
+            if len(records) > 1:
+                for record in records:
+                    self._take_in([record])
+                return
+            made = self._give_up(records[0], error)
+        if made is not None:
+            self._hand_out(made, self.position + 1, last)
         self.position = last
+
+    def _give_up(self, record: Record, error: Exception) -> Made:
+        """A record that this version cannot take in is set aside: it must not stop those behind it for ever."""
+        _log.exception("record %d cannot be taken in", record.sequence)
+        request = Request(signal=record.signal, body=record.body, headers=record.headers, tenant=record.tenant)
+        batch = Batch(first=record.sequence, last=record.sequence, requests=[request])
+        with contextlib.suppress(OSError):  # told above
+            self._undeliverable.put(batch, f"{type(error).__name__}: {error}")
+        self.stages.failed(record.signal)
+        return Made()
 
     def tick(self, *, last: bool = False) -> None:
         """Hand out what the clock makes; not while an exporter has no room."""
         if last or self.has_room():
-            made = self.stages.tick(time.monotonic(), time.time_ns(), last=last)
+            try:
+                made = self.stages.tick(time.monotonic(), time.time_ns(), last=last)
+            except Exception:
+                _log.exception("what the clock makes cannot be made")
+                return
             if made:
                 self._hand_out(made, self.position + 1, self.position)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from spanweir.collector.delivery import Count, Gauge, Options
+from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.delivery.lane import Lane, Outlet
 from spanweir.collector.delivery.snapshot import Snapshot, SnapshotFile
 from spanweir.collector.delivery.stages import Stages
@@ -36,6 +37,8 @@ class Group(msgspec.Struct):
     make_stages: Callable[[], Stages]
     outlets: list[Outlet]
     snapshot: SnapshotFile
+    undeliverable: DeadLetters
+    """Where records go that cannot be taken in."""
     room: threading.Event
     """Set when an exporter has room again."""
 
@@ -167,7 +170,7 @@ class _Track:
     def _lane(self, outlets: Sequence[Outlet], snapshot: Snapshot | None) -> Lane:
         position = min((o.worker.offered for o in outlets), default=0)
         stages = self.group.make_stages()
-        lane = Lane(stages, outlets, self._reader, position, self._options)
+        lane = self._lane_of(stages, outlets, position)
         if snapshot is not None:
             try:
                 stages.assembler.restore(snapshot.state, time.monotonic())
@@ -178,6 +181,9 @@ class _Track:
             lane.known_until = min(snapshot.position, position)
             lane.position = min(position, self._reader.cursor(self.group.name), snapshot.position)
         return lane
+
+    def _lane_of(self, stages: Stages, outlets: Sequence[Outlet], position: int) -> Lane:
+        return Lane(stages, outlets, self._reader, position, self._options, self.group.undeliverable)
 
     def step(self, wait_s: float) -> int:
         moved = self.shared.step(wait_s)
@@ -207,7 +213,7 @@ class _Track:
             stages = self.group.make_stages()
             stages.assembler.restore(self.shared.stages.assembler.snapshot(closed_max=1 << 30), now)
             self.shared.outlets.remove(outlet)
-            self.lanes.append(Lane(stages, [outlet], self._reader, self.shared.position, self._options))
+            self.lanes.append(self._lane_of(stages, [outlet], self.shared.position))
 
     def _is_stuck(self, worker: Worker, now: float) -> bool:
         since = worker.failing_since

@@ -96,6 +96,7 @@ class Stages:
         drops: list[Drop],
         count: Count,
         *,
+        names: Sequence[str] = (),
         options: Options | None = None,
         hydrate: Callable[[Sequence[str]], Mapping[str, KnownTrace]] | None = None,
         agents: Regrouping | None = None,
@@ -103,9 +104,11 @@ class Stages:
         requests: bool = False,
         rewrite: bool = False,
     ) -> None:
-        """`mapped` and `requests` say what some exporter reads; with `rewrite` the requests of traces are made anew
-        from the processed spans, as a processor changes content that must not leave unchanged."""
+        """`names` are the processors' ids. `mapped` and `requests` say what some exporter reads; with `rewrite` the
+        requests of traces and logs are made anew from what was processed, as a processor changes content that must not
+        leave unchanged."""
         self._processors = processors
+        self._names = list(names) or [type(processor).__name__.lower() for processor in processors]
         self._holding = [(i, p) for i, p in enumerate(processors) if isinstance(p, HoldingProcessor)]
         self._log_processors = [processor for processor in processors if isinstance(processor, LogProcessor)]
         self._drops = drops
@@ -168,6 +171,10 @@ class Stages:
         made = Made()
         _extend(made, self.assembler.finalise(keep, now_s))
         return _weighed(made)
+
+    def failed(self, signal: str) -> None:
+        """Count a record that could not be taken in."""
+        self._count("spanweir_delivery_failed_records", 1, signal=signal)
 
     def low(self) -> int:
         """The lowest queue position that has to be read again to build up what is held beside the traces; 0: none."""
@@ -247,16 +254,22 @@ class Stages:
         """Join, map, process, assemble."""
         items, assessments = self._join(items, logs, now_s, sequence)
         first_holding = self._holding[0][0] if self._holding else len(self._processors)
-        for processor in self._processors[:first_holding]:
-            items = processor.process(items)
+        items = self._through(items, 0, first_holding)
         note = self.joiner.note
         for item in items:
             if item.span is not None:
                 note(item.raw, item.span, item.logs, now_s, sequence)
-        for processor in self._processors[first_holding:]:
-            items = processor.process(items)
+        items = self._through(items, first_holding, len(self._processors))
         assessments += self.joiner.settled()
         self._assemble(items, now_s, now_ns, made, assessments, retracted)
+
+    def _through(self, items: list[Item], start: int, stop: int) -> list[Item]:
+        """Through the processors from `start` up to `stop`."""
+        for processor, name in zip(self._processors[start:stop], self._names[start:stop], strict=True):
+            self._count("otelcol_processor_incoming_items", len(items), processor=name)
+            items = processor.process(items)
+            self._count("otelcol_processor_outgoing_items", len(items), processor=name)
+        return items
 
     def _assemble(
         self,
@@ -282,8 +295,7 @@ class Stages:
         """Take in what processors held back and give on now."""
         for i, holding in self._holding:
             items = holding.tick(now_s + 1e9 if last else now_s)
-            for processor in self._processors[i + 1 :]:
-                items = processor.process(items)
+            items = self._through(items, i + 1, len(self._processors))
             if items or self._drops:
                 self._assemble(items, now_s, now_ns, made)
 
