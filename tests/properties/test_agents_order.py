@@ -25,7 +25,7 @@ def in_order(path: Path) -> dict[tuple[str, str], bytes]:
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parents[1].name}-{path.parent.name}")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 2**32), waits=st.lists(st.sampled_from([0.0, 0.0, SETTLE_S, FINAL_S]), max_size=40))
 def test_any_order_and_batching_gives_the_same_traces(path: Path, seed: int, waits: list[float]) -> None:
     """Spans and logs one by one, with pauses in which turns go out and are finalised before the rest has come."""

@@ -170,6 +170,8 @@ class Agents:
         if len(group.links) != known:
             group.size_bytes += LINK_BYTES
             self._bytes += LINK_BYTES
+            if group.items:  # The chain of parents of what went out already may have changed.
+                group.touch(now_ns)
         if not wanted:
             self.counters[f"internal.{rules.name}"] += 1
             if not self.limits.keep_internal:
@@ -200,10 +202,7 @@ class Agents:
         self._bytes += grown
         if sequence and (not group.low or sequence < group.low):
             group.low = sequence
-        group.touched_ns = now_ns
-        group.finished = False
-        if not group.dirty_ns:
-            group.dirty_ns = now_ns
+        group.touch(now_ns)
         self._active[group] = None
 
     # -------------------------------------------------------------------------------------------- groups

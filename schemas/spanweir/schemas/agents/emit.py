@@ -26,7 +26,7 @@ def changed(
             turn.carried = known.root
             counters[f"late.{rules.name}"] += 1
         kept = internals.get(turn.key, [])
-        stamp = (*_stamp(turn), len(kept))
+        stamp = (*_stamp(turn), len(kept), len(group.links), len(group.notes))
         before = group.emitted.get(turn.key, {})
         if group.stamps.get(turn.key) == stamp:
             standing.update((trace, span_id) for span_id, (trace, _) in before.items())

@@ -116,6 +116,12 @@ class Group:
         self.low = 0
         """The oldest queue position of a record; 0 for none."""
 
+    def touch(self, now_ns: int) -> None:
+        """Something came that may change what went out."""
+        self.touched_ns = now_ns
+        self.finished = False
+        self.dirty_ns = self.dirty_ns or now_ns
+
     def take(self, other: "Group") -> None:
         """Take over what another group holds that turned out to be the same."""
         self.session = self.session or other.session
