@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from spanweir.collector.decode.otlp_proto import decode_traces
 from spanweir.collector.demo.process import free_ports
+from spanweir.exporters.delta import Config as DeltaConfig
 from tests.benchmarks.load import make_requests
 from tests.support.service import MINIMAL, TO_FILE, Service, eventually
 
@@ -86,7 +88,7 @@ def test_print_config_shows_what_is_in_force(minimal: Path) -> None:
     assert done.returncode == 0, done.stderr
     shown = yaml.safe_load(done.stdout)
     assert shown["exporters"]["mlflow"]["tracking_uri"] == "postgresql://me:[REDACTED]@db/mlflow"
-    assert shown["exporters"]["delta"]["commit_rows"] == 5000, "defaults are shown"
+    assert shown["exporters"]["delta"]["commit_rows"] == DeltaConfig().commit_rows, "defaults are shown"
     assert "hunter2" not in done.stdout + done.stderr
     open_ = spanweir(
         "print-config", "--mode", "unredacted", "--format", "json",
@@ -193,3 +195,22 @@ def test_nothing_to_look_into(minimal: Path, arguments: list[str], message: str)
     done = spanweir(*arguments, cwd=minimal)
     assert done.returncode in (1, 2)
     assert done.stderr.startswith(message)
+
+
+def test_a_signal_without_a_pipeline_is_accepted_counted_and_dropped_with_one_warning(tmp_path: Path) -> None:
+    only_traces = TO_FILE.replace("    logs: {receivers: [otlp], exporters: [file]}\n", "")
+    request = ExportLogsServiceRequest()
+    for _ in range(3):
+        request.resource_logs.add().scope_logs.add().log_records.add(event_name="e")
+    with Service(tmp_path, only_traces) as service:
+        for _ in range(4):
+            service.call(request.SerializeToString(), "logs")
+            assert service.post(request.SerializeToString(), "logs")[0] == 200
+        assert service.metrics()["spanweir_receiver_unrouted_items"] == 24
+        body = make_requests(1, 1, seed=8)[0]
+        service.call(body)
+        eventually(service.lines, what="traces are delivered")
+        assert service.stop() == 0
+    warnings = [line for line in service.log.read_text().splitlines() if "WARNING" in line]
+    assert len(warnings) == 1, warnings
+    assert "logs" in warnings[0]

@@ -1,10 +1,7 @@
 """What receivers tell, moved into counters with the Collector's names."""
 
-import logging
-
 from spanweir.collector.telemetry import Counters
 
-_log = logging.getLogger(__name__)
 _ITEMS = {"traces": "spans", "logs": "log_records", "metrics": "metric_points"}
 
 
@@ -13,7 +10,6 @@ class CountingObserver:
 
     def __init__(self, counters: Counters) -> None:
         self._add = counters.add
-        self._unrouted: set[str] = set()
 
     def accepted(self, signal: str, transport: str, tenant: str, items: int, size_bytes: int) -> None:
         add = self._add
@@ -24,9 +20,6 @@ class CountingObserver:
 
     def dropped(self, signal: str, transport: str, tenant: str, items: int) -> None:
         self._add("spanweir_receiver_unrouted_items", items, signal=signal, **_labels(transport, tenant))
-        if signal not in self._unrouted:
-            self._unrouted.add(signal)
-            _log.warning("%s arrive, and no pipeline takes them: acknowledged and dropped", signal)
 
     def rejected(self, signal: str, transport: str, tenant: str, items: int, reason: str) -> None:
         labels = _labels(transport, tenant)

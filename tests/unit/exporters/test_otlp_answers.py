@@ -11,7 +11,6 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration as ProtoDuration
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from spanweir.exporters._http import retry_after_s
 from spanweir.exporters.api import Batch, Permanent, Request, Retry
@@ -54,7 +53,8 @@ def abort(code: grpc.StatusCode, retry_after: float | None = None) -> Any:
         status = status_pb2.Status(code=code.value[0], message="because")
         delay = ProtoDuration(nanos=int(retry_after * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-        servicer_context.abort_with_status(rpc_status.to_status(status))
+        servicer_context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        servicer_context.abort(code, "because")
 
     return refuse
 
