@@ -3,10 +3,12 @@
 Everything that knows of more than one component is here. Nothing runs yet: `spanweir.collector.service` does that.
 """
 
+import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +30,10 @@ from spanweir.collector.receivers.api import Context as ReceiverContext
 from spanweir.collector.receivers.api import Observer, Receiver
 from spanweir.collector.telemetry import Counters
 from spanweir.exporters.api import MAPPED, REQUESTS, Context, Exporter, Hydrating, KnownTrace, wants
+
+_log = logging.getLogger(__name__)
+_HYDRATION_SLOW_S = 1.0
+_HYDRATION_PAUSE_S = 30.0
 
 
 class Feed(NamedTuple):
@@ -203,20 +209,34 @@ class Delivery:
         )
 
 
-def _hydrating(outlets: Sequence[Outlet]) -> Callable[[Sequence[str]], Mapping[str, KnownTrace]] | None:
-    """Ask the first exporter that can tell what it has stored. One that fails knows nothing."""
-    sources = [outlet.worker.exporter for outlet in outlets if isinstance(outlet.worker.exporter, Hydrating)]
-    if not sources:
-        return None
-    source = sources[0]
+class _Hydration:
+    """Asks the first exporter that can tell what it has stored; while that one fails or is slow it is left alone."""
 
-    def ask(trace_ids: Sequence[str]) -> Mapping[str, KnownTrace]:
-        try:
-            return source.known(trace_ids)
-        except Exception:
+    def __init__(self, worker: Worker, source: Hydrating) -> None:
+        self._worker = worker
+        self._source = source
+        self._not_before = 0.0
+
+    def __call__(self, trace_ids: Sequence[str]) -> Mapping[str, KnownTrace]:
+        began = time.monotonic()
+        if began < self._not_before or self._worker.failing_since is not None:
             return {}
+        known: Mapping[str, KnownTrace] = {}
+        try:
+            known = self._source.known(trace_ids)
+        except Exception as error:
+            _log.warning("%s cannot tell what it has stored: %s", self._worker.name, error)
+            self._not_before = began + _HYDRATION_PAUSE_S
+        if time.monotonic() - began > _HYDRATION_SLOW_S:
+            self._not_before = time.monotonic() + _HYDRATION_PAUSE_S
+        return known
 
-    return ask
+
+def _hydrating(outlets: Sequence[Outlet]) -> _Hydration | None:
+    for outlet in outlets:
+        if isinstance(outlet.worker.exporter, Hydrating):
+            return _Hydration(outlet.worker, outlet.worker.exporter)
+    return None
 
 
 def _file_name(component_id: str) -> str:

@@ -100,11 +100,11 @@ class Lane:
         self.stages.failed(record.signal)
         return Made()
 
-    def tick(self, *, last: bool = False) -> None:
+    def tick(self) -> None:
         """Hand out what the clock makes; not while an exporter has no room."""
-        if last or self.has_room():
+        if self.has_room():
             try:
-                made = self.stages.tick(time.monotonic(), time.time_ns(), last=last)
+                made = self.stages.tick(time.monotonic(), time.time_ns())
             except Exception:
                 _log.exception("what the clock makes cannot be made")
                 return

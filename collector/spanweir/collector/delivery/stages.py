@@ -61,7 +61,6 @@ class Regrouping(Protocol):
     def route_of(self, trace_id: str) -> object: ...
     def counted(self) -> dict[tuple[str, str], int]: ...
     def tick(self, now_ns: int) -> list[RawSpan]: ...
-    def drain(self) -> list[RawSpan]: ...
     def retractions(self) -> list[tuple[str, str]]: ...
     def low_water(self) -> int | None: ...
 
@@ -145,13 +144,13 @@ class Stages:
             if found:
                 self.joiner.note(raw, GenAISpan(kind="llm"), found, now_s, sequence)
 
-    def tick(self, now_s: float, now_ns: int, *, last: bool = False) -> Made:
-        """What the clock makes: turns that settled, traces finalised. `last`: the stream is over, hold nothing."""
+    def tick(self, now_s: float, now_ns: int) -> Made:
+        """What the clock makes: turns that settled, traces decided or finalised."""
         made = Made()
         self.joiner.tick(now_s)
         agents = self._agents
         if agents is not None:
-            spans = agents.drain() if last else agents.tick(now_ns)
+            spans = agents.tick(now_ns)
             items = [_routed(raw, agents.route_of(raw.trace_id)) for raw in spans]
             retracted = agents.retractions()
             for (reason, agent), n in agents.counted().items():
@@ -159,8 +158,8 @@ class Stages:
             if items or retracted:
                 self._advance(items, [], now_s, now_ns, 0, made, retracted)
         held = self._held()
-        self._release(now_s, now_ns, made, last)
-        emission = self.assembler.finalise(lambda _: False, now_s) if last else self.assembler.tick(now_s)
+        self._release(now_s, now_ns, made)
+        emission = self.assembler.tick(now_s)
         _extend(made, emission)
         made.held = self._held()
         made.moved = made.held != held
@@ -291,10 +290,10 @@ class Stages:
         _extend(made, emission)
         made.retracted += retracted
 
-    def _release(self, now_s: float, now_ns: int, made: Made, last: bool) -> None:
+    def _release(self, now_s: float, now_ns: int, made: Made) -> None:
         """Take in what processors held back and give on now."""
         for i, holding in self._holding:
-            items = holding.tick(now_s + 1e9 if last else now_s)
+            items = holding.tick(now_s)
             items = self._through(items, i + 1, len(self._processors))
             if items or self._drops:
                 self._assemble(items, now_s, now_ns, made)
