@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -165,6 +165,38 @@ def test_the_redaction_hook_reaches_spans_of_other_instrumentations(receiver: Si
     provider.get_tracer("other").start_span("chat m", attributes={"gen_ai.input.messages": content}).end()
     assert spanweir.flush(10)
     assert attributes(receiver.named("chat m"))["gen_ai.input.messages"] == '[{"role":"user","parts":[]}]'
+
+
+def test_content_off_holds_for_other_instrumentations_too(receiver: Sink) -> None:
+    worker = start(receiver.endpoint, capture_content="NO_CONTENT")
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(worker)
+    content = {
+        "input.value": "secret",
+        "llm.input_messages.0.message.content": "secret",
+        "gen_ai.input.messages": "secret",
+    }
+    span = provider.get_tracer("other").start_span("chat m", attributes={**content, "llm.model_name": "m"})
+    span.add_event("gen_ai.user.message", {"content": "secret"})
+    span.add_event("kept")
+    span.end()
+    assert spanweir.flush(10)
+    got = receiver.named("chat m")
+    assert attributes(got) == {"llm.model_name": "m"}
+    assert [event.name for event in got.events] == ["kept"]
+
+
+def test_the_length_limit_of_the_sdk(receiver: Sink) -> None:
+    setup.reset()
+    mine = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_span_attribute_length=20))
+    provider.add_span_processor(SimpleSpanProcessor(mine))
+    spanweir.init(endpoint=receiver.endpoint, tracer_provider=provider)
+    with spanweir.workflow("w", input="x" * 100):
+        pass
+    assert spanweir.flush(10)
+    assert len(attributes(receiver.named("invoke_workflow w"))["gen_ai.input.messages"]) == 20
+    assert len(str((mine.get_finished_spans()[0].attributes or {})["gen_ai.input.messages"])) == 20
 
 
 def test_http_protobuf() -> None:

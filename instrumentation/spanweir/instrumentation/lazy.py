@@ -41,7 +41,7 @@ class LazyAttributes(BoundedAttributes):
         with _lock:
             frozen, self.frozen = self.frozen, None
             for key, item in (frozen or {}).items():
-                pieces = self.policy.render(key, item)
+                pieces = self.policy.render(key, item, self.max_value_len)
                 if pieces:
                     self._dict[key] = b"".join(pieces).decode()
 
@@ -68,7 +68,7 @@ class LazyAttributes(BoundedAttributes):
     def take(self) -> tuple[dict[str, AttributeValue], dict[str, Frozen]]:
         """Finished attributes and frozen content, without finishing the latter."""
         with _lock:
-            return self._dict, self.frozen or {}
+            return dict(self._dict), self.frozen or {}
 
 
 def attach(span: Span, frozen: dict[str, Frozen], policy: Policy) -> None:

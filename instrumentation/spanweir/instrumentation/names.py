@@ -77,4 +77,39 @@ CONTENT = frozenset(
 )
 """What the content policy governs: recorded, redacted, shortened or left out as a whole."""
 
+FOREIGN_CONTENT = (
+    "gen_ai.prompt.",
+    "gen_ai.completion.",
+    "input.value",
+    "output.value",
+    "llm.input_messages.",
+    "llm.output_messages.",
+    "llm.prompts.",
+    "llm.completions.",
+    "llm.prompt_template.",
+    "llm.tools.",
+    "retrieval.documents.",
+    "reranker.input_documents.",
+    "reranker.output_documents.",
+    "embedding.embeddings.",
+    "tool.parameters",
+    "traceloop.entity.input",
+    "traceloop.entity.output",
+    "pydantic_ai.all_messages",
+    "ai.prompt",
+    "ai.response.text",
+    "ai.response.object",
+    "ai.toolCall.args",
+    "ai.toolCall.result",
+)
+"""Prefixes under which other conventions (older OpenTelemetry, OpenInference, OpenLLMetry, …) keep content."""
+CONTENT_EVENTS = (
+    "gen_ai.content.",
+    "gen_ai.system.message",
+    "gen_ai.user.message",
+    "gen_ai.assistant.message",
+    "gen_ai.tool.message",
+    "gen_ai.choice",
+)
+
 CLIENT_DETAILS_EVENT = "gen_ai.client.inference.operation.details"

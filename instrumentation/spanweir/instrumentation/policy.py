@@ -43,10 +43,14 @@ class Policy:
     def captures(self) -> bool:
         return self.on_spans or self.on_events
 
-    def render(self, key: str, frozen: Frozen) -> list[bytes]:
-        """The attribute's text in pieces (UTF-8); empty if it is not to be recorded. Never raises."""
+    def render(self, key: str, frozen: Frozen, limit: int | None = None) -> list[bytes]:
+        """The attribute's text in pieces (UTF-8); empty if it is not to be recorded. Never raises.
+
+        `limit` is the SDK's `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, in characters.
+        """
         try:
-            return self._render(key, frozen)
+            pieces = self._render(key, frozen)
+            return pieces if limit is None else [b"".join(pieces).decode()[:limit].encode()]
         except Exception as error:
             _log.warning("%s was not recorded: %s", key, type(error).__name__)
             return [dumps(f"<not recorded: {type(error).__name__}>")]

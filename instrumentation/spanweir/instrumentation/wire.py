@@ -98,7 +98,7 @@ def _split(span: ReadableSpan, content: dict[bytes, Pieces]) -> ReadableSpan:
     finished, frozen = attributes.take()
     pieces: Pieces = []
     for key, item in frozen.items():
-        text = attributes.policy.render(key, item)
+        text = attributes.policy.render(key, item, attributes.max_value_len)
         if text:
             pieces += attribute(key, text)
     context = span.get_span_context()
@@ -109,19 +109,29 @@ def _split(span: ReadableSpan, content: dict[bytes, Pieces]) -> ReadableSpan:
     return bare
 
 
-def redacted(span: ReadableSpan, policy: Policy) -> ReadableSpan:
-    """A third-party instrumentation's span with the policy applied to the content that it wrote itself."""
+def governed(span: ReadableSpan, policy: Policy) -> ReadableSpan:
+    """A third-party instrumentation's span with the policy applied to the content that it wrote itself.
+
+    With content off on spans nothing of it is left, whether or not the instrumentation has a switch of its own.
+    """
     attributes = span.attributes or {}
-    if policy.redact is None or lazy.content_of(span) is not None or not names.CONTENT & attributes.keys():
+    if lazy.content_of(span) is not None:
+        return span
+    content = [key for key in attributes if key in names.CONTENT or key.startswith(names.FOREIGN_CONTENT)]
+    events = [event for event in span.events if policy.on_spans or not event.name.startswith(names.CONTENT_EVENTS)]
+    if not content and len(events) == len(span.events):
         return span
     changed = dict(attributes)
-    for key in names.CONTENT & attributes.keys():
+    for key in content:
         value = attributes[key]
-        text = redact_text(policy.redact, key, value) if isinstance(value, str) else None
+        text = None
+        if policy.on_spans and policy.redact is not None:
+            text = redact_text(policy.redact, key, value) if isinstance(value, str) else None
         if text is None:
             del changed[key]
         else:
             changed[key] = text
     bare = copy.copy(span)
     bare._attributes = changed
+    bare._events = events
     return bare

@@ -220,8 +220,8 @@ class Worker(SpanProcessor):
         return spans, total
 
     def _send_spans(self, spans: list[ReadableSpan]) -> None:
-        if self._policy.redact is not None:
-            spans = [wire.redacted(span, self._policy) for span in spans]
+        if self._policy.redact is not None or not self._policy.on_spans:
+            spans = [wire.governed(span, self._policy) for span in spans]
         waiting = [(spans, self._request_bytes)]
         while waiting:
             batch, limit = waiting.pop()
