@@ -48,11 +48,11 @@ def read(options: dict[str, str], name: str, suffix: str) -> polars.DataFrame:
 
 
 def test_tables_in_s3(options: dict[str, str], tmp_path: Path) -> None:
-    made, batches = config(options, "whole", max_payload_bytes=Size(600), compact_files=2), records(41, 12)
+    made, batches = config(options, "whole", max_payload_bytes=Size(600), compact_files=2), records(41, 6)
     with built(made, tmp_path) as exporter:
         for batch in sliced(batches, random.Random(1)):
             exporter.export(batch)
-        assert exporter.durable == 12
+        assert exporter.durable == 6
     with built(made, tmp_path) as exporter:
         exporter.export(batches[-1])
     spans = {(s.trace_id, s.span_id) for b in batches for s in b.spans}

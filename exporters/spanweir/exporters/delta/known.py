@@ -8,7 +8,7 @@ import orjson
 
 from spanweir.exporters.api import KNOWN_SPANS_MAX, KnownSpan, KnownTrace
 from spanweir.exporters.delta import Config
-from spanweir.exporters.delta.payload import TRACE_PREFIX, span_hex
+from spanweir.exporters.delta.payload import TRACE_PREFIX, assessed, span_hex
 from spanweir.exporters.delta.reading import Tables, time_us
 from spanweir.exporters.delta.spool import Spool
 from spanweir.schemas.trace import Assessment, Cost, TokenUsage, TraceRow
@@ -107,7 +107,7 @@ def _assessment(a: dict[str, Any]) -> Assessment:
         assessment_id=a["assessment_id"],
         name=a["assessment_name"],
         kind=kind,
-        value=orjson.dumps(a[kind].get("value")).decode(),
+        value=orjson.dumps(assessed(a[kind])).decode(),
         source_type=a["source"]["source_type"],
         source_id=a["source"]["source_id"],
         span_id=a.get("span_id"),

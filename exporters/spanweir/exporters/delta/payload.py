@@ -14,7 +14,7 @@ import orjson
 from arro3.core import RecordBatch
 
 from spanweir.exporters.delta.arrow import Layout
-from spanweir.exporters.delta.rows import DAY_NS
+from spanweir.exporters.delta.rows import DAY_NS, dump
 from spanweir.schemas.inference_table import PAYLOAD, REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
@@ -148,18 +148,30 @@ def assessment(a: Assessment, trace: TraceRow) -> dict[str, Any]:
         "source": {"source_type": a.source_type, "source_id": a.source_id or "default"},
         "create_time": time,
         "last_update_time": time,
-        "metadata": a.metadata,
-        "valid": True,
     }
+    if a.metadata:
+        result["metadata"] = a.metadata
     if a.span_id:
         result["span_id"] = a.span_id
     if a.rationale is not None:
         result["rationale"] = a.rationale
     value: dict[str, Any] = {"value": orjson.Fragment(a.value)}
+    if a.kind == "expectation":
+        if a.value[:1] in ("{", "["):
+            value = {"serialized_value": {"serialization_format": "JSON_FORMAT", "value": a.value}}
+        result["expectation"] = value
+        return result
     if a.error:
         value["error"] = {"error_code": "ASSESSMENT_ERROR", "error_message": a.error}
-    result["expectation" if a.kind == "expectation" else "feedback"] = value
+    result["feedback"] = value
+    result["valid"] = True
     return result
+
+
+def assessed(content: Mapping[str, Any]) -> Any:
+    """The value in the `feedback` or `expectation` of an `Assessment.to_dictionary()`."""
+    serialized = content.get("serialized_value")
+    return orjson.loads(serialized["value"]) if serialized else content.get("value")
 
 
 def response_json(response: bytes | None, request_id: str, trace_info: dict[str, Any], contents: Contents) -> bytes:
@@ -173,7 +185,7 @@ def response_json(response: bytes | None, request_id: str, trace_info: dict[str,
         parts = [head, b"" if head == b"{" else b","]
     else:
         parts = [b'{"predictions":', body, b","] if body else [b"{"]
-    parts += (b'"databricks_output":{"trace":{"info":', orjson.dumps(trace_info), b',"data":{"spans":[')
+    parts += (b'"databricks_output":{"trace":{"info":', dump(trace_info), b',"data":{"spans":[')
     for content in sorted(contents.values(), key=_start):
         parts += (content.content, b",")
     if contents:

@@ -14,6 +14,7 @@ from arro3.core import Table as ArrowTable
 from spanweir.exporters.delta import Config, overflow
 from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.overflow import Overflow
+from spanweir.exporters.delta.payload import assessed, span_hex
 from spanweir.schemas.inference_table import RESPONSE_TOO_LARGE
 
 Source: TypeAlias = "str | Config | Tables"
@@ -161,15 +162,13 @@ def trace_metadata(source: Source, *, where: str = "TRUE", limit: int = 1000) ->
 
 def unified(traces: Sequence[dict[str, Any]]) -> ArrowTable:
     """Traces (`Trace.to_dict()`) as Arrow with the columns `UNIFIED`."""
-    from spanweir.exporters.delta.payload import span_hex
-
     layout = Layout(UNIFIED)
-    made = [_unified_row(trace, span_hex) for trace in traces]
+    made = [_unified_row(trace) for trace in traces]
     columns = list(zip(*made, strict=True)) if made else [()] * len(UNIFIED)
     return ArrowTable.from_batches([layout.batch(columns)], schema=layout.schema)
 
 
-def _unified_row(trace: dict[str, Any], span_hex: Any) -> tuple[Any, ...]:
+def _unified_row(trace: dict[str, Any]) -> tuple[Any, ...]:
     info, spans = trace["info"], trace["data"]["spans"]
     attributes: dict[str, str] = next((s["attributes"] for s in spans if not s.get("parent_span_id")), {})
     return (
@@ -193,7 +192,7 @@ def _unified_assessment(assessment: dict[str, Any]) -> tuple[Any, ...]:
     source = assessment.get("source", {})
     return (
         assessment.get("assessment_id"), assessment.get("assessment_name"),
-        (source.get("source_type"), source.get("source_id")), json.dumps(assessment[kind].get("value")), kind,
+        (source.get("source_type"), source.get("source_id")), json.dumps(assessed(assessment[kind])), kind,
         assessment.get("span_id"), assessment.get("rationale"), assessment.get("create_time"),
         assessment.get("valid"),
     )  # fmt: skip
