@@ -15,7 +15,7 @@ import msgspec
 from spanweir.schemas.genai import Message, Other, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from spanweir.schemas.notes import Notes, Shape, arguments, id_of, name_of, rest
 from spanweir.schemas.parts import part, parts, tool_call, tool_output
-from spanweir.schemas.values import UNREADABLE, Broken, dumps, loads
+from spanweir.schemas.values import UNREADABLE, Broken, loads
 from spanweir.schemas.vocabulary import role
 
 _OTEL = msgspec.json.Decoder(list[Message])
@@ -370,7 +370,3 @@ def text_of(message: Message, separator: str = "\n") -> str:
     return separator.join(
         part.content for part in message.parts if (part.__class__ is Text or part.__class__ is Refusal) and part.content
     )
-
-
-def system_text(found: list[Part]) -> str:
-    return "\n".join(p.content if isinstance(p, (Text, Refusal)) else dumps(p) for p in found)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas.genai import Usage
-from spanweir.schemas.values import count, number
+from spanweir.schemas.values import count
 
 GEN_AI = {
     "gen_ai.usage.input_tokens": "input",
@@ -223,8 +223,3 @@ def total_of(usage: Usage) -> int:
     if usage.input is None and usage.output is None:
         return usage.total or 0
     return (usage.input or 0) + (usage.output or 0)
-
-
-def other_counts(pairs: Mapping[str, Any]) -> dict[str, float] | None:
-    """Counters without a field of their own, by name: seconds, characters, search units."""
-    return {name: amount for name, value in pairs.items() if (amount := number(value)) is not None} or None

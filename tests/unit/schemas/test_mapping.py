@@ -218,3 +218,12 @@ def test_what_kind_of_span_it_is(attributes: Attributes, kind: int, expected: st
     span = Mapper().map(raw(attributes, kind=kind))
     assert span is not None
     assert span.kind == expected
+
+
+def test_counts_that_are_no_tokens_are_kept_by_their_own_names() -> None:
+    span = Mapper().map(
+        raw({"gen_ai.operation.name": "chat", "gen_ai.usage.seconds": 2.5, "gen_ai.usage.input_tokens": 3})
+    )
+    assert span is not None
+    assert span.usage is not None
+    assert (span.usage.input, span.usage.other) == (3, {"seconds": 2.5})

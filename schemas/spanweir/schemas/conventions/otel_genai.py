@@ -149,6 +149,19 @@ def evaluation(attributes: Attributes, time_ns: int = 0) -> Evaluation | None:
     )
 
 
+_OTHER_COUNTS = tuple(
+    f"gen_ai.usage.{name}"
+    for name in ("seconds", "characters", "images", "search_units", "billed_units", "duration_seconds", "requests")
+)
+"""Not in the standard; speech, transcription, image and rerank calls of the AI SDK 7 and of gateways."""
+
+
+def _counts(attributes: Attributes, keys: Sequence[str], notes: Notes) -> dict[str, float]:
+    return {
+        key.removeprefix("gen_ai.usage."): amount for key in keys if (amount := number(attributes[key])) is not None
+    }
+
+
 def _evaluation(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Evaluation] | None:
     found = evaluation(attributes)
     return [found] if found is not None else None
@@ -293,6 +306,7 @@ CONVENTION = Convention(
     many=(
         Many(tuple(_REF_FIELDS), "refs", _refs),
         Many((_VARIABLE,), "prompt.variables", _variables),
+        Many(_OTHER_COUNTS, "usage.other", _counts, content=False),
         Many(("gen_ai.evaluation.name",), "evaluations", _evaluation, WHOLE),
     ),
     usage=usage.GEN_AI,
