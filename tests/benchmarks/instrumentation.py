@@ -90,6 +90,7 @@ def median_ns(function: Callable[[Messages], str], prompts: list[Messages], idle
     times = []
     for prompt in prompts:
         idle()
+        time.sleep(0.002)
         start = time.perf_counter_ns()
         function(prompt)
         times.append(time.perf_counter_ns() - start)

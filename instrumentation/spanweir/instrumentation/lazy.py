@@ -19,6 +19,7 @@ from spanweir.instrumentation.freeze import Frozen
 from spanweir.instrumentation.policy import Policy
 
 _lock = threading.Lock()
+_CLEAN = frozenset({str, int, float, bool})
 
 
 def _new_lock() -> None:
@@ -69,6 +70,18 @@ class LazyAttributes(BoundedAttributes):
         """Finished attributes and frozen content, without finishing the latter."""
         with _lock:
             return dict(self._dict), self.frozen or {}
+
+
+def put(span: Span, values: dict[str, AttributeValue]) -> None:
+    """`span.set_attributes`, without cleaning what is clean: that takes the SDK (1.45) longer than all the rest."""
+    attributes: Any = getattr(span, "_attributes", None)
+    if type(attributes) is BoundedAttributes and attributes.max_value_len is None:
+        room = attributes.maxlen is None or len(attributes._dict) + len(values) <= attributes.maxlen
+        if room and _CLEAN.issuperset(map(type, values.values())):
+            with attributes._lock:
+                attributes._dict.update(values)
+            return
+    span.set_attributes(values)
 
 
 def attach(span: Span, frozen: dict[str, Frozen], policy: Policy) -> None:

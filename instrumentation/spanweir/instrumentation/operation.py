@@ -145,10 +145,10 @@ class Operation:
             self._name, context, self._kind, attributes, start_time=start_time_ns, record_exception=False
         )
         span = Span(otel, *self._forms)
-        context = trace.set_span_in_context(otel, context)
         if not isinstance(shared, state.Trace):
             shared = state.Trace(otel)
             context = otel_context.set_value(state.TRACE_KEY, shared, context)
+        context = trace.set_span_in_context(otel, context)
         span._active = shared
         for key, (form, value) in self._content.items():
             span._content(key, form, value)

@@ -156,7 +156,7 @@ class Span:
         if self._policy is None or not self._otel.is_recording():
             return
         if self._attributes:
-            self._otel.set_attributes(self._attributes.copy())  # another thread may still be adding to it
+            lazy.put(self._otel, self._attributes.copy())  # another thread may still be adding to it
         if self._attributes.keys() & _VERDICT:
             self._verdict()
         if self._frozen and self._policy.on_spans:
