@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -214,3 +215,35 @@ def test_a_signal_without_a_pipeline_is_accepted_counted_and_dropped_with_one_wa
     warnings = [line for line in service.log.read_text().splitlines() if "WARNING" in line]
     assert len(warnings) == 1, warnings
     assert "logs" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        ("receivers.otlp.protocols.grpc.endpoint", "receivers.otlp.protocols.grpc"),
+        ("receivers.otlp.protocols.http.endpoint", "receivers.otlp.protocols.http"),
+        ("service.telemetry.metrics.endpoint", "service.telemetry.metrics.endpoint"),
+        ("extensions.health_check.endpoint", "extensions.health_check.endpoint"),
+    ],
+)
+def test_a_port_that_is_taken(tmp_path: Path, option: str, place: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        others = [
+            "receivers.otlp.protocols.grpc.endpoint=127.0.0.1:0",
+            "receivers.otlp.protocols.http.endpoint=127.0.0.1:0",
+            "service.telemetry.metrics.endpoint=127.0.0.1:0",
+            "service.extensions=[health_check]",
+            "extensions.health_check.endpoint=127.0.0.1:0",
+            f"{option}={address}",
+        ]
+        (tmp_path / "otel-config.yaml").write_text(TO_FILE)
+        done = spanweir("run", *(f"--set={setting}" for setting in others), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith("spanweir cannot start: ")
+    assert place in told
+    assert address in told

@@ -26,7 +26,7 @@ from spanweir.collector.observer import CountingObserver
 from spanweir.collector.pages import Page, Pages
 from spanweir.collector.pipeline import receivers
 from spanweir.collector.queue.api import QueueFull, QueueUnavailable, Writer
-from spanweir.collector.receivers.api import Receiver
+from spanweir.collector.receivers.api import Receiver, ReceiverError
 
 _log = logging.getLogger(__name__)
 _PAUSE_S, _PAUSE_MAX_S, _HEALTHY_S = 0.2, 30.0, 60.0
@@ -64,7 +64,7 @@ class Service:
         except ServiceError:
             self.stop(0.0)
             raise
-        except (OSError, QueueUnavailable, QueueFull, RuntimeError) as error:
+        except (OSError, QueueUnavailable, QueueFull, ReceiverError, RuntimeError) as error:
             self.stop(0.0)
             raise ServiceError(str(error)) from error
         except Exception:
