@@ -31,7 +31,7 @@ _LOG: Final = logging.getLogger(__name__)
 Described: TypeAlias = tuple[TraceRow, dict[str, str], dict[str, str]]
 """A trace's row, its trace metadata and its tags."""
 _HOUR_NS: Final = 3_600_000_000_000
-_STAGE_BYTES: Final = 8 << 20
+_STAGE_BYTES: Final = 4 << 20
 """Rows to append to one table become a file at this size (uncompressed), committed or not."""
 _COMMIT_BYTES: Final = 32 << 20
 """Commit when rows and contents in memory come to this: amendments, and traces that are not complete."""
