@@ -59,7 +59,7 @@ def stored(service: Service, *span_ids: str) -> None:
         text = b"\n".join(service.lines())
         return all(one in text for one in wanted)
 
-    eventually(all_there, timeout_s=30, what="the neighbours are stored")
+    eventually(all_there, timeout_s=90, what="the neighbours are stored")
 
 
 def both(service: Service, request: ExportTraceServiceRequest) -> list[ExportTraceServiceResponse]:

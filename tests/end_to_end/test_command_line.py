@@ -28,7 +28,7 @@ def spanweir(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 

@@ -16,7 +16,7 @@ from tests.support.service import eventually
 
 def test_demo(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "spanweir.collector", "demo"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     out = done.stdout
     for kind in ("WORKFLOW", "AGENT", "RETRIEVER", "EMBEDDING", "CHAT_MODEL", "TOOL"):
@@ -36,7 +36,7 @@ def test_demo(tmp_path: Path) -> None:
 def test_a_demo_that_cannot_work_says_why(tmp_path: Path) -> None:
     (tmp_path / "spanweir-data").write_text("in the way")
     command = [sys.executable, "-m", "spanweir.collector", "demo"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 1
     assert done.stderr.startswith("The demo failed: ")
     assert "Traceback" not in done.stderr

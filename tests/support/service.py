@@ -124,7 +124,7 @@ class Service(Collector):
         return path.read_bytes().splitlines() if path.exists() else []
 
 
-def eventually(check: Callable[[], Any], *, timeout_s: float = 60.0, what: str = "") -> Any:
+def eventually(check: Callable[[], Any], *, timeout_s: float = 120.0, what: str = "") -> Any:
     """The first true value of `check()`; fails after `timeout_s` with its last one."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -27,8 +27,8 @@ service:
     traces: {{receivers: [otlp], exporters: [mlflow, delta]}}
     logs: {{receivers: [otlp], exporters: [mlflow, delta]}}
 """
-APPLICATION_TIMEOUT_S = 60.0
-STORED_TIMEOUT_S = 60.0
+APPLICATION_TIMEOUT_S = 120.0
+STORED_TIMEOUT_S = 180.0
 
 
 class DemoError(Exception):
