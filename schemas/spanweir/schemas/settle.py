@@ -7,9 +7,10 @@ Not here: single fields (`mapping`), what only a whole trace tells (the collecto
 from spanweir.schemas import usage
 from spanweir.schemas.genai import Embedding, GenAISpan, Model
 from spanweir.schemas.notes import Notes
+from spanweir.schemas.paths import get_field
 from spanweir.schemas.plan import Shape
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import text
+from spanweir.schemas.values import plain, text
 from spanweir.schemas.vocabulary import OPERATIONS, STANDARD_OPERATIONS, provider
 from spanweir.schemas.whole import read_whole
 
@@ -22,11 +23,8 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
     kind = _kind(raw, span, shape)
     if kind is not None:
         span.kind = kind
-    for refine in shape.refines:
-        try:
-            refine(raw, span, notes)
-        except Exception as error:
-            notes.flags.append(f"failed:{type(error).__name__}:{refine.__module__}")
+    if shape.refines:
+        _refine(raw, span, shape, notes)
     if span.kind == "other":
         span.kind = _guess(raw, span)
     if span.usage is not None:
@@ -40,6 +38,21 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
         _metadata(span)
     if span.kind == "embedding" and span.input and not span.embeddings:
         span.embeddings = [Embedding(p.content) for m in span.input for p in m.parts if hasattr(p, "content")]
+
+
+def _refine(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
+    io = span.io
+    before = None if io is None else {"io.input": io.input, "io.output": io.output}
+    for refine in shape.refines:
+        try:
+            refine(raw, span, notes)
+        except Exception as error:
+            notes.flags.append(f"failed:{type(error).__name__}:{refine.__module__}")
+    # What was unwrapped is no longer all that the attribute says.
+    for field, was in (before or {}).items():
+        now = get_field(span, field)
+        if field in notes.taken and now is not was and now != plain(was):
+            del notes.taken[field]
 
 
 def _kind(raw: RawSpan, span: GenAISpan, shape: Shape) -> str | None:

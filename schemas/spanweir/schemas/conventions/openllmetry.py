@@ -15,7 +15,7 @@ from spanweir.schemas.genai import Agent, GenAISpan, Graph, Message, Tool, ToolD
 from spanweir.schemas.indexed import nested
 from spanweir.schemas.langchain import tool_result
 from spanweir.schemas.messages import message, parse
-from spanweir.schemas.notes import Notes, arguments
+from spanweir.schemas.notes import Notes, arguments, rest
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import boolean, number, plain, strings, text, whole_strings
 
@@ -87,11 +87,13 @@ def entity_input(value: Any, notes: Notes) -> Any:
             args, kwargs = found.get("args") or [], found.get("kwargs") or {}
             return kwargs if kwargs and not args else args[0] if len(args) == 1 and not kwargs else found
         if "inputs" in found and keys & {"tags", "metadata", "kwargs"}:
+            rest(found, frozenset({"inputs", "input_str"}), notes)
             inputs = found["inputs"]
             if not inputs and "input_str" in found:
                 return arguments(found["input_str"])
             return inputs
         if "input_str" in found:
+            rest(found, frozenset({"inputs", "input_str"}), notes)
             return found.get("inputs") or arguments(found["input_str"])
     return found
 
@@ -102,6 +104,7 @@ def entity_output(value: Any, notes: Notes) -> Any:
     if isinstance(found, Mapping) and "kwargs" in found:
         for name in ("outputs", "output"):
             if name in found:
+                rest(found, frozenset({name}), notes)
                 return found[name]
     return found
 
