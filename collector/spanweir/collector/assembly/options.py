@@ -17,11 +17,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Content kept of one open trace (its question, its answer, a root or orphan that may have to be sent again)."""
     held_max: Size = Size(64 * 1024 * 1024)
     """Content kept of all open traces; over it the one idle longest is finalised."""
-    closed_max: Size = Size(12 * 1024 * 1024)
+    closed_max: Size = Size(6 * 1024 * 1024)
     """Memory for the state of complete traces, kept for spans that come late; the oldest are given up first."""
     open_max: int = 50_000
     """Traces that may be open at a time; the one idle longest is finalised to make room."""
     join_wait: Duration = Duration(60)
     """How long a log record is held for its span, and a span without content for its log records."""
-    join_max: Size = Size(24 * 1024 * 1024)
+    join_max: Size = Size(8 * 1024 * 1024)
     """Memory for log records and spans that are held for each other; the oldest are given up first."""
