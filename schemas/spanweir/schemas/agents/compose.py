@@ -157,8 +157,11 @@ def _root(turn: Turn, facts: Facts) -> RawSpan:
     if facts.error:
         made["error.type"] = facts.error_type or "error"
     base = facts.root or carried
-    start = min(at for at in (facts.start_ns, base.start_ns if base else 0, carried.start_ns if carried else 0) if at)
-    end = max(facts.end_ns, base.end_ns if base else 0, carried.end_ns if carried else 0)
+    below: list[Call | ToolRun | SubAgent] = [] if facts.root else [*facts.calls, *facts.tools, *facts.agents]
+    spans = [span for span in (base, carried) if span is not None]
+    starts = [facts.start_ns, *(one.start_ns for one in below), *(span.start_ns for span in spans)]
+    start = min((at for at in starts if at), default=0)
+    end = max([facts.end_ns, *(one.end_ns for one in below), *(span.end_ns for span in spans)])
     span = RawSpan(
         trace_id=turn.trace_id,
         span_id=turn.root_id or span_hash(turn.trace_id),

@@ -8,6 +8,8 @@ import msgspec
 from spanweir.schemas.agents.turn import Closed, Group, Item, Rules, Turn
 from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, RawSpan
 
+_LOOSE = "/internal"
+"""Key of the internal spans that belong to no turn."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -24,13 +26,14 @@ def changed(
         turn.final = final
         if known := group.closed.get(turn.key):
             turn.carried = known.root
-            counters[f"late.{rules.name}"] += 1
         kept = internals.get(turn.key, [])
         stamp = (*_stamp(turn), len(kept), len(group.links), len(group.notes))
         before = group.emitted.get(turn.key, {})
         if group.stamps.get(turn.key) == stamp:
             standing.update((trace, span_id) for span_id, (trace, _) in before.items())
             continue
+        if turn.carried is not None:
+            counters[f"late.{rules.name}"] += 1
         after: dict[str, tuple[str, bytes]] = {}
         spans = _render(rules, turn, counters)
         if final and not keep:
@@ -46,10 +49,8 @@ def changed(
             if span_id not in after or after[span_id][0] != trace:
                 gone[(trace, span_id)] = None
         group.emitted[turn.key], group.stamps[turn.key] = after, stamp
-    for item in internals.get("", []):
-        if item.span is not None and item.key not in group.passed:
-            group.passed.add(item.key)
-            out.append(item.span)
+    if keep:
+        turns = [*turns, _loose(group, internals.get(_LOOSE, []), out, gone, standing)]
     current = {turn.key for turn in turns}
     for key in [key for key in group.emitted if key not in current]:
         for span_id, (trace, _) in group.emitted.pop(key).items():
@@ -83,7 +84,23 @@ def close(rules: Rules, group: Group, before_ns: int, counters: Counter[str]) ->
     for items in (group.items, group.internals):
         for key in [key for key, item in items.items() if key not in placed and item.arrived_ns < before_ns]:
             del items[key]
-            group.passed.discard(key)
+
+
+def _loose(
+    group: Group,
+    items: list[Item],
+    out: list[RawSpan],
+    gone: dict[tuple[str, str], None],
+    standing: set[tuple[str, str]],
+) -> Turn:
+    """Internal spans of no turn go out as they came, until there is a turn that they belong to."""
+    before = group.emitted.get(_LOOSE, {})
+    after = {item.span_id: (item.trace_id, b"") for item in items}
+    out += [item.span for item in items if item.span is not None and item.span_id not in before]
+    standing.update((trace, span_id) for span_id, (trace, _) in after.items())
+    gone.update(dict.fromkeys((trace, span_id) for span_id, (trace, _) in before.items() if span_id not in after))
+    group.emitted[_LOOSE] = after
+    return Turn(_LOOSE, "", items)
 
 
 def _count_merged(agent: str, turn: Turn, spans: list[RawSpan], counters: Counter[str]) -> None:
@@ -96,7 +113,7 @@ def _count_merged(agent: str, turn: Turn, spans: list[RawSpan], counters: Counte
 
 
 def _internals(group: Group, turns: list[Turn]) -> dict[str, list[Item]]:
-    """Internal spans by turn: that of the same trace which began last before them; by an empty key those of none."""
+    """Internal spans by turn: that of the same trace which began last before them; by `_LOOSE` those of none."""
     starts: dict[str, list[tuple[int, str]]] = {}
     for turn in turns:
         for trace_id in {item.trace_id for item in turn.items if item.span is not None}:
@@ -105,7 +122,7 @@ def _internals(group: Group, turns: list[Turn]) -> dict[str, list[Item]]:
     placed: dict[str, list[Item]] = {}
     for item in group.internals.values():
         within = sorted(starts.get(item.trace_id, []))
-        key = next((k for start, k in reversed(within) if start <= item.start_ns), within[0][1] if within else "")
+        key = next((k for start, k in reversed(within) if start <= item.start_ns), within[0][1] if within else _LOOSE)
         placed.setdefault(key, []).append(item)
     return placed
 

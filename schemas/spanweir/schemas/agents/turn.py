@@ -95,8 +95,6 @@ class Group:
         self.items: dict[str, Item] = {}
         self.internals: dict[str, Item] = {}
         """Internal spans, when they are to be kept."""
-        self.passed: set[str] = set()
-        """Internal spans of no turn that went out."""
         self.links: dict[str, str] = {}
         """Span id to parent id of spans that were dropped as noise: the chain to the turn's root runs through them."""
         self.remote = False
