@@ -175,7 +175,7 @@ class Delivery:
             options=self._assembly,
             hydrate=_hydrating(outlets),
             agents=genai.agents(),
-            mapped=any(MAPPED in outlet.wants for outlet in outlets),
+            mapped=any(MAPPED in outlet.wants and outlet.signals != {"metrics"} for outlet in outlets),
             requests=any(REQUESTS in outlet.wants for outlet in outlets),
             rewrite=any(getattr(processor, "rewrites", False) for _, processor in named),
         )
