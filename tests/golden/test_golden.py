@@ -18,7 +18,7 @@ from spanweir.collector.receivers._json import to_protobuf
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawLog, RawSpan
-from spanweir.schemas.values import dumps
+from spanweir.schemas.values import Broken, dumps, loads
 
 CASES = sorted(path.parent for path in Path(__file__).parent.glob("*/*/input.json"))
 
@@ -73,3 +73,40 @@ def test_golden(case: Path, request: pytest.FixtureRequest) -> None:
         if request.config.getoption("--update-golden"):
             path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         assert json.loads(path.read_text()) == found, f"{path} (--update-golden rewrites it)"
+
+
+TAGS = frozenset({"type", "role", "modality", "mime_type", "media_type", "mimeType", "kind", "object", "block_type"})
+"""Names of members whose values say how something is written, not what it is."""
+
+
+def leaves(value: Any, name: str = "", depth: int = 4) -> set[str]:
+    """Every text and number in a value, JSON within strings included."""
+    if isinstance(value, dict):
+        return {leaf for key, item in value.items() for leaf in leaves(item, key, depth)}
+    if isinstance(value, list):
+        return {leaf for item in value for leaf in leaves(item, name, depth)}
+    if isinstance(value, str):
+        try:
+            inner = loads(value, cut=False) if depth and value[:1] in ("{", "[", '"') else None
+        except ValueError:
+            inner = None
+        inner = inner.value if isinstance(inner, Broken) else inner
+        if inner is not None and inner != value:
+            return leaves(inner, name, depth - 1)
+        return set() if name.rpartition(".")[2] in TAGS or not value.strip() else {value}
+    return set() if value is None or isinstance(value, bool) else {f"{value:g}"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.name}")
+def test_what_is_not_kept_as_it_was_is_shown(case: Path) -> None:
+    """Of whatever convention: an attribute is left out only when each leaf of it stands elsewhere."""
+    mapper, renderer = Mapper(), Renderer()
+    for raw, logs in read(case):
+        mapped = renderer.render(raw, mapper.map(raw, logs))
+        shown = leaves({key: json.loads(value) for key, value in mapped.attributes.items()})
+        text = "\n".join(shown)
+        for key, value in raw.attributes.items():
+            if key not in mapped.attributes:
+                lost = {leaf for leaf in leaves(value, key) if leaf not in shown and leaf not in text}
+                lost = {leaf for leaf in lost if not shown.issuperset(leaf.split(","))}  # a list in one string
+                assert not lost, f"{raw.span_id} {key}"
