@@ -13,13 +13,14 @@ import gc
 import json
 import os
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -31,16 +32,22 @@ from spanweir.exporters.mlflow import Config
 from tests.benchmarks.load import make_requests
 from tests.support import mapped, servers
 
-Measured = tuple[float, float, float]
-"""CPU seconds here, CPU seconds of the server, seconds."""
+
+class Measured(NamedTuple):
+    cpu_s: float
+    server_cpu_s: float
+    wall_s: float
+    stored_bytes: int
+    """What the database grew by; 0 where that is not a file."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backends", nargs="+", default=["sqlite"], choices=["sqlite", "postgresql", "mysql"])
-    parser.add_argument("--traces", nargs="+", type=int, default=[20, 100])
+    parser.add_argument("--traces", nargs="*", type=int, default=[20, 100])
     parser.add_argument("--spans", type=int, default=10_000)
     parser.add_argument("--sizes", nargs="*", type=float, default=[], help="traces of so many MB as well")
+    parser.add_argument("--chat", action="store_true", help="traces of one chat: 13 messages and 10 tools")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--alone", action="store_true", help="without MLflow's store")
     options = parser.parse_args()
@@ -55,6 +62,8 @@ def main() -> None:
                 compare(f"{backend}, {traces} traces a batch", uri, bodies, options.alone)
             for size in options.sizes:
                 compare(f"{backend}, traces of {size:g} MB", uri, large(size), options.alone)
+            if options.chat:
+                compare(f"{backend}, chat traces", uri, chats(), options.alone)
             if options.growth:
                 growth(backend, uri)
 
@@ -82,30 +91,32 @@ def compare(title: str, uri: Callable[[str], str], bodies: Sequence[bytes], alon
     traces = sum(len(batch.traces) for batch in batches)
     name = "b" + str(time.monotonic_ns())
     print(f"{title}: {spans} spans, {traces} traces")
-    ours = measure(lambda: write_ours(uri(name), batches))
-    show("spanweir", ours, spans, size_of(uri, name), traces)
+    ours = measure(write_ours, uri(name), batches)
+    show("spanweir", ours, spans, traces)
     if alone:
         return
     share = max(1, len(batches) // 5)
     some = sum(len(batch.spans) for batch in batches[:share])
-    theirs = measure(lambda: write_theirs(uri(name + "m"), bodies[:share]))
-    show("MLflow's store", theirs, some, size_of(uri, name + "m"), sum(len(batch.traces) for batch in batches[:share]))
-    cpu = [sum(one[:2]) / count for one, count in ((theirs, some), (ours, spans))]
-    rate = [count / one[2] for one, count in ((ours, spans), (theirs, some))]
+    theirs = measure(write_theirs, uri(name + "m"), bodies[:share])
+    show("MLflow's store", theirs, some, sum(len(batch.traces) for batch in batches[:share]))
+    cpu = [(one.cpu_s + one.server_cpu_s) / count for one, count in ((theirs, some), (ours, spans))]
+    rate = [count / one.wall_s for one, count in ((ours, spans), (theirs, some))]
     print(f"  {cpu[0] / cpu[1]:.1f} times less CPU, {rate[0] / rate[1]:.1f} times the rate")
 
 
-def show(who: str, measured: Measured, spans: int, size: int, traces: int) -> None:
-    here, server, wall = (value / spans * 1e6 for value in measured)
+def show(who: str, measured: Measured, spans: int, traces: int) -> None:
+    here, server = measured.cpu_s / spans * 1e6, measured.server_cpu_s / spans * 1e6
     print(
         f"  {who:15} {here:8.1f} us CPU a span{f' + {server:.1f} in the server' if server else ''},"
-        f" {1e6 / wall:8.0f} spans/s" + (f", {size / traces / 1024:.1f} KiB a trace" if size else "")
+        f" {spans / measured.wall_s:8.0f} spans/s"
+        + (f", {measured.stored_bytes / traces / 1024:.1f} KiB a trace" if measured.stored_bytes else "")
     )
 
 
-def measure(prepare: Callable[[], Callable[[], None]]) -> Measured:
+def measure(prepare: Callable[[str, Any], Callable[[], None]], uri: str, load: Any) -> Measured:
     """`prepare` does what is not measured and returns what is."""
-    work = prepare()
+    work = prepare(uri, load)
+    empty = size_of(uri)
     gc.collect()
     gc.disable()
     try:
@@ -113,7 +124,7 @@ def measure(prepare: Callable[[], Callable[[], None]]) -> Measured:
         work()
         here, wall = time.process_time() - before, time.perf_counter() - start
         time.sleep(0.3)  # a server process that ends is counted in its parent only after that
-        return here, server_cpu_s() - other, wall
+        return Measured(here, server_cpu_s() - other, wall, size_of(uri) - empty)
     finally:
         gc.enable()
 
@@ -171,11 +182,13 @@ def write_theirs(uri: str, bodies: Sequence[bytes]) -> Callable[[], None]:
     return work
 
 
-def size_of(uri: Callable[[str], str], name: str) -> int:
-    place = getattr(uri, "__closure__", None)
-    directory = next((cell.cell_contents for cell in place or () if isinstance(cell.cell_contents, Path)), None)
-    path = directory / f"{name}.db" if directory else None
-    return os.path.getsize(path) if path and path.exists() else 0
+def size_of(uri: str) -> int:
+    """What is in the write-ahead log included."""
+    if not uri.startswith("sqlite"):
+        return 0
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
+        pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    return int(pages * size)
 
 
 def large(megabytes: float) -> list[bytes]:
@@ -202,6 +215,49 @@ def large(megabytes: float) -> list[bytes]:
     return made
 
 
+def chats() -> list[bytes]:
+    """Model calls as chat applications make them: a long conversation, tools, a call of one of them."""
+    import random
+
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    from tests.support.mlflow_spans import words
+
+    rng = random.Random(1)
+    made: list[bytes] = []
+    for serial in range(500):
+        message = ExportTraceServiceRequest()
+        span = message.resource_spans.add().scope_spans.add().spans.add()
+        span.trace_id, span.span_id = rng.randbytes(16), rng.randbytes(8)
+        span.name, span.kind = "chat gpt-4o", 3
+        span.start_time_unix_nano = time.time_ns() - 60_000_000_000 + serial * 1_000_000
+        span.end_time_unix_nano = span.start_time_unix_nano + 900_000_000
+        roles = ["system", *["user", "assistant"] * 6]
+        said = [{"role": role, "parts": [{"type": "text", "content": words(rng, 500)}]} for role in roles]
+        query = {"type": "string", "description": words(rng, 60)}
+        schema = {"type": "object", "required": ["query"], "properties": {"query": query, "limit": {"type": "integer"}}}
+        tools = [
+            {"type": "function", "name": f"tool_{n}", "description": words(rng, 120), "parameters": schema}
+            for n in range(10)
+        ]
+        answer = [
+            {"role": "assistant", "parts": [{"type": "text", "content": words(rng, 700)}], "finish_reason": "stop"}
+        ]
+        for key, value in {
+            "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o",
+            "gen_ai.usage.input_tokens": 2000, "gen_ai.usage.output_tokens": 150, "gen_ai.input.messages": said,
+            "gen_ai.output.messages": answer, "gen_ai.tool.definitions": tools,
+        }.items():  # fmt: skip
+            attribute = span.attributes.add()
+            attribute.key = key
+            if isinstance(value, int):
+                attribute.value.int_value = value
+            else:
+                attribute.value.string_value = value if isinstance(value, str) else json.dumps(value)
+        made.append(message.SerializeToString())
+    return made
+
+
 def growth(backend: str, uri: Callable[[str], str]) -> None:
     from tests.support.mlflow_spans import make_batch, make_span, make_trace
 
@@ -218,11 +274,11 @@ def growth(backend: str, uri: Callable[[str], str]) -> None:
         early.complete, early.state, early.span_count = False, "IN_PROGRESS", number * 5 + 5
         together.append(make_batch([(early, spans)], number + 1))
     print(f"{backend}: 10,000 spans in batches of 5")
-    one = measure(lambda: write_ours(uri("one"), together))
-    many = measure(lambda: write_ours(uri("many"), apart))
-    show("in one trace", one, 10_000, 0, 1)
-    show("in 2,000 traces", many, 10_000, 0, 2000)
-    print(f"  {sum(one[:2]) / sum(many[:2]):.2f} times the CPU")
+    one = measure(write_ours, uri("one"), together)
+    many = measure(write_ours, uri("many"), apart)
+    show("in one trace", one, 10_000, 1)
+    show("in 2,000 traces", many, 10_000, 2000)
+    print(f"  {(one.cpu_s + one.server_cpu_s) / (many.cpu_s + many.server_cpu_s):.2f} times the CPU")
 
 
 if __name__ == "__main__":

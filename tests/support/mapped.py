@@ -3,25 +3,28 @@
 import tempfile
 from collections.abc import Iterable
 
-from spanweir.collector.delivery.stages import Stages
+from spanweir.collector.delivery.stages import Drop, Stages
 from spanweir.collector.processors.api import Context
 from spanweir.collector.processors.cost import Config as Cost
 from spanweir.collector.processors.genai import Config as GenAI
 from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import Batch
-from spanweir.schemas.raw import RawSpan
 
 
 def stages() -> Stages:
     """With the processors that every pipeline has."""
-    drops: list[tuple[RawSpan, str]] = []
+    drops: list[Drop] = []
 
     def count(metric: str, n: float = 1, **labels: str) -> None:
         pass
 
     with tempfile.TemporaryDirectory() as directory:
         context = Context(
-            name="test", state_directory=directory, count=count, drop=lambda raw, reason: drops.append((raw, reason))
+            name="test",
+            state_directory=directory,
+            count=count,
+            drop=lambda raw, reason: drops.append(Drop(raw, reason)),
+            discard=lambda raw, reason: drops.append(Drop(raw, reason, True)),
         )
         genai = GenAI()
         return Stages([genai.build(context), Cost().build(context)], genai.renderer(), drops, count)

@@ -3,6 +3,7 @@
 They run as an unprivileged user, because neither server starts as root.
 """
 
+import ctypes
 import os
 import pwd
 import shutil
@@ -43,6 +44,12 @@ def owner(directory: Path, *preferred: str) -> str | None:
     entry = pwd.getpwnam(name)
     os.chown(directory, entry.pw_uid, entry.pw_gid)
     return name
+
+
+def die_with_parent() -> None:
+    """Between fork and exec: a test run that is killed leaves no servers behind (Linux's PR_SET_PDEATHSIG is 1)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @contextmanager
@@ -106,8 +113,9 @@ def _running(
     log = directory / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, user=user, cwd=directory, env=environment, start_new_session=True
-        )
+            command, stdout=output, stderr=output, user=user, cwd=directory, env=environment, start_new_session=True,
+            preexec_fn=die_with_parent,
+        )  # fmt: skip
     try:
         _wait(process, port, log)
         yield

@@ -149,6 +149,7 @@ def test_a_trace_is_taken_back_whole(server: Server) -> None:
     assert server.store.batch_get_traces([f"tr-{row.trace_id}"]) == []
 
 
+@pytest.mark.slow
 def test_basic_authentication(tmp_path: Path, empty_database: Path, artifact_root: str) -> None:
     pytest.importorskip("flask_wtf", reason="mlflow[auth] is not installed")
     (tmp_path / "auth.ini").write_text(
