@@ -61,6 +61,12 @@ def test_other_scopes_of_an_agents_process_are_its_own(service: str) -> None:
     assert agents.spans([http], BASE_NS) == []
 
 
+def test_standard_records_of_an_agents_process_are_joined_like_anybodys() -> None:
+    verdict = RawLog(trace_id="a" * 32, span_id="b" * 16, event_name="gen_ai.evaluation.result", scope=CLAUDE_EVENTS)
+    noise = RawLog(trace_id="a" * 32, span_id="b" * 16, event_name="plugin_loaded", scope=CLAUDE_EVENTS)
+    assert Agents().logs([noise, verdict], BASE_NS) == [verdict]
+
+
 def test_an_agents_span_is_found_among_spans_of_others_without_a_scope() -> None:
     ours = Resource(attributes={"service.name": "gemini-cli"})
     other = RawSpan(trace_id="a" * 32, span_id="b" * 16)

@@ -138,6 +138,8 @@ class Agents:
                 group = self._take_log(self._rules[agent], log, now_ns, sequence, tenant)
                 if group is not None:
                     group.log_route = group.log_route or route
+                elif _standard(log):
+                    out.append(log)
             else:
                 out.append(log)
         return out
@@ -361,6 +363,11 @@ class Agents:
         self._bytes -= group.size_bytes
         for key in group.keys:
             self._by_key.pop(key, None)
+
+
+def _standard(log: RawLog) -> bool:
+    """A record of the GenAI conventions (an evaluation, say) that is joined to its span like anybody's."""
+    return bool(log.span_id) and (log.event_name or text_of(log.attributes.get("event.name"))).startswith("gen_ai.")
 
 
 def _log_key(log: RawLog, event: str, at: int) -> str:
