@@ -10,7 +10,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -101,21 +101,23 @@ class Target:
             return self.open_again()
         except TableNotFoundError:
             pass
-        if directory is not None and directory.is_dir() and any(directory.iterdir()):
+        names = {path.name for path in directory.iterdir()} if directory is not None and directory.is_dir() else set()
+        if names and "_delta_log" not in names:
             raise Permanent(
                 f"{self.uri} is a directory with files in it but no Delta table (it has no _delta_log); "
                 "name another path or prefix, or move the files away"
             )
         schema = Schema.from_json(json.dumps({"type": "struct", "fields": delta_fields(self.layout.columns)}))
-        DeltaTable.create(
-            self.uri,
-            schema,
-            mode="ignore",
-            partition_by=[self.spec.partition] if self.spec.partition else None,
-            configuration=self._properties,
-            storage_options=self._options,
-            raise_if_key_not_exists=False,
-        )
+        with suppress(CommitFailedError):  # another process made it in the meantime
+            DeltaTable.create(
+                self.uri,
+                schema,
+                mode="ignore",
+                partition_by=[self.spec.partition] if self.spec.partition else None,
+                configuration=self._properties,
+                storage_options=self._options,
+                raise_if_key_not_exists=False,
+            )
         return self.open_again()
 
     def _check_columns(self, table: DeltaTable) -> None:
