@@ -175,6 +175,42 @@ def test_a_migration_under_way_is_waited_for(sqlite_path: Path) -> None:
     assert count(sqlite_path) == 10
 
 
+def test_a_database_that_is_being_upgraded_at_the_start_is_waited_for(sqlite_path: Path) -> None:
+    with sqlite3.connect(sqlite_path) as connection:
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        connection.execute("UPDATE alembic_version SET version_num = 'bf29a5ff90ea'")
+
+    def upgrade() -> None:
+        with sqlite3.connect(sqlite_path) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+
+    timer = threading.Timer(0.5, upgrade)
+    timer.start()
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([make_trace(1)]))
+    timer.join()
+    assert count(sqlite_path) == 5
+
+
+def test_two_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+    path, problems = tmp_path / "new.db", []
+
+    def start(seed: int) -> None:
+        try:
+            with exporter_of(path) as exporter:
+                exporter.export(make_batch([make_trace(seed)]))
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=start, args=[seed]) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert count(path) == 10
+
+
 def test_it_waits_for_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     missing = tmp_path / "file"
     missing.write_text("a file where a directory should be")

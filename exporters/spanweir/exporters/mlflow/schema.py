@@ -8,12 +8,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Final
 
 from spanweir.exporters.mlflow.database import Database
 from spanweir.exporters.mlflow.revisions import REVISIONS, TOO_OLD, Layout
 
 CREATE_TIMEOUT_S: Final = 300.0
+SETTLE_S: Final = 2.0
+"""A migration that has not moved for so long is over."""
 
 _OURS = frozenset(("experiments", "trace_info", "trace_tags", "spans"))
 
@@ -53,6 +56,23 @@ def layout_of(database: Database) -> tuple[str, Layout]:
             f"{place} is at schema revision {revision}, older than MLflow 3.10; back it up and run: mlflow db upgrade"
         )
     raise UnknownRevision(place, revision)
+
+
+def settled_layout(database: Database) -> tuple[str, Layout]:
+    """As `layout_of`, but a database that somebody is just creating or upgrading is waited for."""
+    before: object = None
+    while True:
+        try:
+            return layout_of(database)
+        except (SchemaError, UnknownRevision):
+            tables = database.tables()
+            revisions = (
+                database.select("SELECT version_num FROM alembic_version") if "alembic_version" in tables else ()
+            )
+            if "experiments" not in tables or before == (tables, revisions):
+                raise
+            before = (tables, revisions)
+            time.sleep(SETTLE_S)
 
 
 def create(uri: str, artifact_root: str) -> None:

@@ -31,7 +31,7 @@ from spanweir.exporters.mlflow.revisions import (
 )
 from spanweir.exporters.mlflow.rows import FINALIZED, SPANS_LOCATION, TRACKING_STORE, Home, Rows, build, cleaned
 from spanweir.exporters.mlflow.rows import request_id as mlflow_id
-from spanweir.exporters.mlflow.schema import SchemaError, UnknownRevision, is_empty, layout_of
+from spanweir.exporters.mlflow.schema import SchemaError, UnknownRevision, is_empty, settled_layout
 from spanweir.schemas.trace import MappedSpan, TraceRow
 
 RACES: Final = 5
@@ -153,7 +153,7 @@ class SqlStore:
             database.open(create=not self._revision)
             if not self._revision and is_empty(database):
                 self._create()
-            self._revision, self._layout = layout_of(database)
+            self._revision, self._layout = settled_layout(database)
             self._leave_fallback()
         except SchemaError as error:
             database.close()
