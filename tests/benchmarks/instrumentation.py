@@ -21,12 +21,12 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
 SIZES = {"10 KB": 10_000, "1 MB": 1_000_000, "10 MB": 10_000_000}
-REQUESTS = {"10 KB": 100, "1 MB": 30, "10 MB": 8}
+REQUESTS = {"10 KB": 100, "1 MB": 20, "10 MB": 6}
 Messages = list[dict[str, str]]
 
 
@@ -196,9 +196,8 @@ def measure(mode: str, endpoint: str, repeat: int) -> dict[str, Any]:
     return parsed
 
 
-def compare(repeat: int, with_mlflow: bool) -> dict[str, dict[str, Any]]:
-    """Every mode's figures, by mode."""
-    results = {}
+def compare(repeat: int, with_mlflow: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each mode and its figures, as they come."""
     sink = subprocess.Popen(
         [sys.executable, __file__, "--receiver"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -206,18 +205,17 @@ def compare(repeat: int, with_mlflow: bool) -> dict[str, dict[str, Any]]:
     try:
         endpoint = f"http://127.0.0.1:{sink.stdout.readline().strip()}"
         for mode in ("spanweir", "otel"):
-            results[mode] = measure(mode, endpoint, repeat)
+            yield mode, measure(mode, endpoint, repeat)
     finally:
         sink.communicate("", timeout=10)
     if with_mlflow:
         with tempfile.TemporaryDirectory() as directory:
             process, address = mlflow_server(directory)
             try:
-                results["mlflow"] = measure("mlflow", address, repeat)
+                yield "mlflow", measure("mlflow", address, repeat)
             finally:
                 process.terminate()
                 process.wait(20)
-    return results
 
 
 def main() -> None:
@@ -233,12 +231,14 @@ def main() -> None:
     elif options.child:
         print(json.dumps(child(options.child, options.endpoint, options.repeat)))
     else:
-        results = compare(options.repeat, not options.without_mlflow)
-        for mode, figures in results.items():
+        for mode, figures in compare(options.repeat, not options.without_mlflow):
             for size in SIZES:
                 row = figures[size]
                 print(f"{mode:9} {size:>6}  latency {row['latency_ms']:9.3f} ms   CPU {row['cpu_ms']:9.3f} ms/request")
-            print(f"{mode:9}  10 MB  stall {figures['stall_ms']:.1f} ms (without export {figures['quiet_ms']:.1f} ms)")
+            print(
+                f"{mode:9}  10 MB  stall {figures['stall_ms']:.1f} ms (without export {figures['quiet_ms']:.1f} ms)",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
