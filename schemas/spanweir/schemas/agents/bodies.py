@@ -26,6 +26,7 @@ def anthropic_request(call: Call, body: str) -> None:
     messages = request.get("messages")
     if isinstance(messages, list):
         call.input = orjson.dumps([_message(m) for m in messages if isinstance(m, dict)]).decode()
+        call.whole = True
     if system := request.get("system"):
         blocks = [{"type": "text", "text": system}] if isinstance(system, str) else system
         call.extra["gen_ai.system_instructions"] = orjson.dumps(_parts(blocks)).decode()

@@ -365,7 +365,7 @@ def _utility(attributes: Attributes) -> str:
 def _add_reminders(call: Call) -> None:
     """Detailed spans hold what the agent put before the messages; request bodies have it in its place already."""
     reminders = text_of(call.span.attributes.get("system_reminders")) if call.span else ""
-    if reminders and reminders != _REDACTED and "gen_ai.request.max_tokens" not in call.extra:
+    if reminders and reminders != _REDACTED and not call.whole:
         message = orjson.dumps({"role": "system", "parts": [{"type": "text", "content": reminders}]}).decode()
         call.input = f"[{message},{call.input[1:]}" if call.input else f"[{message}]"
 

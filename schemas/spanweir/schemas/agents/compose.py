@@ -171,7 +171,7 @@ def _root(turn: Turn, facts: Facts) -> RawSpan:
         end_ns=end,
         resource=facts.resource,
         scope=facts.scope,
-        attributes={**facts.extra, **made},
+        attributes=made,
     )
     if base:
         span.attributes = {**base.attributes, **span.attributes}
@@ -256,7 +256,6 @@ def _tool(turn: Turn, run: ToolRun, root_id: str) -> RawSpan:
     ):
         if text:
             made[key] = text
-    made.update(run.extra)
     name = f"execute_tool {run.name}".strip()
     span_id = run.span_id or span_hash(turn.trace_id, run.key)
     return _span(turn, run.span, span_id, run.parent_id or root_id, name, INTERNAL, made, run)

@@ -46,6 +46,8 @@ class Call(msgspec.Struct):
     tools: list["ToolRun"] = []
     """The tool runs it asked for."""
     input: str = ""
+    whole: bool = False
+    """`input` is the request as it was sent, not only what was new to it."""
     output: str = ""
     error: str = ""
     """Message of the failure; empty when it succeeded."""
@@ -79,7 +81,6 @@ class ToolRun(msgspec.Struct):
     description: str = ""
     error: str = ""
     error_type: str = ""
-    extra: Attributes = {}
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
 
@@ -120,6 +121,5 @@ class Facts(msgspec.Struct):
     calls: list[Call] = []
     tools: list[ToolRun] = []
     agents: list[SubAgent] = []
-    extra: Attributes = {}
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
