@@ -9,15 +9,19 @@ import sys
 import threading
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import polars
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanweir.collector.decode.otlp_proto import decode_traces
 from tests.benchmarks.load import TRACE_EXPORT, make_bodies
 
+_LATER = 12
+_ROOTS = "SELECT trace_id, count(*) FROM spans WHERE parent_span_id IS NULL GROUP BY 1"
 CONFIG = """
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:{grpc}}}, http: {{endpoint: 127.0.0.1:{http}}}}}}}}}
 exporters:
@@ -27,6 +31,7 @@ service:
   queue: {{type: disk, directory: {directory}/queue}}
   telemetry: {{metrics: {{endpoint: 127.0.0.1:{metrics}}}, logs: {{level: warning}}}}
   shutdown_timeout: 60s
+  assembly: {{idle_timeout: 4s}}
   pipelines:
     traces: {{receivers: [otlp], exporters: [mlflow, delta]}}
 """
@@ -127,7 +132,10 @@ class Collector:
 
 
 class Sender:
-    """Sends the standard load from a thread until stopped, and remembers the spans that were acknowledged."""
+    """Sends the standard load from a thread until stopped, and remembers the spans that were acknowledged.
+
+    Every other request comes in two: the spans below first, the roots up to a second later, and sometimes never.
+    """
 
     def __init__(self, endpoint: str, traces: int = 5, pause_s: float = 0.02) -> None:
         self.acknowledged: list[bytes] = []
@@ -150,19 +158,43 @@ class Sender:
         serial = 0
         with grpc.insecure_channel(self._endpoint, options=[("grpc.max_reconnect_backoff_ms", 200)]) as channel:
             export = channel.unary_unary(TRACE_EXPORT)
+            later: deque[bytes] = deque()
             while not self._stop.wait(self._pause_s):
                 body = self._bodies[serial % len(self._bodies)].renew(serial, salt)
                 serial += 1
-                try:
-                    export(body, timeout=10)
-                except grpc.RpcError as error:
-                    self.refused[error.code().name] += 1
-                else:
-                    self.acknowledged.append(body)
+                if serial % 2:
+                    body, roots = _split(body)
+                    if serial % 10 != 5:
+                        later.append(roots)
+                self._send(export, body)
+                if len(later) > _LATER:
+                    self._send(export, later.popleft())
+            for body in later:
+                self._send(export, body)
+
+    def _send(self, export: Callable[..., object], body: bytes) -> None:
+        try:
+            export(body, timeout=10)
+        except grpc.RpcError as error:
+            self.refused[error.code().name] += 1
+        else:
+            self.acknowledged.append(body)
 
     def spans(self) -> set[tuple[str, str]]:
         """(trace id, span id) of every acknowledged span."""
         return {(raw.trace_id, raw.span_id) for body in self.acknowledged for raw in decode_traces(body)}
+
+
+def _split(body: bytes) -> tuple[bytes, bytes]:
+    """The request without roots, and the roots alone."""
+    below, roots = ExportTraceServiceRequest.FromString(body), ExportTraceServiceRequest.FromString(body)
+    for request, keep in ((below, False), (roots, True)):
+        for resource_spans in request.resource_spans:
+            for scope_spans in resource_spans.scope_spans:
+                kept = [span for span in scope_spans.spans if (not span.parent_span_id) is keep]
+                del scope_spans.spans[:]
+                scope_spans.spans.extend(kept)
+    return below.SerializeToString(), roots.SerializeToString()
 
 
 def check(directory: Path, acknowledged: set[tuple[str, str]]) -> list[str]:
@@ -172,7 +204,11 @@ def check(directory: Path, acknowledged: set[tuple[str, str]]) -> list[str]:
     with sqlite3.connect(directory / "mlflow.db") as database:
         stored = Counter(database.execute("SELECT substr(trace_id, 4), span_id FROM spans"))
         rows = Counter(dict(database.execute("SELECT substr(request_id, 4), count(*) FROM trace_info GROUP BY 1")))
+        roots = Counter(dict(database.execute(_ROOTS)))
         states = Counter(dict(database.execute("SELECT status, count(*) FROM trace_info GROUP BY 1")))
+    several = [trace_id for trace_id, count in roots.items() if count != 1]
+    if several or len(roots) != len(rows):
+        problems.append(f"mlflow: {len(several)} traces have more than one root, {len(rows) - len(roots)} have none")
     problems += _compare("mlflow spans", stored, acknowledged)
     problems += _compare("mlflow traces", rows, traces)
     if set(states) - {"OK", "ERROR"}:

@@ -9,7 +9,6 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -143,7 +142,7 @@ class Delivery:
             outlets=outlets,
             undeliverable=DeadLetters(self._state / "undeliverable", "delivery"),
             room=room,
-            snapshot=SnapshotFile(self._state / f"{_file_name(cursor)}.snapshot", _release()),
+            snapshot=SnapshotFile(self._state / f"{_file_name(cursor)}.snapshot"),
         )
 
     def _outlet(self, component: Component, signals: frozenset[str], room: threading.Event) -> Outlet:
@@ -241,13 +240,6 @@ def _hydrating(outlets: Sequence[Outlet]) -> _Hydration | None:
 
 def _file_name(component_id: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]", "_", component_id)
-
-
-def _release() -> str:
-    try:
-        return version("spanweir")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _instance(state: Path) -> str:

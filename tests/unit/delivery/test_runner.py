@@ -70,7 +70,7 @@ class Bench:
 
         group = Group(
             name="assembly", make_stages=stages, outlets=[outlet(*pair) for pair in exporters.items()],
-            snapshot=SnapshotFile(self.directory / "assembly.snapshot", "test"), room=room,
+            snapshot=SnapshotFile(self.directory / "assembly.snapshot"), room=room,
             undeliverable=DeadLetters(self.directory / "undeliverable", "delivery"),
         )  # fmt: skip
         runner = Runner([group], reader, OPTIONS, self.counters.add, self.counters.set)
@@ -158,6 +158,21 @@ def test_an_open_trace_is_whole_after_a_restart(tmp_path: Path) -> None:
         until(lambda: store.rows[TRACE].complete)
     row = store.rows[TRACE]
     assert (row.state, row.span_count, row.usage and row.usage.total_tokens, row.request_preview) == ("OK", 2, 10, "q")
+
+
+def test_an_open_trace_is_finalised_after_a_crash_that_left_no_snapshot(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, idle_timeout=100)
+    bench.put(body(span("llm", "lost", op="chat", asked="q", said="a")))
+    store = Recorder()
+    with bench.delivering(one=store):
+        until(lambda: store.rows)
+    (tmp_path / "assembly.snapshot").unlink()
+    for cursor in (tmp_path / "queue" / "cursors").glob("assembly*"):
+        cursor.unlink()
+    bench._assembly = AssemblyOptions(idle_timeout=0.3)
+    with bench.delivering(one=store):
+        until(lambda: store.rows[TRACE].complete)
+    assert store.rows[TRACE].state == "OK"
 
 
 def test_traces_are_finalised_by_the_clock(tmp_path: Path) -> None:

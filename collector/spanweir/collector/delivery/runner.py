@@ -168,18 +168,20 @@ class _Track:
         self.lanes = [self.shared, *(self._lane([outlet], snapshot) for outlet in far)]
 
     def _lane(self, outlets: Sequence[Outlet], snapshot: Snapshot | None) -> Lane:
+        """A lane as of the last snapshot. Records since then are taken in again, those that exporters have as well:
+        they tell of traces that are open."""
         position = min((o.worker.offered for o in outlets), default=0)
-        stages = self.group.make_stages()
-        lane = self._lane_of(stages, outlets, position)
+        lane = self._lane_of(self.group.make_stages(), outlets, position)
+        lane.position = min(position, self._reader.cursor(self.group.name))
         if snapshot is not None:
             try:
-                stages.assembler.restore(snapshot.state, time.monotonic())
+                lane.stages.assembler.restore(snapshot.state, time.monotonic())
             except msgspec.MsgspecError as error:
                 _log.warning("the snapshot of open traces is not usable: %s", error)
                 return lane
             # What is held beside the traces (log records, coding agents' turns) is read again from further back.
             lane.known_until = min(snapshot.position, position)
-            lane.position = min(position, self._reader.cursor(self.group.name), snapshot.position)
+            lane.position = min(lane.position, snapshot.position)
         return lane
 
     def _lane_of(self, stages: Stages, outlets: Sequence[Outlet], position: int) -> Lane:

@@ -12,20 +12,18 @@ import msgspec
 
 _log = logging.getLogger(__name__)
 VERSION = 1
+"""Of the fields of `assembly.state`: to be raised when one changes its meaning or its place."""
 
 
 class Snapshot(msgspec.Struct, array_like=True):
     version: int
-    mapper: str
-    """What made it: state of another release is not read."""
     position: int
     state: bytes
 
 
 class SnapshotFile:
-    def __init__(self, path: Path, mapper: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._mapper = mapper
 
     def read(self) -> Snapshot | None:
         """The newest snapshot; None if there is none that can be used."""
@@ -36,11 +34,11 @@ class SnapshotFile:
         except (OSError, msgspec.MsgspecError) as error:
             _log.warning("%s cannot be read, open traces are read back from destinations: %s", self._path, error)
             return None
-        return snapshot if (snapshot.version, snapshot.mapper) == (VERSION, self._mapper) else None
+        return snapshot if snapshot.version == VERSION else None
 
     def write(self, position: int, state: bytes) -> None:
         """Replace the snapshot durably. Raises OSError."""
-        data = msgspec.msgpack.encode(Snapshot(VERSION, self._mapper, position, state))
+        data = msgspec.msgpack.encode(Snapshot(VERSION, position, state))
         temporary = self._path.with_suffix(".new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
