@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from spanweir.collector.queue.disk import Config as Disk
 from spanweir.collector.receivers._auth import Auth
-from spanweir.collector.receivers.api import Context, Receiver, ReceiverError
+from spanweir.collector.receivers.api import Context, Receiver
 from spanweir.collector.receivers.otlp import Config, Grpc, Http, Protocols, Tls
 from tests.support.certificates import Authority
 
@@ -118,9 +118,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, transport: str, missi
         "http": Protocols(http=Http(endpoint="127.0.0.1:0", tls=tls)),
     }
     writer = Disk(directory=str(tmp_path / "queue")).open_writer()
-    receiver = Config(protocols=protocols[transport]).build(Context(name="otlp", writer=writer))
-    with pytest.raises(ReceiverError, match=rf"receivers.otlp.protocols.{transport}.*tls.{missing}.*gone.pem"):
-        receiver.start()
+    with pytest.raises(OSError, match=rf"protocols.{transport}.*tls.{missing}.*gone.pem"):
+        Config(protocols=protocols[transport]).build(Context(name="otlp", writer=writer))
     writer.close()
 
 
@@ -132,7 +131,6 @@ def test_a_key_of_another_certificate_is_said(tmp_path: Path) -> None:
         Protocols(grpc=Grpc(endpoint="127.0.0.1:0", tls=tls)),
         Protocols(http=Http(endpoint="127.0.0.1:0", tls=tls)),
     ):
-        receiver = Config(protocols=protocols).build(Context(name="otlp", writer=writer))
-        with pytest.raises(ReceiverError, match=r"tls.key_file.*does not belong to|key values mismatch"):
-            receiver.start()
+        with pytest.raises(OSError, match=r"tls.key_file.*does not belong to|key values mismatch"):
+            Config(protocols=protocols).build(Context(name="otlp", writer=writer))
     writer.close()

@@ -20,6 +20,12 @@ from spanweir.exporters.delta import Config as DeltaConfig
 from tests.benchmarks.load import make_requests
 from tests.support.service import MINIMAL, TO_FILE, Service, eventually
 
+LISTENING = (
+    "receivers.otlp.protocols.grpc.endpoint",
+    "receivers.otlp.protocols.http.endpoint",
+    "service.telemetry.metrics.endpoint",
+)
+
 
 def spanweir(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -64,10 +70,8 @@ def test_validate_builds_the_graph(minimal: Path) -> None:
     done = spanweir(
         "validate", "--set", "exporters.otlp={}", "--set", "service.pipelines.logs.exporters=[otlp]", cwd=minimal
     )
-    assert (done.returncode, done.stderr) == (
-        2,
-        "exporters.otlp: endpoint is missing; write the destination's host:port, such as tempo:4317\n",
-    )
+    told = "endpoint is missing; write the destination's host:port, such as tempo:4317\n"
+    assert (done.returncode, done.stderr) == (2, f"--set exporters.otlp: exporters.otlp: {told}")
 
 
 def test_two_pipelines_that_contradict_each_other(minimal: Path) -> None:
@@ -81,6 +85,36 @@ def test_two_pipelines_that_contradict_each_other(minimal: Path) -> None:
     )
     assert done.returncode == 2
     assert "both name the exporter mlflow and have different processors" in done.stderr
+
+
+CONTRADICTION = "service.pipelines.traces/2={receivers: [otlp], processors: [filter], exporters: [mlflow]}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["processors.filter={}", CONTRADICTION], "both name the exporter mlflow and have different processors"),
+        (["exporters.otlp={}", "service.pipelines.logs.exporters=[otlp]"], "exporters.otlp: endpoint is missing"),
+        (
+            ["processors.redaction={blocked_values: ['(']}", "service.pipelines.traces.processors=[redaction]"],
+            "processors.redaction: blocked_values: '(' is no RE2 pattern: missing ): (",
+        ),
+        (
+            ["receivers.otlp.protocols.grpc.tls={cert_file: /no/c, key_file: /no/k}"],
+            "receivers.otlp: protocols.grpc: tls.cert_file /no/c: No such file or directory",
+        ),
+    ],
+)
+@pytest.mark.parametrize("queue", ["disk", "memory"])
+def test_a_graph_that_cannot_be_built_ends_run_with_exit_code_2(
+    minimal: Path, settings: list[str], message: str, queue: str
+) -> None:
+    free = [f"{place}=127.0.0.1:0" for place in LISTENING]
+    arguments = [f"--set={setting}" for setting in (*free, *settings, f"service.queue={{type: {queue}}}")]
+    done = spanweir("run", *arguments, cwd=minimal)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_print_config_shows_what_is_in_force(minimal: Path) -> None:

@@ -20,8 +20,8 @@ from spanweir.collector import telemetry
 from spanweir.collector.config import ConfigError, Configuration
 from spanweir.collector.pipeline import Delivery, cursors, state_directory
 
-CANNOT_GO_ON = 78
-"""Exit status (EX_CONFIG): starting again would not help."""
+CANNOT_GO_ON, MISCONFIGURED = 70, 78
+"""Exit statuses (EX_SOFTWARE, EX_CONFIG): starting again would not help."""
 _LOCK_WAIT_S = 30.0
 _REPORT_S = 1.0
 _ORPHAN_GRACE_S = 3.0
@@ -49,7 +49,7 @@ def deliver(configuration: Configuration, report: BinaryIO) -> int:
             runner = Delivery(configuration, reader, counters).runner
         except ConfigError as error:
             print(error, file=sys.stderr)
-            return CANNOT_GO_ON
+            return MISCONFIGURED
         timeout = float(configuration.service.settings.shutdown_timeout)
         signal.signal(signal.SIGTERM, lambda *_: runner.stop(time.monotonic() + timeout))
         threading.Thread(

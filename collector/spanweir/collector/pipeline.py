@@ -8,7 +8,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -21,10 +22,13 @@ from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
 from spanweir.collector.delivery.stages import Drop, Stages
 from spanweir.collector.delivery.worker import Worker
+from spanweir.collector.extensions.api import Context as ExtensionContext
+from spanweir.collector.extensions.api import Health
 from spanweir.collector.processors import api as processors_api
 from spanweir.collector.processors.cost import Config as CostConfig
 from spanweir.collector.processors.genai import Config as GenAIConfig
 from spanweir.collector.queue.api import Reader, Writer
+from spanweir.collector.queue.memory import Config as MemoryQueue
 from spanweir.collector.receivers.api import Context as ReceiverContext
 from spanweir.collector.receivers.api import Observer, Receiver
 from spanweir.collector.telemetry import Counters
@@ -73,12 +77,10 @@ def signals_of_receivers(configuration: Configuration) -> dict[str, frozenset[st
 
 
 def receivers(configuration: Configuration, writer: Writer, observer: Observer) -> list[Receiver]:
-    """Build the receivers in use."""
+    """Build the receivers in use. Raises ConfigError."""
     signals = signals_of_receivers(configuration)
     return [
-        component.config.build(
-            ReceiverContext(name=name, writer=writer, signals=signals.get(name, frozenset()), observer=observer)
-        )
+        _built(component, ReceiverContext(name=name, writer=writer, signals=signals[name], observer=observer))
         for name, component in configuration.used("receivers").items()
     ]
 
@@ -184,13 +186,14 @@ class Delivery:
     ) -> tuple[GenAIConfig, list[tuple[str, processors_api.Processor]]]:
         """`genai`, those that change raw spans before it, the others after it, each in the pipeline's order; and
         `cost` in any case."""
-        components = [self._configuration.processors[name] for name in feed.processors]
-        configs = {component.id: component.config for component in components}
-        genai_id = next((name for name, config in configs.items() if isinstance(config, GenAIConfig)), "genai")
-        genai = configs.pop(genai_id, GenAIConfig())
-        if not any(isinstance(config, CostConfig) for config in configs.values()):
-            configs = {"cost": CostConfig(), **configs}
-        others = [(name, config.build(self._processor_context(name, drops))) for name, config in configs.items()]
+        components = {name: self._configuration.processors[name] for name in feed.processors}
+        genai_id = next((name for name, c in components.items() if isinstance(c.config, GenAIConfig)), "genai")
+        named = components.pop(genai_id, None)
+        genai: GenAIConfig = named.config if named is not None else GenAIConfig()
+        if not any(isinstance(component.config, CostConfig) for component in components.values()):
+            cost = Component(kind="processors", id="cost", type="cost", config=CostConfig())
+            components = {"cost": cost, **components}
+        others = [(name, _built(c, self._processor_context(name, drops))) for name, c in components.items()]
         first = [pair for pair in others if getattr(pair[1], "before_mapping", False)]
         then = [pair for pair in others if pair not in first]
         return genai, [*first, (genai_id, genai.build(self._processor_context(genai_id, drops))), *then]
@@ -256,47 +259,49 @@ def _instance(state: Path) -> str:
 def build_check(configuration: Configuration) -> None:
     """Raises ConfigError for graphs that cannot be built, without opening anything."""
     problems: list[str] = []
-    try:
-        feeds(configuration)
-    except ConfigError as error:
-        problems += error.problems
-    for name, component in configuration.used("processors").items():
-        try:
-            _build_processor(name, component)
-        except ConfigError as error:
-            problems += error.problems
     with TemporaryDirectory(prefix="spanweir-validate-") as directory:
-        for component in configuration.used("exporters").values():
+        for part in _parts(configuration, directory):
             try:
-                build_exporter(component, directory, "0")
+                part()
             except ConfigError as error:
                 problems += error.problems
     if problems:
         raise ConfigError(*problems)
 
 
-def build_exporter(component: Component, state_directory: str, instance: str) -> Exporter:
-    """Raises ConfigError if it cannot be built as it is configured."""
-    context = Context(name=component.id, state_directory=state_directory, instance=instance)
-    try:
-        exporter: Exporter = component.config.build(context)
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        raise ConfigError(f"{component.path}: {MissingExtra(extra_of(module), module)}") from error
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{component.path}: {error}") from error
-    return exporter
-
-
-def _build_processor(name: str, component: Component) -> Any:
-    context = processors_api.Context(
-        name=name,
+def _parts(configuration: Configuration, directory: str) -> Iterator[Callable[[], object]]:
+    """What builds each part of the graph, unconnected."""
+    yield lambda: feeds(configuration)
+    receiver = ReceiverContext(name="", writer=MemoryQueue(directory=directory).open_writer())
+    processor = processors_api.Context(
+        name="",
         state_directory="",
         count=lambda metric, n: None,
         drop=lambda raw, reason: None,
         discard=lambda raw, reason: None,
     )
+    extension = ExtensionContext(name="", health=lambda: Health(ready=False))
+    contexts = (("receivers", receiver), ("processors", processor), ("extensions", extension))
+    for kind, context in contexts:
+        for component in configuration.used(kind).values():
+            yield partial(_built, component, context)
+    for component in configuration.used("exporters").values():
+        yield partial(build_exporter, component, directory, "0")
+
+
+def build_exporter(component: Component, state_directory: str, instance: str) -> Exporter:
+    """Raises ConfigError if it cannot be built as it is configured."""
+    context = Context(name=component.id, state_directory=state_directory, instance=instance)
+    exporter: Exporter = _built(component, context)
+    return exporter
+
+
+def _built(component: Component, context: object) -> Any:
+    """Raises ConfigError if it cannot be built as it is configured."""
     try:
         return component.config.build(context)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        raise ConfigError(f"{component.path}: {MissingExtra(extra_of(module), module)}") from error
     except (ValueError, OSError) as error:
         raise ConfigError(f"{component.path}: {error}") from error

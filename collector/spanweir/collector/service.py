@@ -18,13 +18,13 @@ from types import FrameType
 from typing import Any
 
 from spanweir.collector import allocator, telemetry
-from spanweir.collector.child import CANNOT_GO_ON, measure_process
+from spanweir.collector.child import CANNOT_GO_ON, MISCONFIGURED, measure_process
 from spanweir.collector.config import Configuration
 from spanweir.collector.extensions.api import Context as ExtensionContext
 from spanweir.collector.extensions.api import Extension, Health
 from spanweir.collector.observer import CountingObserver
 from spanweir.collector.pages import Page, Pages
-from spanweir.collector.pipeline import receivers
+from spanweir.collector.pipeline import feeds, receivers
 from spanweir.collector.queue.api import QueueFull, QueueUnavailable, Writer
 from spanweir.collector.receivers.api import Receiver, ReceiverError
 
@@ -58,7 +58,7 @@ class Service:
         self._listening = False
 
     def start(self) -> None:
-        """Raises `ServiceError`; nothing runs then."""
+        """Raises `ServiceError` or `ConfigError`; nothing runs then."""
         try:
             self._start()
         except ServiceError:
@@ -74,6 +74,7 @@ class Service:
     def _start(self) -> None:
         allocator.keep_little()
         configuration = self.configuration
+        feeds(configuration)
         self._writer = configuration.service.queue.config.open_writer()
         self.child = Child(configuration) if configuration.service.queue.type != "memory" else InProcess(configuration)
         self.child.start()
@@ -118,9 +119,9 @@ class Service:
         return Page(200, "text/plain; version=0.0.4; charset=utf-8", telemetry.exposition(self.values()).encode())
 
     @property
-    def fatal(self) -> bool:
-        """The delivery cannot go on."""
-        return self.child is not None and self.child.fatal
+    def fatal(self) -> int:
+        """The exit status if the delivery cannot go on, else 0."""
+        return self.child.fatal if self.child is not None else 0
 
     def stop(self, timeout_s: float | None = None) -> None:
         """Stop receiving, let the child drain, close the queue."""
@@ -145,7 +146,8 @@ class Child:
 
     def __init__(self, configuration: Configuration) -> None:
         self.sums = telemetry.Sums()
-        self.fatal = False
+        self.fatal = 0
+        """Exit status for the service if starting again would not help."""
         self._configuration = pickle.dumps(configuration)
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -199,8 +201,8 @@ class Child:
             status = process.wait()
             if self._stopping.is_set():
                 return
-            if status == CANNOT_GO_ON:
-                self.fatal = True
+            if status in (CANNOT_GO_ON, MISCONFIGURED):
+                self.fatal = 2 if status == MISCONFIGURED else 1
                 return
             if time.monotonic() - started > _HEALTHY_S:
                 pause = _PAUSE_S
@@ -258,7 +260,7 @@ class InProcess(Child):
             fatal = self._runner.run(lambda: self.sums.update(self._counters.values()))
             if fatal:
                 _log.error("%s", fatal)
-                self.fatal = True
+                self.fatal = 1
         finally:
             self._running = False
             reader.close()
@@ -272,7 +274,7 @@ class InProcess(Child):
 def run(configuration: Configuration, on_ready: Callable[[Service], None] | None = None) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit status. To be called in the main thread.
 
-    Raises `ServiceError` if the service cannot start.
+    Raises `ServiceError` or `ConfigError` if the service cannot start.
     """
     stop = threading.Event()
 
@@ -291,6 +293,6 @@ def run(configuration: Configuration, on_ready: Callable[[Service], None] | None
     while not stop.wait(0.5):
         if service.fatal:
             service.stop()
-            return 1
+            return service.fatal
     service.stop()
     return 0

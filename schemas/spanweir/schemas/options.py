@@ -22,6 +22,13 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
 _DURATION_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+def check_endpoint(endpoint: str) -> None:
+    """Raises ValueError unless it is `host:port`."""
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"endpoint must be host:port such as 127.0.0.1:4317, not {endpoint!r}")
+
+
 class Size(int):
     """A number of bytes."""
 

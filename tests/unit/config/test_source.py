@@ -59,6 +59,12 @@ def test_anchors_and_merge_keys(tmp_path: Path) -> None:
     assert tree.root["exporters"] == {"a": {"x": 1, "y": 3}}
 
 
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{key}: &{key} [{', '.join([f'*{below}'] * 10)}]\n" for below, key in zip("abcdef", "bcdefg", strict=True)
+)
+"""A million values in 400 characters."""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -66,6 +72,10 @@ def test_anchors_and_merge_keys(tmp_path: Path) -> None:
         ("- a\n- b\n", "f.yaml: must hold a mapping with receivers, exporters and service, not a list"),
         ("just text", "f.yaml: must hold a mapping with receivers, exporters and service, not text"),
         ("a:\n  b: 1\n  b: 2\n", "f.yaml:3: a.b: stands twice; keep one of the two"),
+        ("a: &a {b: *a}\n", "f.yaml:1: a.b.b: holds more than 64 levels; does an alias refer to itself?"),
+        ("a: &a [*a]\n", "f.yaml:1: a.0.0: holds more than 64 levels; does an alias refer to itself?"),
+        (BOMB, "f.yaml:1: e.7.8: holds more than 100000 values; does an alias refer to itself?"),
+        ("[a]: x\n", "f.yaml:1: the key ['a'] must be text; put it in quotes"),
         ("a:\n  1: x\n", "f.yaml:2: a: the key 1 must be text; put it in quotes"),
         (
             "a: !!python/object:os.system {}\n",
@@ -93,6 +103,12 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_bytes(b"a: \xff\xfe\n")
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
         read([str(tmp_path / "f.yaml")])
+
+
+def test_a_set_whose_value_is_no_yaml() -> None:
+    with pytest.raises(ConfigError) as raised:
+        Tree().set("a.b={c")
+    assert str(raised.value) == "--set a.b: the value is not valid YAML"
 
 
 @pytest.mark.parametrize("assignment", ["nonsense", "=1", "a..b=1"])

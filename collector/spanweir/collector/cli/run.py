@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from spanweir.collector.cli._common import configured, fail, load_or_exit
+from spanweir.collector.config import ConfigError
 
 
 @click.command()
@@ -22,6 +23,8 @@ def command(config: Sequence[str], assignments: Sequence[str]) -> None:
 
     try:
         status = run(configuration)
+    except ConfigError as error:
+        fail(*error.problems, code=2)
     except ServiceError as error:
         fail(f"spanweir cannot start: {error}")
     sys.exit(status)

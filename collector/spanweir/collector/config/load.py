@@ -54,7 +54,9 @@ class _Loading:
 
     def _report(self, path: tuple[str, ...], message: str) -> None:
         where = self._tree.at(path)
-        self._problems.append(": ".join(part for part in (where, ".".join(path), message) if part))
+        problem = ": ".join(part for part in (where, ".".join(path), message) if part)
+        if problem not in self._problems:
+            self._problems.append(problem)
 
     def configuration(self, sources: tuple[str, ...]) -> Configuration:
         root = self._tree.root
@@ -97,7 +99,9 @@ class _Loading:
             self._postponed[(kind, name)] = str(error)
             return None
         config = self._binder.struct(value, config_type, path)
-        return None if config is None else Component(kind=kind, id=name, type=type_, config=config)
+        if config is None:
+            return None
+        return Component(kind=kind, id=name, type=type_, config=config, origin=self._tree.at(path))
 
     def _service(self, sections: dict[str, dict[str, Component]]) -> Service | None:
         value = self._mapping(self._tree.root.get("service"), ("service",))

@@ -6,7 +6,7 @@ import msgspec
 
 from spanweir.collector.assembly.options import Options as Assembly
 from spanweir.collector.delivery import Options as Delivery
-from spanweir.schemas.options import Duration
+from spanweir.schemas.options import Duration, check_endpoint
 
 SIGNALS = ("traces", "logs", "metrics")
 
@@ -21,11 +21,14 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     """Module name, aliases resolved: `otlp` under exporters is `otlp_grpc`."""
     config: Any
+    origin: str = ""
+    """`file:line` of its key."""
 
     @property
     def path(self) -> str:
         """Where it stands in the configuration, for messages."""
-        return "service.queue" if self.kind == "queue" else f"{self.kind}.{self.id}"
+        place = "service.queue" if self.kind == "queue" else f"{self.kind}.{self.id}"
+        return f"{self.origin}: {place}" if self.origin else place
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +43,10 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     endpoint: str = "127.0.0.1:8888"
     """host:port of the Prometheus endpoint with the collector's own metrics; empty switches it off."""
+
+    def __post_init__(self) -> None:
+        if self.endpoint:
+            check_endpoint(self.endpoint)
 
 
 class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,8 @@ from spanweir.collector.config.expand import expand
 Keys = tuple[str, ...]
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+MAX_DEPTH, MAX_VALUES = 64, 100_000
+"""Of one document with its aliases written out: an alias may stand for itself, or for exponentially much."""
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -25,6 +27,7 @@ class Tree:
     def __init__(self) -> None:
         self.root: dict[str, Any] = {}
         self._origins: dict[Keys, str] = {}
+        self._values = 0
 
     def at(self, path: Keys) -> str:
         """`file:line` of the nearest key at or above `path`."""
@@ -83,6 +86,10 @@ class Tree:
 
     def _value(self, loader: Any, node: yaml.Node, path: Keys, name: str) -> Any:
         where = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
+        self._values += 1
+        if len(path) > MAX_DEPTH or self._values > MAX_VALUES:
+            limit = f"{MAX_DEPTH} levels" if len(path) > MAX_DEPTH else f"{MAX_VALUES} values"
+            raise ConfigError(f"{where}: {'.'.join(path[:3])}: holds more than {limit}; does an alias refer to itself?")
         self._origins[path] = where if path else name
         if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
             raise ConfigError(f"{where}: {'.'.join(path)}: the YAML tag {node.tag} is not known; remove it")
@@ -106,7 +113,8 @@ class Tree:
             key: Hashable = loader.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
-                raise ConfigError(f"{name}:{line}: {'.'.join(path)}: the key {key!r} must be text; put it in quotes")
+                place = ": ".join(part for part in (f"{name}:{line}", ".".join(path)) if part)
+                raise ConfigError(f"{place}: the key {key!r} must be text; put it in quotes")
             below = (*path, key)
             result[key] = self._value(loader, value_node, below, name)
             if not name.startswith("--set"):

@@ -6,6 +6,7 @@ import msgspec
 
 from spanweir.collector.extensions.api import Context
 from spanweir.collector.pages import Page, Pages
+from spanweir.schemas.options import check_endpoint
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,6 +16,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Path of the page."""
 
     def __post_init__(self) -> None:
+        check_endpoint(self.endpoint)
         if not self.path.startswith("/"):
             raise ValueError(f"path must begin with /, not {self.path!r}")
 

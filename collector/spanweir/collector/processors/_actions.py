@@ -47,7 +47,7 @@ def compiled(actions: Sequence[Action]) -> list[Apply]:
 
 def _one(action: Action) -> Apply:
     kind, key = action.action, action.key
-    pattern = _compile(action.pattern) if action.pattern else None
+    pattern = compile_pattern(action.pattern) if action.pattern else None
     if kind in ("insert", "update", "upsert"):
         return _put(action)
     if kind == "extract":
@@ -112,10 +112,15 @@ def _double(value: Value) -> float:
 _CONVERTERS: dict[str, Callable[[Value], Value]] = {"int": _integer, "double": _double, "string": _text}
 
 
-def _compile(pattern: str) -> Any:
+def compile_pattern(pattern: str) -> Any:
+    """Raises ValueError."""
     import re2
 
+    options = re2.Options()
+    options.log_errors = False  # it would print to standard error what the exception says
     try:
-        return re2.compile(pattern)
+        return re2.compile(pattern, options)
     except re2.error as error:
-        raise ValueError(f"{pattern!r} is no RE2 pattern: {error}") from error
+        reason = error.args[0] if error.args else error
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise ValueError(f"{pattern!r} is no RE2 pattern: {text}") from error

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from spanweir.collector.processors._actions import compile_pattern
 from spanweir.collector.processors._detectors import DETECTORS
 from spanweir.collector.processors.api import Context, Item
 from spanweir.schemas.options import Secret
@@ -232,9 +233,7 @@ class Redaction:
 
 
 def _compile(option: str, pattern: str) -> Any:
-    import re2
-
     try:
-        return re2.compile(pattern)
-    except re2.error as error:
-        raise ValueError(f"{option}: {pattern!r} is no RE2 pattern: {error}") from error
+        return compile_pattern(pattern)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error

@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spanweir.collector.receivers._auth import Auth, Authenticator, Limit, Limiter
+from spanweir.collector.receivers._tls import server_context
 from spanweir.collector.receivers.api import Context, Receiver, ReceiverError
-from spanweir.schemas.options import MIB, Duration, Size
+from spanweir.schemas.options import MIB, Duration, Size, check_endpoint
 
 if TYPE_CHECKING:
     from spanweir.collector.receivers._grpc import GrpcServer
     from spanweir.collector.receivers._http import HttpServer
-
-
-def _check_endpoint(endpoint: str) -> None:
-    host, colon, port = endpoint.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"endpoint must be host:port such as 127.0.0.1:4317, not {endpoint!r}")
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +72,7 @@ class Grpc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Pings and connection age."""
 
     def __post_init__(self) -> None:
-        _check_endpoint(self.endpoint)
+        check_endpoint(self.endpoint)
         if not 1 <= self.max_recv_msg_size_mib <= 2047:
             raise ValueError(f"max_recv_msg_size_mib must be 1 to 2047, not {self.max_recv_msg_size_mib}")
         if not 1 <= self.workers <= 1000:
@@ -118,7 +113,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Web pages that may send from browsers."""
 
     def __post_init__(self) -> None:
-        _check_endpoint(self.endpoint)
+        check_endpoint(self.endpoint)
         if self.max_request_body_size < 1:
             raise ValueError("max_request_body_size must be at least 1 byte; leave it out for 64MiB")
         paths = self.paths()
@@ -165,6 +160,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                     raise ValueError(f"auth.client_certificate needs protocols.{name}.tls.client_ca_file")
 
     def build(self, context: Context, /) -> Receiver:
+        """Raises OSError for certificates that cannot be used."""
+        for name, protocol in (("grpc", self.protocols.grpc), ("http", self.protocols.http)):
+            if isinstance(protocol, Grpc | Http) and protocol.tls:
+                try:
+                    server_context(protocol.tls)
+                except OSError as error:
+                    raise OSError(f"protocols.{name}: {error}") from error
         return OtlpReceiver(self, context)
 
 
