@@ -16,7 +16,7 @@ from spanweir.schemas.options import KIB, MIB, Size
 Make = Callable[..., QueueConfig]
 
 
-@pytest.fixture(params=["disk", "memory", pytest.param("kafka", marks=pytest.mark.slow)])
+@pytest.fixture(params=["disk", "memory", pytest.param("kafka", marks=[pytest.mark.external, pytest.mark.slow])])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Configurations of one and the same queue."""
     directory = str(tmp_path / "queue")

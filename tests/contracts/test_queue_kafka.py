@@ -28,6 +28,7 @@ def test_options_reach_the_client_and_stay_secret() -> None:
     assert "s3cret" not in repr(config)
 
 
+@pytest.mark.external
 @pytest.mark.slow
 def test_what_kafka_deleted_before_it_was_read_is_a_gap(kafka: str) -> None:
     config = Config(brokers=(kafka,), topic=f"deleted-{os.getpid()}")
@@ -49,6 +50,7 @@ def test_what_kafka_deleted_before_it_was_read_is_a_gap(kafka: str) -> None:
         one.close()
 
 
+@pytest.mark.external
 @pytest.mark.slow
 def test_a_record_that_kafka_cannot_take_is_refused_for_ever(kafka: str) -> None:
     config = Config(brokers=(kafka,), topic=f"large-{os.getpid()}", max_record_bytes=Size(2 * MIB))

@@ -12,7 +12,7 @@ import pytest
 from tests.support.fake_models import ANSWER, serve
 from tests.support.service import Service, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.external, pytest.mark.slow, pytest.mark.timeout(600)]
 
 QUICKSTART = Path(__file__).parents[2] / "instrumentation" / "quickstarts" / "node"
 MODULES = Path(os.environ.get("SPANWEIR_NODE_MODULES") or Path(tempfile.gettempdir()) / "spanweir-quickstart-node")

@@ -18,7 +18,7 @@ import pytest
 from tests.support.fake_models import ANSWER, serve
 from tests.support.otlp_sink import Sink, attributes, sink
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.external, pytest.mark.slow, pytest.mark.timeout(900)]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

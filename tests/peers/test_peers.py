@@ -22,7 +22,7 @@ from spanweir.collector.demo.process import free_ports
 from tests.benchmarks.load import make_requests
 from tests.support.service import TO_FILE, Service, eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.external, pytest.mark.slow]
 HERE = Path(__file__).parent
 
 

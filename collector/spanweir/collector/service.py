@@ -31,8 +31,6 @@ from spanweir.collector.receivers.api import Receiver, ReceiverError
 _log = logging.getLogger(__name__)
 _PAUSE_S, _PAUSE_MAX_S, _HEALTHY_S = 0.2, 30.0, 60.0
 _GRACE_S = 5.0
-_MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "262144", "MALLOC_MMAP_THRESHOLD_": "131072"}
-"""glibc keeps what was freed, in an arena for each thread: with these the delivery process gives it back."""
 _KILL_S = 5.0
 
 

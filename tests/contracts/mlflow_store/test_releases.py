@@ -88,6 +88,7 @@ def run(place: Path, program: str, *arguments: str, given: str = "") -> str:
     return result.stdout
 
 
+@pytest.mark.external
 @pytest.mark.slow
 @pytest.mark.parametrize("version", RELEASES)
 def test_a_release_reads_what_is_written_into_its_schema(
