@@ -67,6 +67,8 @@ class Mysql:
         self._connection = connection
         # Gap locks of the default level make two writers of new traces deadlock.
         self.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        # `literal` relies on backslash escapes.
+        self.execute("SET SESSION sql_mode = REPLACE(@@SESSION.sql_mode, 'NO_BACKSLASH_ESCAPES', '')")
         if read_only:
             self.execute("SET SESSION TRANSACTION READ ONLY")
         packet = int(self.select("SELECT @@max_allowed_packet")[0][0])
@@ -116,16 +118,13 @@ class Mysql:
     def write(self, table: Table, rows: Sequence[Row], fresh: set[str] | None = None) -> None:
         if not rows:
             return
-        connection = self._open_connection()
-        at = table.columns.index(table.text_from_bytes) if table.text_from_bytes else -1
         head = f"{DIALECT.into(table)} VALUES ".encode()
         tail = DIALECT.on_conflict(table).encode()
         part: list[bytes] = []
         size = 0
-        with connection.cursor() as cursor:
+        with self._open_connection().cursor() as cursor:
             for row in rows:
-                given = row if at < 0 else (*row[:at], row[at].decode(), *row[at + 1 :])
-                encoded = ("(" + ",".join(map(connection.escape, given)) + ")").encode("utf-8")
+                encoded = b"(" + b",".join(map(literal, row)) + b")"
                 if part and size + len(encoded) > self._limit:
                     cursor.execute(head + b",".join(part) + tail)
                     part, size = [], 0
@@ -151,6 +150,25 @@ class Mysql:
         if self._connection is None:
             raise pymysql.OperationalError(CR.CR_SERVER_GONE_ERROR, f"{self.place} is not open")
         return self._connection
+
+
+def literal(value: object) -> bytes:
+    """A value in the text of a statement.
+
+    PyMySQL's own escaping took four times what the rest of writing takes: contents are UTF-8 already, and in a session
+    with backslash escapes and a character set in which no quote hides, only the backslash and the quote need one.
+    """
+    if value is None:
+        return b"NULL"
+    if isinstance(value, str):
+        value = value.encode()
+    if isinstance(value, bytes):
+        return b"'" + value.replace(b"\\", b"\\\\").replace(b"'", b"\\'") + b"'"
+    if isinstance(value, bool):
+        return b"1" if value else b"0"
+    if isinstance(value, int | float):
+        return repr(value).encode()
+    raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
 def _own(statement: str) -> str:
