@@ -13,4 +13,4 @@ def test_kill_nine(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_destination_that_is_away(tmp_path: Path) -> None:
-    assert outage.torture(tmp_path, seconds=15, log=False) == []
+    assert outage.torture(tmp_path, seconds=35, log=False) == []

@@ -21,6 +21,8 @@ from spanweir.collector.decode.otlp_proto import decode_traces
 from tests.benchmarks.load import TRACE_EXPORT, make_bodies
 
 _LATER = 12
+IDLE_S = 8.0
+"""Traces whose root never came are finalised by then."""
 _ROOTS = "SELECT trace_id, count(*) FROM spans WHERE parent_span_id IS NULL GROUP BY 1"
 CONFIG = """
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:{grpc}}}, http: {{endpoint: 127.0.0.1:{http}}}}}}}}}
@@ -117,6 +119,12 @@ class Collector:
             return {}
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
+
+    def wait_settled(self, timeout_s: float = 120) -> None:
+        """Until everything is delivered and every trace is final."""
+        self.wait_drained(timeout_s=timeout_s)
+        time.sleep(IDLE_S)
+        self.wait_drained(timeout_s=timeout_s)
 
     def wait_drained(self, exporters: tuple[str, ...] = ("mlflow", "delta"), timeout_s: float = 120) -> None:
         """Until every exporter is done with every record that is in the queue now."""

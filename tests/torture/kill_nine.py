@@ -12,9 +12,6 @@ from pathlib import Path
 
 from tests.torture.harness import Collector, Sender, check
 
-IDLE_S = 8.0
-"""Traces whose root never came are finalised by then."""
-
 
 def torture(directory: Path, rounds: int, seed: int, log: bool = True) -> list[str]:
     """What went wrong."""
@@ -38,9 +35,7 @@ def torture(directory: Path, rounds: int, seed: int, log: bool = True) -> list[s
                       f"{len(sender.acknowledged)} requests acknowledged", flush=True)  # fmt: skip
         time.sleep(1)
         sender.stop()
-        collector.wait_drained()
-        time.sleep(IDLE_S)
-        collector.wait_drained()
+        collector.wait_settled()
     finally:
         sender.stop()
         status = collector.stop()

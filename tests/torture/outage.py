@@ -47,6 +47,7 @@ def torture(directory: Path, seconds: float, log: bool = True) -> list[str]:
         collector.wait_drained(timeout_s=max(120, 2 * seconds))
         if log:
             print(f"caught up {time.monotonic() - began:.1f} s after it was back")
+        collector.wait_settled()
     finally:
         sender.stop()
         status = collector.stop()
