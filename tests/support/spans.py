@@ -1,7 +1,7 @@
 """Spans in the newest OTel GenAI convention, short to write, and an assembler around the real mapper and renderer."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spanweir.collector.assembly import Assembler, Emission, Options
@@ -120,7 +120,3 @@ class Bench:
 def attribute(mapped: MappedSpan, key: str) -> Any:
     """A decoded attribute of a stored span."""
     return json.loads(mapped.attributes[key]) if key in mapped.attributes else None
-
-
-def every(items: Iterable[RawSpan], check: Callable[[RawSpan], bool]) -> bool:
-    return all(map(check, items))

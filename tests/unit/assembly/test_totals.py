@@ -8,8 +8,6 @@ from spanweir.schemas.raw import RawSpan, Scope
 from spanweir.schemas.trace import TokenUsage
 from tests.support.spans import Bench, span
 
-CHAT = {"gen_ai.operation.name": "chat"}
-
 
 def total(*spans: RawSpan) -> tuple[int, int] | None:
     """Input and output tokens, the same in whatever order the spans come."""

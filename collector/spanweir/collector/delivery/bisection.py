@@ -9,7 +9,6 @@ from typing import TypeVar
 import msgspec
 
 from spanweir.exporters.api import Batch
-from spanweir.schemas.trace import MappedSpan
 
 T = TypeVar("T")
 
@@ -58,8 +57,3 @@ def _part(batch: Batch, **items: object) -> Batch:
 def _split(items: Sequence[T]) -> tuple[list[T], list[T]]:
     middle = (len(items) + 1) // 2
     return list(items[:middle]), list(items[middle:])
-
-
-def size_of(spans: Sequence[MappedSpan]) -> int:
-    """Bytes in memory, roughly: the content, and what it was made from."""
-    return sum(3 * len(span.content) + 2000 for span in spans)
