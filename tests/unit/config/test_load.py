@@ -302,6 +302,17 @@ def test_passwords_in_urls_are_masked() -> None:
     assert mask("postgresql://u:p%40ss@db:5432/x?y=1") == f"postgresql://u:{MASK}@db:5432/x?y=1"
     assert mask("sqlite:///a.db") == "sqlite:///a.db"
     assert mask("http://h:4318/a@b") == "http://h:4318/a@b"
+    assert mask("mysql://h/d?charset=utf8&password=hunter2#x") == f"mysql://h/d?charset=utf8&password={MASK}#x"
+    assert mask("https://h/x?api_key=hunter2&page=2&X-Sig=hunter2") == f"https://h/x?api_key={MASK}&page=2&X-Sig={MASK}"
+
+
+def test_secrets_of_an_object_store_are_masked_by_their_names() -> None:
+    options = "{AWS_SECRET_ACCESS_KEY: hunter2, azure_storage_sas_token: hunter2, AWS_REGION: eu, keyspace: k}"
+    exporters = f"exporters: {{delta: {{path: 's3://b/t', storage_options: {options}}}}}"
+    shown = effective(loads(with_service(exporters, "{receivers: [otlp], exporters: [delta]}")))
+    assert shown["exporters"]["delta"]["storage_options"] == {
+        "AWS_SECRET_ACCESS_KEY": MASK, "azure_storage_sas_token": MASK, "AWS_REGION": "eu", "keyspace": "k",
+    }  # fmt: skip
 
 
 def test_what_is_shown_loads_again_as_the_same() -> None:

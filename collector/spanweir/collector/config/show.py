@@ -11,6 +11,10 @@ from spanweir.schemas.options import Secret
 
 MASK = "[REDACTED]"
 _PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^/@:\s]*:)(?P<password>[^@/\s]+)@", re.IGNORECASE)
+_SECRETS = "password|passwd|pwd|secret|token|credentials?|signature|sig|sas|authorization"
+_PARAMETER = re.compile(rf"(?P<before>[?&][^=&#\s]*(?:{_SECRETS}|key)[^=&#\s]*=)[^&#\s]+", re.IGNORECASE)
+_NAME = re.compile(rf"(?:^|[._-])(?:{_SECRETS}|key)(?:[._-]|$)", re.IGNORECASE)
+"""Keys of free maps, such as the storage options of an object store."""
 
 
 def effective(configuration: Configuration, *, redacted: bool = True) -> dict[str, Any]:
@@ -30,8 +34,8 @@ def effective(configuration: Configuration, *, redacted: bool = True) -> dict[st
 
 
 def mask(text: str) -> str:
-    """`text` with the passwords of URLs in it masked."""
-    return _PASSWORD.sub(rf"\g<before>{MASK}@", text)
+    """`text` with the passwords of URLs in it masked, and the parameters that are secrets by their names."""
+    return _PARAMETER.sub(rf"\g<before>{MASK}", _PASSWORD.sub(rf"\g<before>{MASK}@", text))
 
 
 def to_yaml(document: dict[str, Any]) -> str:
@@ -53,9 +57,13 @@ def _plain(value: Any, redacted: bool) -> Any:
         items = ((field.encode_name, getattr(value, field.name)) for field in fields)
         return {name: _plain(item, redacted) for name, item in items if item is not msgspec.UNSET}
     if isinstance(value, dict):
-        return {key: _plain(item, redacted) for key, item in value.items()}
+        return {key: _plain(_hidden(key, item) if redacted else item, redacted) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, redacted) for item in value]
     if isinstance(value, str):
         return mask(value) if redacted else value
     return plain_default(value)
+
+
+def _hidden(key: object, value: Any) -> Any:
+    return Secret(value) if isinstance(value, str) and isinstance(key, str) and _NAME.search(key) else value

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from spanweir.collector.config.show import mask
 from spanweir.collector.stored import Trace
 from spanweir.schemas.trace import Assessment
 
@@ -25,7 +26,7 @@ class MlflowStore:
         if found is None and name.isdigit():
             found = self._client.get_experiment(name)
         if found is None:
-            raise LookupError(f"there is no experiment {name!r} in {self.tracking_uri}")
+            raise LookupError(f"there is no experiment {name!r} in {mask(self.tracking_uri)}")
         return str(found.experiment_id)
 
     def _locations(self) -> list[str]:
