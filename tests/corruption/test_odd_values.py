@@ -109,7 +109,7 @@ def test_a_key_that_is_scalar_and_prefix_at_once() -> None:
 
 
 def test_indices_with_gaps_out_of_order_and_huge() -> None:
-    span, _ = mapped(
+    span, stored = mapped(
         {
             "openinference.span.kind": "LLM",
             "llm.input_messages.1000000.message.content": "last",
@@ -120,7 +120,10 @@ def test_indices_with_gaps_out_of_order_and_huge() -> None:
             "llm.input_messages.x.message.content": "no index",
         }
     )
-    assert [(m.role, m.parts) for m in span.input] == [("assistant", [Text("first")]), ("user", [Text("last")])]
+    assert [(m.role, m.parts) for m in span.input] == [
+        ("assistant", [Text("first")]), ("user", [Text("last")]), ("user", [Text("beyond any index")]),
+    ]  # fmt: skip
+    assert b"no index" in stored.content
 
 
 def test_text_that_looks_like_something_else_stays_text() -> None:

@@ -6,18 +6,27 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, Value
+
+MAX_DIGITS = 512
+"""Python reads at most 4300 (sys.set_int_max_str_digits)."""
 
 
 @lru_cache(maxsize=16384)
 def split(key: str, prefix: str) -> tuple[int, str] | None:
     """(index, the rest after it) of a key `<prefix><index>.<rest>`."""
     head, _, tail = key[len(prefix) :].partition(".")
-    return (int(head), tail) if head.isdecimal() and len(head) < 19 else None
+    return (int(head), tail) if head.isdecimal() and len(head) < MAX_DIGITS else None
 
 
-def gather(attributes: Attributes, keys: Sequence[str], prefix: str) -> list[dict[str, Value]]:
-    """The items of an indexed list, in order of index: each a dict of the rest of the key to the value."""
+def gather(
+    attributes: Attributes, keys: Sequence[str], prefix: str, notes: Notes | None = None
+) -> list[dict[str, Value]]:
+    """The items of an indexed list, in order of index: each a dict of the rest of the key to the value.
+
+    A key without an index, or one that stands twice (`7` and `007`), makes the reading lossy.
+    """
     items: dict[int, dict[str, Value]] = {}
     for key in keys:
         if key.startswith(prefix):
@@ -26,14 +35,18 @@ def gather(attributes: Attributes, keys: Sequence[str], prefix: str) -> list[dic
                 item = items.get(place[0])
                 if item is None:
                     item = items[place[0]] = {}
+                elif notes is not None and place[1] in item:
+                    notes.lossy = True
                 item[place[1]] = attributes[key]
+            elif notes is not None:
+                notes.lossy = True
     return [items[index] for index in sorted(items)]
 
 
-def below(item: Mapping[str, Value], prefix: str) -> list[dict[str, Value]]:
+def below(item: Mapping[str, Value], prefix: str, notes: Notes) -> list[dict[str, Value]]:
     """A list within an item of a list."""
     keys = [key for key in item if key.startswith(prefix)]
-    return gather(dict(item), keys, prefix) if keys else []
+    return gather(dict(item), keys, prefix, notes) if keys else []
 
 
 _VALUE = ""

@@ -10,6 +10,7 @@ from spanweir.schemas.conventions import load
 from spanweir.schemas.genai import GenAISpan, Message, Text
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.messages import otel
+from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, Event, RawLog, RawSpan, Resource, Scope
 from spanweir.schemas.values import count, text
@@ -31,6 +32,39 @@ def fields(attributes: Attributes, *conventions: Convention, **more: Any) -> Gen
     span = Mapper(conventions=conventions).map(raw(attributes, **more))
     assert span is not None
     return span
+
+
+MESSAGE = {"0.message.role": "user", "0.message.content": "hello"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "whole", "odd"),
+    [
+        *(
+            (prefix, MESSAGE, odd)
+            for prefix in ("llm.input_messages.", "llm.output_messages.")
+            for odd in (
+                "99999999999999999999.message.content", f"{'9' * 600}.message.content", "-1.message.content",
+                "00.message.content", "0.message.tool_calls.x.tool_call.function.name", "0.message.tool_calls.0.more",
+                "0.message.tool_calls.99999999999999999999.tool_call.function.name",
+                "0.message.contents.x.message_content.text", "0.message.contents.3.more", "0.message.contents",
+                "0.message.content.more",
+            )
+        ),
+        ("llm.tools.", {"0.tool.json_schema": '{"name":"t"}'}, "0.more"),
+        ("llm.tools.", {"0.tool.name": "t"}, "0.tool.json_schema"),
+        ("retrieval.documents.", {"0.document.content": "d"}, "99999999999999999999.document.content"),
+        ("embedding.embeddings.", {"0.embedding.text": "t", "0.embedding.vector": [1.0]}, "0.embedding.more"),
+        ("gen_ai.prompt.", {"0.role": "user", "0.content": "hello"}, "0.tool_calls.x.name"),
+        ("gen_ai.prompt.", {"0.role": "user", "0.content": "hello"}, "99999999999999999999.content"),
+        ("gen_ai.completion.", {"0.role": "assistant", "0.content": "hello"}, "1.role"),
+    ],
+)  # fmt: skip
+def test_an_indexed_key_that_does_not_fit_is_read_or_kept(prefix: str, whole: Attributes, odd: str) -> None:
+    attributes = {f"{prefix}{key}": value for key, value in whole.items()} | {f"{prefix}{odd}": "the odd leaf"}
+    for kind in ("LLM", "RETRIEVER", "EMBEDDING"):
+        span = raw({**attributes, "openinference.span.kind": kind}, resource=Resource(), scope=Scope())
+        assert b"the odd leaf" in Renderer()._render(span, Mapper().map(span)).content
 
 
 def model(name: str, rank: int) -> Convention:

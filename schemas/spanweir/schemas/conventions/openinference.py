@@ -28,7 +28,7 @@ from spanweir.schemas.genai import (
 from spanweir.schemas.indexed import below, gather
 from spanweir.schemas.media import media
 from spanweir.schemas.messages import messages, parse
-from spanweir.schemas.notes import Notes, arguments
+from spanweir.schemas.notes import Notes, arguments, rest
 from spanweir.schemas.parts import tool_output
 from spanweir.schemas.raw import Attributes, Value
 from spanweir.schemas.values import count, json_or_text, number, quoted, strings, text
@@ -54,7 +54,7 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
     speaker = role(raw_role) if isinstance(raw_role, str) and raw_role else ""
     found: list[Part] = []
     calls: list[ToolCall] = []
-    for one in below(item, "message.contents."):
+    for one in below(item, "message.contents.", notes):
         read = _content(one, notes)
         if isinstance(read, ToolCall):
             calls.append(read)
@@ -68,8 +68,8 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
             notes.lossy = True
     elif said not in (None, ""):
         found += _structured(said, notes)
-    for one in below(item, "message.tool_calls."):
-        call = _call(one)
+    for one in below(item, "message.tool_calls.", notes):
+        call = _call(one, notes)
         same = [
             c for c in calls if (c.id == call.id if call.id else (c.name, c.arguments) == (call.name, call.arguments))
         ]
@@ -79,12 +79,10 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
         calls.append(ToolCall(name, None, arguments(get("message.function_call_arguments_json"))))
     answers = text(get("message.tool_call_id"))
     name = text(get("message.name"))
-    if not _KNOWN.issuperset(key for key in item if not key.startswith(_LISTS)):
-        notes.lossy = True
+    notes.lossy = notes.lossy or not _KNOWN.issuperset(key for key in item if not key.startswith(_LISTS))
     if answers is not None or (speaker == "tool" and not calls):
         texts = [p.content for p in found if isinstance(p, Text)]
-        if len(texts) != len(found) or calls:
-            notes.lossy = True
+        notes.lossy = notes.lossy or bool(calls) or len(texts) != len(found)
         return Message(speaker or "tool", [ToolResult("\n".join(texts) if texts else None, answers, name)])
     return Message(speaker or ("assistant" if calls else "user"), [*found, *calls], name)
 
@@ -101,7 +99,16 @@ def _structured(said: Value, notes: Notes) -> list[Part]:
     return read[0].parts if read else []
 
 
-def _call(one: Mapping[str, Value]) -> ToolCall:
+_CALL = frozenset({"type", "tool_call.function.name", "tool_call.function.arguments"})
+_CALL |= {f"tool_call.{name}" for name in ("id", "name", "arguments")}
+_REASONING = frozenset(f"message_content.{name}" for name in ("type", "text", "id", "signature", "data"))
+_TEXT = frozenset({"message_content.type", "message_content.text"})
+_TOOL = frozenset({"tool.name", "tool.description", "tool.parameters"})
+_EMBEDDING = frozenset({"embedding.text", "embedding.vector"})
+
+
+def _call(one: Mapping[str, Value], notes: Notes) -> ToolCall:
+    rest(one, _CALL, notes)
     name = text(one.get("tool_call.function.name")) or text(one.get("tool_call.name")) or ""
     given = one.get("tool_call.function.arguments")
     return ToolCall(
@@ -113,8 +120,9 @@ def _content(one: Mapping[str, Value], notes: Notes) -> Part | None:
     get = one.get
     what = get("message_content.type")
     if what == "tool_use" or "tool_call.function.name" in one:
-        return _call({key.removeprefix("message_content."): value for key, value in one.items()})
+        return _call({key.removeprefix("message_content."): value for key, value in one.items()}, notes)
     if what == "reasoning" or what == "thinking" or what == "redacted_thinking":
+        rest(one, _REASONING, notes)
         return Reasoning(
             text(get("message_content.text")) or "",
             text(get("message_content.id")),
@@ -125,8 +133,10 @@ def _content(one: Mapping[str, Value], notes: Notes) -> Part | None:
         start = f"message_content.{modality}."
         inner = {key.rpartition(".")[2]: value for key, value in one.items() if key.startswith(start)}
         if inner:
+            notes.lossy = notes.lossy or len(inner) + ("message_content.type" in one) < len(one)
             return media(inner, notes, modality)
     said = get("message_content.text")
+    rest(one, _TEXT if isinstance(said, str) else frozenset({"message_content.type"}), notes)
     return Text(said) if isinstance(said, str) else None
 
 
@@ -134,8 +144,12 @@ def message_list(prefix: str) -> Any:
     """A reader for an indexed list of messages."""
 
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
-        found = [_message(item, notes) for item in gather(attributes, keys, prefix)]
-        return [m for m in found if m.parts or m.name or m.role != "user"] or None
+        items = gather(attributes, keys, prefix, notes)
+        read = [_message(item, notes) for item in items]
+        found = [m for m in read if m.parts or m.name or m.role != "user"]
+        if len(found) < len(items) and any(item.get("message.role") not in ("user", "", None) for item in items):
+            notes.lossy = True
+        return found or None
 
     return read
 
@@ -167,12 +181,12 @@ def _flatten(item: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
 
 
 def _prompts(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
-    found = gather(attributes, keys, "llm.prompts.")
+    found = gather(attributes, keys, "llm.prompts.", notes)
     return [Message("user", [Text(said)]) for one in found if (said := text(one.get("prompt.text")))] or None
 
 
 def _choices(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
-    found = gather(attributes, keys, "llm.choices.")
+    found = gather(attributes, keys, "llm.choices.", notes)
     return [
         Message("assistant", [Text(said)], index=index)
         for index, one in enumerate(found)
@@ -185,9 +199,10 @@ def _choices(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[
 
 def _tools(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[ToolDef] | None:
     found: list[ToolDef] = []
-    for one in gather(attributes, keys, "llm.tools."):
+    for one in gather(attributes, keys, "llm.tools.", notes):
         schema = one.get("tool.json_schema")
         read = content.tools(schema, notes) if schema else None
+        rest(one, _TOOL if read is None else frozenset({"tool.json_schema", "tool.name"}), notes)
         if read is None and (name := text(one.get("tool.name"))):
             read = [ToolDef(name, description=text(one.get("tool.description")), parameters=one.get("tool.parameters"))]
         found += read or ()
@@ -216,14 +231,15 @@ def document(one: Mapping[str, Value], notes: Notes) -> Doc:
 
 def document_list(prefix: str) -> Any:
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Doc] | None:
-        return [document(one, notes) for one in gather(attributes, keys, prefix)] or None
+        return [document(one, notes) for one in gather(attributes, keys, prefix, notes)] or None
 
     return read
 
 
 def _embeddings(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Embedding] | None:
     found: list[Embedding] = []
-    for one in gather(attributes, keys, "embedding.embeddings."):
+    for one in gather(attributes, keys, "embedding.embeddings.", notes):
+        rest(one, _EMBEDDING, notes)
         vector = one.get("embedding.vector")
         if isinstance(vector, str):
             vector = parse(vector, notes)
@@ -259,7 +275,7 @@ def _evaluations(attributes: Attributes, keys: Sequence[str], notes: Notes) -> l
     return [
         found
         for prefix, scope in _EVALUATIONS.items()
-        for one in gather(attributes, keys, prefix)
+        for one in gather(attributes, keys, prefix, notes)
         if (found := evaluation(one, scope)) is not None
     ] or None
 

@@ -39,6 +39,9 @@ def indexed_message(item: Any, speaker: str, notes: Notes) -> Message | None:
         shaped["tool_calls"] = [
             {**call, "arguments": arguments(call.get("arguments"))} for call in calls if isinstance(call, Mapping)
         ]
+        notes.lossy = notes.lossy or len(shaped["tool_calls"]) < len(calls)
+    elif calls is not None:
+        notes.lossy = True
     read = message(shaped, notes, speaker)
     return read[0] if read and (read[0].parts or read[0].finish_reason) else None
 
@@ -48,6 +51,8 @@ def indexed_messages(prefix: str, speaker: str) -> Any:
 
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
         found = [indexed_message(item, speaker, notes) for item in nested(attributes, keys, prefix)]
+        if None in found:
+            notes.lossy = True
         return [one for one in found if one is not None] or None
 
     return read
