@@ -3,10 +3,12 @@
 import logging
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -244,3 +246,21 @@ def test_a_file_without_write_permission(sqlite_path: Path) -> None:
     sqlite_path.chmod(0o444)
     with exporter_of(sqlite_path) as exporter, pytest.raises(Retry):
         exporter.export(make_batch([make_trace(1)]))
+
+
+def test_a_schema_whose_making_was_killed_is_made_the_next_time(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    program = (
+        "from pathlib import Path; from spanweir.exporters.mlflow.schema import create_file; "
+        f"create_file(Path({str(path)!r}), {str(tmp_path)!r})"
+    )
+    for after_s in (1.5, 3.0):
+        process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    row, spans = make_trace(1)
+    with exporter_of(path) as exporter:
+        exporter.export(make_batch([(row, spans)]))
+    assert count(path) == len(spans)
+    assert not list(tmp_path.glob(".*.new*")), "what was half made is not left behind"

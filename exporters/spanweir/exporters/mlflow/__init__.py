@@ -135,7 +135,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def _create(self) -> None:
         if not self.create_schema:
             raise schema.SchemaError("the database is empty and create_schema is off; run: mlflow db upgrade <uri>")
-        schema.create(self._uri_with_password(), self._artifact_root())
+        if _scheme(self.tracking_uri) == "sqlite":
+            schema.create_file(Path(path_of(self.tracking_uri)).absolute(), self._artifact_root())
+        else:
+            schema.create(self._uri_with_password(), self._artifact_root())
 
     def _fallback(self) -> Exporter:
         return FallbackStore(

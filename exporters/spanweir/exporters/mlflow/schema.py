@@ -4,11 +4,15 @@ MLflow's own migrations make the schema, in a process of their own: importing ML
 tables are its business.
 """
 
+import contextlib
+import fcntl
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 from spanweir.exporters.mlflow.database import Database
@@ -73,6 +77,32 @@ def settled_layout(database: Database) -> tuple[str, Layout]:
                 raise
             before = (tables, revisions)
             time.sleep(SETTLE_S)
+
+
+def create_file(path: Path, artifact_root: str) -> None:
+    """As `create`, for a SQLite file: all of the schema or nothing, also if this process is killed meanwhile.
+
+    MLflow's migrations take seconds and are no transaction. They run on a file beside it, which is then copied into the
+    empty one in one transaction. Processes that find the same empty file take turns.
+    """
+    new = path.with_name(f".{path.name}.new")
+    with open(path.with_name(f".{path.name}.lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as target:
+            if target.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                return  # another process was first
+            try:
+                _remove(new)
+                create(f"sqlite:///{new}", artifact_root)
+                with contextlib.closing(sqlite3.connect(new)) as source:
+                    source.backup(target)
+            finally:
+                _remove(new)
+
+
+def _remove(path: Path) -> None:
+    for name in (path.name, f"{path.name}-journal", f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def create(uri: str, artifact_root: str) -> None:
