@@ -7,7 +7,7 @@ from spanweir.collector.assembly import Joiner, Options
 from spanweir.schemas.genai import GenAISpan, Response
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.raw import RawLog, RawSpan, Scope
-from tests.support.spans import TRACE, identity, span
+from tests.support.spans import TRACE, Bench, identity, span
 
 MAPPER = Mapper()
 
@@ -125,3 +125,26 @@ def test_an_evaluation_finds_its_call_by_response_id_before_and_after() -> None:
     before.note(llm, said, [], 0.0)
     assert list(before.settled()) == [(TRACE, found)]
     assert list(before.settled()) == []
+
+
+def test_openinference_annotations_are_assessments_of_span_trace_and_session() -> None:
+    bench = Bench()
+    annotations = {
+        "annotations.0.annotation.name": "helpful",
+        "annotations.0.annotation.score": 1.0,
+        "annotations.0.annotation.annotator_kind": "HUMAN",
+        "annotations.0.annotation.metadata": '{"who": "ann", "round": 2}',
+        "trace.evaluations.0.evaluation.name": "solved",
+        "trace.evaluations.0.evaluation.label": "no",
+        "session.annotations.0.annotation.name": "mood",
+        "session.annotations.0.annotation.label": "happy",
+        "session.annotations.0.annotation.metadata": "seen",
+    }
+    attributes = {"openinference.span.kind": "LLM", "session.id": "s-1", **annotations}
+    bench.send(span("llm", attributes=attributes))
+    found = {one.name: (one.span_id, one.value, one.source_type, one.metadata) for one in bench.row.assessments}
+    assert found == {
+        "helpful": (identity("llm"), "1.0", "HUMAN", {"who": "ann", "round": "2"}),
+        "solved": (None, '"no"', "CODE", {}),
+        "mood": (None, '"happy"', "CODE", {"metadata": "seen", "mlflow.trace.session": "s-1"}),
+    }

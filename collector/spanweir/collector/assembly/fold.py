@@ -187,8 +187,9 @@ def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
         changed = _merge(trace.tags, summary.tags, start, span_id) or changed
     if summary.metadata:
         changed = _merge(trace.metadata, summary.metadata, start, span_id) or changed
+    session = summary.session_id or (trace.session[2] if trace.session else None)
     for i, evaluation in enumerate(summary.evaluations):
-        assessment = assessment_of(evaluation, trace.trace_id, span_id, i)
+        assessment = assessment_of(evaluation, trace.trace_id, span_id, i, session)
         if trace.assessments.get(assessment.assessment_id) != assessment and len(trace.assessments) < ASSESSMENTS_MAX:
             trace.assessments[assessment.assessment_id] = assessment
             changed = True
