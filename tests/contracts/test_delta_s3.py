@@ -62,7 +62,7 @@ def test_tables_in_s3(options: dict[str, str], tmp_path: Path) -> None:
     found = search_traces(made, filter_string="tag.team = 'tests'")
     assert {t.info.trace_id for t in found} == set(payload["databricks_request_id"])
     assert sum(len(t.data.spans) for t in found) == len(spans)
-    assert maintain(made)["spans"]["compacted"] > 2
+    assert maintain(made)["spans"]["compacted"] >= 2
     assert sorted(read(options, "whole", "otel_spans").select("trace_id", "span_id").rows()) == sorted(spans)
 
 
