@@ -164,6 +164,22 @@ def test_a_stop_interrupts_waiting_and_leaves_the_rest_queued(tmp_path: Path) ->
     assert bench.cursor == 0
 
 
+@pytest.mark.parametrize("error", [Retry("t: no space left on device"), OSError(28, "no space left on device")])
+def test_a_destination_that_refuses_the_end_is_a_warning_of_one_line(
+    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(Recorder):
+        def __exit__(self, *raised: object) -> None:
+            raise error
+
+    with running(Full(), tmp_path):
+        pass
+    (told,) = caplog.records
+    assert (told.levelname, told.exc_info) == ("WARNING", None)
+    assert "stays queued" in told.getMessage()
+    assert "no space left on device" in told.getMessage()
+
+
 def test_the_buffer_has_a_bound(tmp_path: Path) -> None:
     recorder = Recorder()
     recorder.gate.clear()

@@ -164,6 +164,8 @@ class Worker:
     def _leave(self) -> None:
         try:
             self.exporter.__exit__(None, None, None)
+        except (Retry, Permanent, OSError) as error:
+            _log.warning("%s: could not finish, what it has not written stays queued: %s", self.name, error)
         except Exception:
             _log.exception("%s: failed while it was closed", self.name)
         self._move(force=True)
