@@ -63,7 +63,7 @@ METRICS: dict[str, Metric] = {
     "spanweir_assembly_finalised_traces": Metric("counter", "Traces that were finalised after their idle time."),
     "spanweir_assembly_finalised_for_room": Metric("counter", "Traces finalised because too many were open."),
     "spanweir_assembly_hydrated_traces": Metric("counter", "Traces whose state was read back from a destination."),
-    "spanweir_assembly_repaired_spans": Metric("counter", "Spans whose times were repaired."),
+    "spanweir_assembly_repaired_spans": Metric("counter", "Spans that were repaired, by what was wrong."),
     "spanweir_filter_kept_parents": Metric("counter", "Filtered spans kept bare: children were stored already."),
     "spanweir_join_amended_spans": Metric("counter", "Spans written again because log records came for them."),
     "spanweir_join_expired_logs": Metric("counter", "Log records for which no span came in time."),

@@ -90,6 +90,8 @@ class Renderer:
                     attributes["spanweir.span.name"] = dumps(raw.name)
         else:
             attributes["mlflow.spanType"] = '"UNKNOWN"'
+        if raw.issues:
+            attributes["spanweir.flags"] = dumps([*(span.flags if span is not None else ()), *raw.issues])
         self._originals(raw, span, shown, encoded, attributes)
         mapped.content = self._content(raw, span, mapped)
         return mapped

@@ -1,6 +1,10 @@
 """Records through all stages: routes, joins, redaction of everything that leaves, what is dropped."""
 
+import json
 from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanweir.collector.delivery.stages import Drop, Stages
 from spanweir.collector.processors import filter, redaction
@@ -112,4 +116,22 @@ def test_times_that_cannot_be_are_repaired_and_flagged() -> None:
     assert mapped.end_ns == mapped.start_ns
     assert mapped.raw.issues == ("end_before_start",)
     assert made.traces[0].state == "OK"
-    assert bench.counters.get("spanweir_assembly_repaired_spans") == 1
+    assert json.loads(mapped.attributes["spanweir.flags"]) == ["end_before_start"]
+    assert bench.counters.get("spanweir_assembly_repaired_spans", issue="end_before_start") == 1
+
+
+@pytest.mark.parametrize("name", ["chat", "not of generative AI"])
+def test_what_decoding_repaired_is_counted_and_flagged(name: str) -> None:
+    request = ExportTraceServiceRequest()
+    sent = request.resource_spans.add().scope_spans.add().spans.add(name=name, trace_id=b"1" * 16, span_id=b"2" * 8)
+    if name == "chat":
+        sent.attributes.add(key="gen_ai.operation.name").value.string_value = "chat"
+    for text in ("one", "two", "bad: ~~"):
+        sent.attributes.add(key="twice").value.string_value = text
+    body = request.SerializeToString().replace(b"~~", b"\xff\xfe")
+    bench = Bench()
+    (mapped,) = bench.run(("traces", body)).spans
+    assert json.loads(mapped.attributes["twice"]) == "bad: ??"
+    assert json.loads(mapped.attributes["spanweir.flags"]) == ["invalid_utf8", "duplicate_keys"]
+    for issue in ("invalid_utf8", "duplicate_keys"):
+        assert bench.counters.get("spanweir_assembly_repaired_spans", issue=issue) == 1

@@ -58,6 +58,8 @@ def _lines(raw: RawSpan, logs: list[RawLog], width: int) -> Iterator[str]:
             yield f"  lost: {conflict.field} of {conflict.convention} ({keys}): {conflict.reason}"
         for flag in told.span.flags:
             yield f"  odd: {flag}"
+    for issue in raw.issues:
+        yield f"  repaired: {issue}"
     for key in told.unread:
         yield click.style(f"  unread: {key}", dim=True)
 

@@ -218,10 +218,9 @@ class Stages:
                 made.taken -= 1
                 continue
             if raw.end_ns < raw.start_ns or not raw.start_ns:
-                mended = times_of(raw)
-                if mended is not raw:
-                    self._count("spanweir_assembly_repaired_spans", 1)
-                raw = mended
+                raw = times_of(raw)
+            for issue in raw.issues:
+                self._count("spanweir_assembly_repaired_spans", 1, issue=issue)
             spans.append(raw)
         route = _route_of(record)
         if self._agents is not None:
