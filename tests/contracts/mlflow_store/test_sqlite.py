@@ -220,6 +220,13 @@ def test_it_waits_for_a_directory_that_cannot_be_written(tmp_path: Path) -> None
         exporter.export(make_batch([make_trace(1)]))
 
 
+def test_a_place_that_cannot_be_opened_is_told_with_what_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    told = r"mlflow\.db cannot be opened: .*; is its directory there, and writable\?"
+    with exporter_of(tmp_path / "mlflow.db") as exporter, pytest.raises(Retry, match=told):
+        exporter.export(make_batch([make_trace(1)]))
+
+
 def test_what_is_known_is_read_while_another_thread_writes(sqlite_path: Path) -> None:
     traces = [make_trace(seed) for seed in range(30)]
     with exporter_of(sqlite_path) as exporter:

@@ -201,7 +201,9 @@ def test_an_exporter_that_can_never_work_says_so(tmp_path: Path) -> None:
     assert bench.worker.fatal == "tracking_uri: no such host"
 
 
-def test_a_destination_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
+def test_a_destination_that_is_away_at_the_start_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     attempts = []
 
     class Late(Recorder):
@@ -215,6 +217,7 @@ def test_a_destination_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -
     with running(recorder, tmp_path) as bench:
         bench.worker.offer(batch(1), 1000)
         until(lambda: recorder.batches)
+    assert "there: cannot start, will try again in " in caplog.text
 
 
 class Holding(Recorder):

@@ -159,7 +159,7 @@ class Worker:
                 raise
             except Exception as error:
                 attempt += 1
-                self._failed(error, attempt, "cannot start")
+                self._failed(error, attempt, "cannot start, will try again")
 
     def _leave(self) -> None:
         try:

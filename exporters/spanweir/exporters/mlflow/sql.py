@@ -162,7 +162,8 @@ class SqlStore:
             self._use_fallback(error)
         except Exception as error:
             database.close()
-            raise Retry(f"{database.place} cannot be opened: {error}", after_s=GONE_RETRY_S) from error
+            hint = "; is its directory there, and writable?" if "unable to open" in str(error) else ""
+            raise Retry(f"{database.place} cannot be opened: {error}{hint}", after_s=GONE_RETRY_S) from error
         self._database = database
         return database
 
