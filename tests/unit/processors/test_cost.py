@@ -78,6 +78,15 @@ def test_an_unknown_model_has_no_cost_and_is_counted(library: Bench) -> None:
     assert library.counted["spanweir_cost_unknown_models"] == 1
 
 
+def test_a_provider_by_another_name(tmp_path: Path) -> None:
+    raw = call("gemma2-9b-it", "house-gateway")
+    assert priced(Bench(cost.Config(), str(tmp_path)), raw) is None, "its price is known under its provider only"
+    aliased = Bench(cost.Config(provider_aliases={"house-gateway": "groq"}), str(tmp_path))
+    found, of_groq = priced(aliased, raw), priced(aliased, call("gemma2-9b-it", "groq"))
+    assert found is not None
+    assert found == of_groq
+
+
 def test_a_reported_cost_wins(library: Bench) -> None:
     found = priced(library, call("gpt-4o-mini", "openai", **{"gen_ai.usage.cost": 0.5}))
     assert found is not None
@@ -107,6 +116,24 @@ def test_tiers_apply_to_all_tokens_of_a_call() -> None:
 def test_odd_counts_never_give_a_negative_cost(usage: Usage) -> None:
     prices = Prices(input=[(0, 1.0)], output=[(0, 1.0)], cache_read=[(0, 0.1)], cache_write=[(0, 2.0)])
     assert all(amount >= 0 for amount in cost.cost_of(usage, prices))
+
+
+def test_no_price_is_asked_for_over_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a Python whose sockets cannot be made, in the library's process too."""
+    guard = """
+import sys
+def refuse(event, args):
+    if event.startswith("socket."):
+        sys.exit(f"{event} {args}")
+sys.addaudithook(refuse)
+"""
+    (tmp_path / "sitecustomize.py").write_text(guard)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    program = [sys.executable, "-c", "import socket; socket.socket()"]
+    assert subprocess.run(program, capture_output=True).returncode == 1, "the guard guards"
+    book = PriceBook(str(tmp_path))
+    assert book.find("openai", "gpt-4o-mini", 1_795_000_000_000_000_000) is not None
+    assert book.find("nobody", "my-own-finetune-7b", 1_795_000_000_000_000_000) is None
 
 
 def test_answers_are_remembered_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
