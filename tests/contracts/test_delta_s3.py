@@ -50,7 +50,7 @@ def read(options: dict[str, str], name: str, suffix: str) -> polars.DataFrame:
 def test_tables_in_s3(options: dict[str, str], tmp_path: Path) -> None:
     made, batches = config(options, "whole", max_payload_bytes=Size(600), compact_files=2), records(41, 6)
     with built(made, tmp_path) as exporter:
-        for batch in sliced(batches, random.Random(1)):
+        for batch in sliced(batches, random.Random(1), at_most=2):
             exporter.export(batch)
         assert exporter.durable == 6
     with built(made, tmp_path) as exporter:
@@ -62,7 +62,7 @@ def test_tables_in_s3(options: dict[str, str], tmp_path: Path) -> None:
     found = search_traces(made, filter_string="tag.team = 'tests'")
     assert {t.info.trace_id for t in found} == set(payload["databricks_request_id"])
     assert sum(len(t.data.spans) for t in found) == len(spans)
-    assert maintain(made)["spans"]["compacted"] >= 2
+    assert maintain(made)["spans"]["compacted"] > 2
     assert sorted(read(options, "whole", "otel_spans").select("trace_id", "span_id").rows()) == sorted(spans)
 
 
