@@ -36,8 +36,8 @@ _OPENAI_REASONS = {"tool_call": "tool_calls"}
 def chat_messages(messages: list[Message], system: list[Part]) -> list[dict[str, Any]]:
     """Messages as OpenAI's chat API has them. A message with tool results becomes one `tool` message for each."""
     found: list[dict[str, Any]] = []
-    if system:
-        found += _message(Message("system", system))
+    if system and not (messages and messages[0].role == "system" and messages[0].parts == system):
+        found += _message(Message("system", system))  # OpenLIT sends it in both places
     for message in messages:
         parts = message.parts
         plain = message.name is None and message.id is None and message.finish_reason is None

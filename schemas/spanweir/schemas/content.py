@@ -320,6 +320,8 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
     if reason is None and value.get("object") == "response":
         details = value.get("incomplete_details")
         reason = (details.get("reason") if isinstance(details, Mapping) else None) or id_of(value, "status")
+    if reason is None and found[-1].finish_reason is None:
+        reason = _status(given)
     if reason and found[-1].finish_reason is None:
         found[-1].finish_reason = reason
     model = first(value, "model", "modelVersion", "model_version", "model_name")
@@ -340,6 +342,16 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
 def _is_item(value: Shape) -> bool:
     """Whether this is an output item of OpenAI's Responses API: its `id` is its own, its `status` ends the turn."""
     return value.get("type") in ("message", "function_call") and "status" in value
+
+
+def _status(given: Any) -> str | None:
+    """The status of the last item in a message that LangChain made of a Responses API answer: content is its items."""
+    message = given[-1] if isinstance(given, list) and given else given
+    items = message.get("content") if isinstance(message, Mapping) else None
+    for item in reversed(items) if isinstance(items, list) else ():
+        if isinstance(item, Mapping) and item.get("type") in ("message", "function_call", "reasoning"):
+            return item["status"] if isinstance(item.get("status"), str) else None
+    return None
 
 
 def _generations(value: list[Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 Not here: the recognition of a part (`parts`).
 """
 
+from binascii import b2a_base64
 from collections.abc import Mapping
 
 from spanweir.schemas.genai import Blob, File, Other, Part, Uri
@@ -62,6 +63,8 @@ def media(item: Shape, notes: Notes, modality: str | None = None) -> Part:
     file_id = id_of(item, "file_id", "fileId")
     if file_id and value == file_id:
         return File(file_id, mime, modality)
+    if isinstance(value, bytes):  # log records may hold bytes as they are (util-genai)
+        value = b2a_base64(value, newline=False).decode()
     if not isinstance(value, str):
         return Other(name_of(item, "type") or (modality or "media"), dict(item))
     if value[:5] == "data:" and ";base64," in value[:200]:

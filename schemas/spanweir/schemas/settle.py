@@ -5,11 +5,12 @@ Not here: single fields (`mapping`), what only a whole trace tells (the collecto
 """
 
 from spanweir.schemas import usage
-from spanweir.schemas.genai import Embedding, GenAISpan, Model
+from spanweir.schemas.genai import Embedding, GenAISpan, Model, Timing
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.paths import get_field
 from spanweir.schemas.plan import Shape
 from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.streams import first_chunk_ns
 from spanweir.schemas.values import plain, text
 from spanweir.schemas.vocabulary import OPERATIONS, STANDARD_OPERATIONS, provider
 from spanweir.schemas.whole import read_whole
@@ -32,6 +33,8 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
     cost = span.cost
     if cost is not None and not (cost.total or cost.input or cost.output or cost.other):
         span.cost = None  # senders without a price for a model report 0 (OpenLIT)
+    if raw.events and span.kind == "llm":
+        _first_chunk(raw, span)
     if span.io is not None:
         read_whole(span, notes)
     if span.metadata:
@@ -113,6 +116,16 @@ def _metadata(span: GenAISpan) -> None:
         span.framework = span.framework or framework
     if span.kind == "llm" and span.model is None and (name := text(metadata.get("ls_model_name"))) is not None:
         span.model = Model(name)
+
+
+def _first_chunk(raw: RawSpan, span: GenAISpan) -> None:
+    timing = span.timing
+    if timing is not None and timing.ttft_ns is not None:
+        return
+    first = first_chunk_ns(raw.events)
+    if first is not None and first >= raw.start_ns:
+        span.timing = timing = timing or Timing()
+        timing.ttft_ns = first - raw.start_ns
 
 
 def _named(model: Model) -> bool:

@@ -84,13 +84,8 @@ def outputs_of(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
         return docs(span.documents), ("documents",)
     if span.response is not None and span.response.finish_reasons and kind == "llm":
         # Content was not captured; why the model stopped was.
-        empty = {"role": "assistant", "content": None}
-        return {
-            "choices": [
-                {"index": i, "message": empty, "finish_reason": reason}
-                for i, reason in enumerate(span.response.finish_reasons)
-            ]
-        }, ()
+        reasons = span.response.finish_reasons
+        return {"choices": choices([Message("assistant") for _ in reasons], reasons)}, ()
     return None, ()
 
 

@@ -40,6 +40,8 @@ class Summary(msgspec.Struct, omit_defaults=True):
     """The agent's or workflow's name, where the span is one."""
     trace_name: str | None = None
     session_id: str | None = None
+    """A session that the application named; `conversation_id` is the framework's thread, which stands in for one."""
+    conversation_id: str | None = None
     user_id: str | None = None
     tags: dict[str, str] = {}
     metadata: dict[str, str] = {}
@@ -81,7 +83,8 @@ def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summa
         summary.title = span.agent.name
     elif span.kind == "workflow" and span.graph is not None:
         summary.title = span.graph.workflow
-    summary.session_id = span.session_id or span.conversation_id
+    summary.session_id = span.session_id
+    summary.conversation_id = span.conversation_id
     summary.user_id = span.user_id
     if span.trace_tags:
         summary.tags = dict(span.trace_tags)
@@ -102,15 +105,15 @@ def request_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 100
     """Text of the last user message, query, tool arguments, …: what `trace_info.request_preview` shows."""
     found: str | None = None
     if span is not None:
-        for message in reversed(span.input):
+        if span.kind == "embedding":
+            found = "\n".join(one.text for one in span.embeddings if one.text)
+        for message in reversed(span.input if not found else ()):
             if message.role == "user" and (found := text_of(message)):
                 break
         if not found and span.retrieval is not None:
             found = span.retrieval.query
         if not found and span.rerank is not None:
             found = span.rerank.query
-        if not found and span.kind == "embedding":
-            found = "\n".join(one.text for one in span.embeddings if one.text)
         if not found and span.kind == "tool" and span.tool is not None and span.tool.arguments is None:
             found = span.tool.name
     return _cut(found or preview_of(mapped.attributes.get("mlflow.spanInputs"), "user"), limit)

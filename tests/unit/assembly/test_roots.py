@@ -95,6 +95,26 @@ def test_inputs_that_show_nothing_are_no_question() -> None:
     assert attribute(bench.stored("root"), "mlflow.spanInputs") == {"draft": ""}, "what the root said itself stays"
 
 
+def test_an_inner_agent_whose_inputs_show_nothing_asks_no_question() -> None:
+    bench = Bench()
+    bench.send(
+        span("root", op="invoke_agent", end=50, name="graph"),
+        span("graph", "root", op="invoke_agent", end=50, attributes={"input.value": '{"draft": ""}'}),
+        span("llm", "graph", op="chat", start=1, asked="Write a tagline", said="See every span."),
+    )
+    assert bench.row.request_preview == "Write a tagline"
+
+
+def test_a_session_of_the_application_comes_before_a_thread_of_the_framework() -> None:
+    bench = Bench()
+    bench.send(
+        span("root", op="invoke_agent", end=50, attributes={"gen_ai.conversation.id": "thread-1"}),
+        span("llm", "root", op="chat", start=1, attributes={"session.id": "sess-1"}),
+        span("more", "root", op="chat", start=2, attributes={"session.id": "sess-2"}),
+    )
+    assert bench.row.session_id == "sess-1"
+
+
 def test_an_orphan_is_adopted_after_the_idle_time() -> None:
     bench = Bench(Options(idle_timeout=20))
     bench.send(span("llm", "agent", op="chat", start=5, asked="q", said="a"))

@@ -16,6 +16,8 @@ _HTTP_NAME = re.compile(r"(?:HTTP |GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS|CONNEC
 _SERVER, _CONSUMER = 2, 5
 _TITLED = frozenset({"agent", "workflow"})
 _TRACE_TAG = "mlflow.traceTag."
+_WEAKER_NS = 1 << 62
+"""Added to the start of a span that gives a value for want of a better one: any real one is then the earlier."""
 _RESOURCE_HIDDEN = ("telemetry.sdk.", "mlflow.", "process.", "host.", "os.")
 
 
@@ -170,7 +172,7 @@ def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
     given = (
         ("first_name", summary.name if not trace.root else None),
         ("title", (summary.title or summary.name) if summary.kind in _TITLED else None),
-        ("session", summary.session_id),
+        ("session", summary.session_id or summary.conversation_id),
         ("user", summary.user_id),
         ("given_name", summary.trace_name),
         ("given_request", summary.trace_request),
@@ -179,7 +181,8 @@ def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
     for field, value in given:
         if value:
             old: First | None = getattr(trace, field)
-            best = earlier(old, (start, span_id, value))
+            weaker = field == "session" and summary.session_id is None
+            best = earlier(old, (start + _WEAKER_NS if weaker else start, span_id, value))
             if best != old:
                 setattr(trace, field, best)
                 changed = True
@@ -187,7 +190,7 @@ def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
         changed = _merge(trace.tags, summary.tags, start, span_id) or changed
     if summary.metadata:
         changed = _merge(trace.metadata, summary.metadata, start, span_id) or changed
-    session = summary.session_id or (trace.session[2] if trace.session else None)
+    session = summary.session_id or summary.conversation_id or (trace.session[2] if trace.session else None)
     for i, evaluation in enumerate(summary.evaluations):
         assessment = assessment_of(evaluation, trace.trace_id, span_id, i, session)
         if trace.assessments.get(assessment.assessment_id) != assessment and len(trace.assessments) < ASSESSMENTS_MAX:

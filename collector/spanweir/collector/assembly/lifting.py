@@ -29,8 +29,7 @@ def offer(trace: Trace, span: GenAISpan | None, mapped: MappedSpan, summary: Sum
     if summary.has_request and _wins(trace.question, key := (rank, start, -end, summary.span_id)):
         text = request_preview(span, mapped, limit) if span is not None and span.input and rank <= _TALKS else None
         content = _content(key, mapped, "mlflow.spanInputs", text, "user", limit)
-        if content is not None:
-            content.preview = content.preview or request_preview(span, mapped, PREVIEW_MAX)
+        if content is not None and _shows(content, request_preview(span, mapped, PREVIEW_MAX)):
             changed = changed or content != trace.question
             trace.question = content
     elif (
@@ -45,11 +44,16 @@ def offer(trace: Trace, span: GenAISpan | None, mapped: MappedSpan, summary: Sum
     if summary.has_response and _wins(trace.answer, key := (rank, -end, start, summary.span_id)):
         text = response_preview(span, mapped, limit) if span is not None and span.output and rank <= _TALKS else None
         content = _content(key, mapped, "mlflow.spanOutputs", text, "assistant", limit)
-        if content is not None:
-            content.preview = content.preview or response_preview(span, mapped, PREVIEW_MAX)
+        if content is not None and _shows(content, response_preview(span, mapped, PREVIEW_MAX)):
             changed = changed or content != trace.answer
             trace.answer = content
     return changed
+
+
+def _shows(content: Content, preview: str | None) -> bool:
+    """Whether there is anything to see of it (a graph's state may be nothing but empty fields)."""
+    content.preview = content.preview or preview
+    return content.preview is not None
 
 
 def _tool_name(span: GenAISpan | None) -> str | None:

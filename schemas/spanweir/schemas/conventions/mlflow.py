@@ -1,8 +1,8 @@
 """MLflow's own SDK (3.x), exporting over OTLP: every value is JSON text, and may be JSON text of JSON text.
 
-Inputs and outputs are shown as the SDK wrote them (`io.verbatim`); messages are understood besides, for previews, for
-redaction and for forwarding in other conventions. With `MLFLOW_ENABLE_OTEL_GENAI_SEMCONV` the SDK sends `gen_ai.*`
-attributes instead, which `otel_genai` reads.
+Inputs and outputs are shown as the SDK wrote them (`io.verbatim`), with what only the events of a stream say; messages
+are understood besides, for previews, for redaction and for forwarding in other conventions. With
+`MLFLOW_ENABLE_OTEL_GENAI_SEMCONV` the SDK sends `gen_ai.*` attributes instead, which `otel_genai` reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 
-from spanweir.schemas import content, usage
+from spanweir.schemas import content, streams, usage
 from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, Many, Rule, rules
 from spanweir.schemas.genai import GenAISpan, Usage
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
-from spanweir.schemas.values import json_or_text, number, quoted
+from spanweir.schemas.values import json_or_text, number, plain, quoted
 
 KINDS = {
     "LLM": "llm", "CHAT_MODEL": "llm", "CHAIN": "chain", "AGENT": "agent", "TOOL": "tool", "RETRIEVER": "retrieval",
@@ -85,6 +85,10 @@ def _tools(value: Any, notes: Notes) -> Any:
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     if span.io is not None and ("mlflow.spanInputs" in raw.attributes or "mlflow.spanOutputs" in raw.attributes):
         span.io.verbatim = True
+        if raw.events and span.kind == "llm":
+            whole = streams.completed(plain(span.io.output), raw.events)
+            if whole is not None:
+                span.io.output = whole
 
 
 CONVENTION = Convention(

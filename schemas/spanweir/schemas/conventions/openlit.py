@@ -6,7 +6,7 @@ Source: openlit 1.45 (semconv guide 5.4). Time to first token is in seconds, as 
 import re
 from typing import Any
 
-from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim
 from spanweir.schemas.genai import GenAISpan, Message, Text
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
@@ -49,15 +49,24 @@ CONVENTION = Convention(
     marks=("gen_ai.request.is_stream", "gen_ai.server.ttft", "gen_ai.endpoint", "openlit."),
     scopes=("openlit",),
     rank=NATIVE,
-    rules=rules(
-        {
-            "gen_ai.request.is_stream": ("params.stream", boolean),
-            "gen_ai.request.user": ("user_id", text),
-            "gen_ai.server.ttft": ("timing.ttft_ns", seconds),
-            "gen_ai.server.tbt": ("timing.tpot_ns", seconds),
-            "gen_ai.endpoint": ("model.api_base", text),
-            "gen_ai.usage.cost": ("cost.total", dollars),
-        }
+    rules=(
+        *rules(
+            {
+                "gen_ai.request.is_stream": ("params.stream", boolean),
+                "gen_ai.request.user": ("user_id", text),
+                "gen_ai.server.ttft": ("timing.ttft_ns", seconds),
+                "gen_ai.server.tbt": ("timing.tpot_ns", seconds),
+                "gen_ai.endpoint": ("model.api_base", text),
+                "gen_ai.usage.cost": ("cost.total", dollars),
+            }
+        ),
+        *rules(
+            {
+                "gen_ai.workflow.input": ("io.input", verbatim),
+                "gen_ai.workflow.output": ("io.output", verbatim),
+            },
+            content=True,
+        ),
     ),
     refine=refine,
 )

@@ -1,0 +1,115 @@
+"""What the events of a streamed answer say that the answer beside them lacks: why it ended, tool calls, when it began.
+
+Senders put one event on a span for each chunk. MLflow's SDK (3.17) keeps the chunk itself but writes an answer that has
+no tool calls and ends with an invented `stop` (OpenAI) or with no reason (LangChain); the others only mark the time.
+
+Not here: answers that came whole (`content`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from spanweir.schemas.chat import tool_call
+from spanweir.schemas.raw import Event
+
+FIRST_CHUNK = frozenset(
+    {
+        "First Token Stream Event",  # OpenInference
+        "gen_ai.content.completion.chunk", "llm.content.completion.chunk",  # OpenLLMetry, new and old
+        "mlflow.chunk.item.0", "new_token",  # MLflow
+    }
+)  # fmt: skip
+"""Names of the events that a sender puts on a span when a chunk of an answer comes."""
+
+_CHUNK = {"mlflow.chunk.item.": "mlflow.chunk.value", "new_token": "chunk"}
+
+
+def first_chunk_ns(events: Sequence[Event]) -> int | None:
+    """When the first chunk came, in Unix nanoseconds; None where no event says so."""
+    for event in events:
+        if event.name in FIRST_CHUNK:
+            return event.time_ns or None
+    return None
+
+
+def completed(answer: Any, events: Sequence[Event]) -> Any:
+    """`answer` (OpenAI's `{choices: [...]}`) with the finish reason and the tool calls of its chunks, as a new object;
+    None where they add nothing. Only for answers with one choice: LangChain's chunks do not say whose they are."""
+    if not isinstance(answer, Mapping):
+        return None
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], Mapping):
+        return None
+    choice = dict(choices[0])
+    message = choice.get("message")
+    changed = False
+    reason = next((found for chunk in _chunks(reversed(events)) if (found := _reason(chunk))), None)
+    if reason is not None and reason != choice.get("finish_reason"):
+        choice["finish_reason"] = reason
+        changed = True
+    if isinstance(message, Mapping) and not message.get("content") and not message.get("tool_calls"):
+        calls = _calls(_chunks(iter(events)))
+        if calls:
+            choice["message"] = {**message, "content": None, "tool_calls": calls}
+            changed = True
+    return {**answer, "choices": [choice]} if changed else None
+
+
+def _chunks(events: Iterator[Event]) -> Iterator[Mapping[str, Any]]:
+    for event in events:
+        name = event.name
+        attribute = _CHUNK.get(name) or _CHUNK.get(name.rstrip("0123456789"))
+        value = event.attributes.get(attribute) if attribute is not None else None
+        for _ in range(2):  # JSON text, or JSON text of JSON text
+            if isinstance(value, str):
+                try:
+                    value = orjson.loads(value)
+                except ValueError:
+                    break
+        if isinstance(value, Mapping):
+            yield _langchain(value) if "kwargs" in value else value
+
+
+def _langchain(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
+    """LangChain's dump of a chunk, as OpenAI would write the chunk."""
+    outer = chunk["kwargs"]
+    message = outer.get("message") if isinstance(outer, Mapping) else None
+    inner = message.get("kwargs") if isinstance(message, Mapping) else None
+    if not isinstance(inner, Mapping):
+        return {}
+    calls = [
+        {"index": call.get("index"), "id": call.get("id"), "function": {"name": call.get("name"), "arguments": args}}
+        for call in inner.get("tool_call_chunks") or ()
+        if isinstance(call, Mapping) and isinstance(args := call.get("args") or "", str)
+    ]
+    meta = inner.get("response_metadata")
+    reason = _reason(meta) if isinstance(meta, Mapping) else None
+    return {"choices": [{"delta": {"tool_calls": calls}, "finish_reason": reason}]}
+
+
+def _reason(chunk: Mapping[str, Any]) -> str | None:
+    """Of a chunk of OpenAI, Anthropic (`message_delta`) or LangChain's response metadata."""
+    choices = chunk.get("choices")
+    inner = choices[0] if isinstance(choices, list) and choices else chunk.get("delta", chunk)
+    if not isinstance(inner, Mapping):
+        return None
+    found = inner.get("finish_reason") or inner.get("stop_reason")
+    return found if isinstance(found, str) else None
+
+
+def _calls(chunks: Iterator[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The pieces of tool calls put together, in the order they began."""
+    found: dict[Any, dict[str, str]] = {}
+    for chunk in chunks:
+        choices = chunk.get("choices")
+        delta = choices[0].get("delta") if isinstance(choices, list) and choices else None
+        pieces = delta.get("tool_calls") if isinstance(delta, Mapping) else None
+        for piece in pieces or ():
+            function = piece.get("function") or {}
+            call = found.setdefault(piece.get("index"), {"id": "", "name": "", "arguments": ""})
+            call["id"] = call["id"] or piece.get("id") or ""
+            call["name"] = call["name"] or function.get("name") or ""
+            call["arguments"] += function.get("arguments") or ""
+    return [tool_call(call["id"], call["name"], call["arguments"]) for call in found.values() if call["name"]]
