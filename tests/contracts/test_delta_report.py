@@ -19,8 +19,8 @@ from tests.support.traces import START_NS, trace
 DAY_NS = 86_400_000_000_000
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module", params=["v1", "v2"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp("report")
     rng, batch = random.Random(31), Batch(first=1, last=1)
     for number in range(30):
@@ -37,7 +37,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
             spans[0].status = "ERROR"
         batch.spans += spans
         batch.traces.append(row)
-    config = Config(path=str(directory / "tables"), maintenance_interval=Duration(0))
+    config = Config(path=str(directory / "tables"), schema_version=request.param, maintenance_interval=Duration(0))
     with config.build(Context(name="delta", state_directory=str(directory))) as exporter:
         exporter.export(batch)
     return str(directory / "tables")

@@ -51,9 +51,12 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     directory = tmp_path_factory.mktemp("stored")
     traces = _traces()
     batch = Batch(first=1, last=1, spans=[s for spans, _ in traces for s in spans], traces=[row for _, row in traces])
-    where = {"delta": f"{directory}/tables", "mlflow": f"sqlite:///{directory}/mlflow.db"}
+    where = {
+        "delta": f"{directory}/tables", "delta v2": f"{directory}/v2", "mlflow": f"sqlite:///{directory}/mlflow.db"
+    }  # fmt: skip
     configs = {
         "delta": delta.Config(path=where["delta"], maintenance_interval=Duration(0)),
+        "delta v2": delta.Config(path=where["delta v2"], schema_version="v2", maintenance_interval=Duration(0)),
         "mlflow": mlflow_exporter.Config(tracking_uri=where["mlflow"]),
     }
     for name, config in configs.items():
@@ -63,7 +66,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return where
 
 
-@pytest.fixture(params=["delta", "mlflow"])
+@pytest.fixture(params=["delta", "delta v2", "mlflow"])
 def place(request: pytest.FixtureRequest, places: dict[str, str]) -> str:
     return places[request.param]
 

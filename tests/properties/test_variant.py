@@ -1,13 +1,16 @@
 """VARIANT: any JSON-like value comes back from its bytes, read by a decoder written from the format's description."""
 
+import contextlib
 import struct
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanweir.schemas.variant import encode
+from spanweir.schemas import variant
+from spanweir.schemas.variant import encode, members
 
 LEAVES = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
@@ -74,8 +77,51 @@ def _array(header: int, data: bytes, names: list[str]) -> list[Any]:
 @given(VALUES)
 def test_a_value_comes_back(value: Any) -> None:
     assert decode(*encode(value)) == value
+    assert variant.decode(*encode(value)) == value
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.text(), VALUES, max_size=6), st.lists(st.text(), max_size=3))
+def test_members_are_those_wanted(value: dict[str, Any], others: list[str]) -> None:
+    wanted = [*list(value)[::2], *others]
+    assert members(*encode(value), wanted) == {key: value[key] for key in value if key in wanted}
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_other_bytes_are_an_error_of_one_kind(metadata: bytes, value: bytes) -> None:
+    for read in (lambda: variant.decode(metadata, value), lambda: members(metadata, value, ["a"])):
+        with contextlib.suppress(ValueError):
+            read()
+
+
+@given(VALUES, st.data())
+def test_bytes_that_are_cut_off_are_an_error_of_one_kind(value: Any, data: st.DataObject) -> None:
+    metadata, encoded = encode(value)
+    with contextlib.suppress(ValueError):
+        variant.decode(metadata, encoded[: data.draw(st.integers(0, len(encoded) - 1))])
+
+
+OF_OTHERS = [
+    (b"\x20\x02" + struct.pack("<i", -12345), -123.45),  # decimal4, scale 2
+    (b"\x24\x00" + struct.pack("<q", 1 << 40), 1 << 40),  # decimal8
+    (b"\x28\x01" + (15).to_bytes(16, "little"), 1.5),  # decimal16
+    (b"\x2c" + struct.pack("<i", 20_417), "2025-11-25"),
+    (b"\x30" + struct.pack("<q", 1_764_064_800_000_001), "2025-11-25T10:00:00.000001+00:00"),
+    (b"\x34" + struct.pack("<q", 0), "1970-01-01T00:00:00"),
+    (b"\x38" + struct.pack("<f", 0.5), 0.5),
+    (b"\x44" + struct.pack("<q", 1_000_000), "00:00:01"),
+    (b"\x48" + struct.pack("<q", 1_764_064_800_000_000_000), "2025-11-25T10:00:00+00:00"),
+    (b"\x4c" + struct.pack("<q", 0), "1970-01-01T00:00:00"),
+    (b"\x50" + bytes(range(16)), "00010203-0405-0607-0809-0a0b0c0d0e0f"),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), OF_OTHERS)
+def test_primitives_that_others_write(value: bytes, expected: Any) -> None:
+    assert variant.decode(b"\x11\x00\x00", value) == expected
 
 
 def test_large_ones_come_back() -> None:
     for value in (list(range(300)), {f"key {n}": "x" * n for n in range(300)}, "y" * 70_000, [["z" * 300] * 300]):
         assert decode(*encode(value)) == value
+        assert variant.decode(*encode(value)) == value

@@ -1,15 +1,17 @@
 """Tokens, cost and latency out of the spans table, by model, framework, service, prompt version and retriever depth.
 
-Each `Report` row is one SQL query over the tables (`statements` gives them as text). Only tables of version 1 have
-attributes that SQL can reach.
+Each `Report` row is one SQL query over the tables (`statements` gives them as text). They are written for tables of
+version 1; of version 2 `unfolded` makes such.
 """
 
+import re
 from datetime import date
 from typing import Any, Final
 
 import msgspec
 
 from spanweir.exporters.delta.reading import Source, opened, rows
+from spanweir.exporters.delta.unfolded import Need, unfolded
 
 GROUPS: Final = {
     "model": "attributes['mlflow.llm.model']",
@@ -47,6 +49,10 @@ _FIGURES: Final = f"""
   coalesce(sum({_number(_COST, "total_cost", "[-+0-9.eE]+", "DOUBLE")}), 0.0) AS cost,
   approx_percentile_cont((end_time_unix_nano - start_time_unix_nano) / 1000000.0, 0.5) AS p50_ms,
   approx_percentile_cont((end_time_unix_nano - start_time_unix_nano) / 1000000.0, 0.95) AS p95_ms"""
+
+
+_KEYS: Final = frozenset(re.findall(r"attributes\['([^']+)'\]", " ".join([*GROUPS.values(), _FIGURES])))
+"""Attributes that the queries read."""
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -92,13 +98,15 @@ def statements(where: str = "TRUE", top: int = 20) -> dict[str, str]:
 
 
 def report(source: Source, *, since: date | None = None, until: date | None = None, top: int = 20) -> Report:
-    """The figures of the days from `since` to `until` (inclusive). Raises LookupError, and ValueError for version 2."""
+    """The figures of the days from `since` to `until` (inclusive). Raises LookupError."""
     tables = opened(source)
-    if tables.version() != "v1":
-        raise ValueError("reports need tables of schema_version v1: the attributes of v2 are VARIANT")
     bounds = [f"date >= DATE '{since}'" if since else "", f"date <= DATE '{until}'" if until else ""]
     where = " AND ".join(bound for bound in bounds if bound) or "TRUE"
-    found = {name: rows(tables.query(sql, "otel_spans")) for name, sql in statements(where, top).items()}
+    need = Need(conditions=[where], keys=_KEYS)
+    with unfolded(tables, {"otel_spans": need}) as instead:
+        found = {
+            name: rows(tables.query(sql, "otel_spans", instead=instead)) for name, sql in statements(where, top).items()
+        }
     made = {name: [_row(row) for row in of_group] for name, of_group in found.items()}
     [total], [roots] = made["total"], made["roots"]
     days = made["day"]

@@ -24,10 +24,13 @@ def assess(config: Config, assessments: Mapping[str, list[Assessment]]) -> None:
     ids = ", ".join(map(literal, assessments))
     columns = ", ".join(name for name, _ in inference_table.PAYLOAD.columns)
     sql = f"SELECT {columns} FROM payload WHERE databricks_request_id IN ({ids})"
-    found = {row["databricks_request_id"]: row for row in rows(Tables(config).query(sql, "payload"))}
+    there = Tables(config)
+    found = {row["databricks_request_id"]: row for row in rows(there.query(sql, "payload"))}
     missing = sorted(set(assessments) - set(found))
     if missing:
         raise LookupError(f"no such trace: {', '.join(missing)}")
+    if there.has("otel_annotations"):  # a configuration made of a path alone does not know the version
+        config = msgspec.structs.replace(config, schema_version=there.version("otel_annotations"))
     files = Overflow(overflow.directory(config), config.storage_options)
     changed = [_amended(row, files, assessments[trace_id], config) for trace_id, row in found.items()]
     tables = targets(config, "spanweir/assessments")
@@ -36,7 +39,7 @@ def assess(config: Config, assessments: Mapping[str, list[Assessment]]) -> None:
         files.add(made)
     files.write()
     tables["payload"].merge([payload.batch(layout, changed)], 0, {made.day for made in changed})
-    if "annotations" in tables:
+    if "annotations" in tables and there.has("otel_annotations"):
         annotations = AnnotationRows(tables["annotations"].layout, config.schema_version)
         owners = [TraceRow(trace_id=t.removeprefix("tr-"), assessments=given) for t, given in assessments.items()]
         batch, _ = annotations.batch([(owner, {}, {}) for owner in owners], assessments_only=True)

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from arro3.core import RecordBatchReader
 from arro3.core import Table as ArrowTable
 
 from spanweir.exporters.delta import Config, overflow
@@ -78,23 +79,31 @@ class Tables:
             return False
         return True
 
-    def version(self) -> str:
-        """`v1` or `v2`, as the spans table says."""
-        return str(self.table("otel_spans").metadata().configuration.get("otel.schemaVersion", "v1"))
+    def version(self, suffix: str = "otel_spans") -> str:
+        """`v1` or `v2`, as the table's properties say. Raises LookupError."""
+        return str(self.table(suffix).metadata().configuration.get("otel.schemaVersion", "v1"))
 
     def refresh(self) -> None:
         """See what was committed since."""
         for table in self._open.values():
             table.update_incremental()
 
-    def query(self, sql: str, *suffixes: str) -> ArrowTable:
-        """Run SQL in which the tables are called by their suffixes: `payload`, `otel_spans`, `otel_annotations`, …"""
+    def query(self, sql: str, *suffixes: str, instead: Mapping[str, Any] | None = None) -> ArrowTable:
+        """Run SQL in which the tables are called by their suffixes: `payload`, `otel_spans`, `otel_annotations`, …
+
+        `instead` are DeltaTables that stand in for those of the same suffix.
+        """
+        return ArrowTable.from_arrow(self.stream(sql, *suffixes, instead=instead))
+
+    def stream(self, sql: str, *suffixes: str, instead: Mapping[str, Any] | None = None) -> RecordBatchReader:
+        """As `query`, batch by batch."""
         from deltalake import QueryBuilder
 
         builder = QueryBuilder()
         for suffix in suffixes:
-            builder = builder.register(suffix, self.table(suffix))
-        return ArrowTable.from_arrow(builder.execute(sql))
+            builder = builder.register(suffix, (instead or {}).get(suffix) or self.table(suffix))
+        found: RecordBatchReader = builder.execute(sql)
+        return found
 
     def traces(self, ids: Sequence[str], days: Iterable[object] = ()) -> list[dict[str, Any]]:
         """`Trace.to_dict()` of the traces (`tr-…`), in the order of `ids`; unknown ids are left out.

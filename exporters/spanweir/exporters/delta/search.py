@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from spanweir.exporters.delta.reading import Source, Tables, literal, opened, rows, unified
+from spanweir.exporters.delta.unfolded import Need, key_occurs, unfolded, value_occurs
 
 if TYPE_CHECKING:
     from arro3.core import Table as ArrowTable
@@ -42,7 +43,7 @@ def search_traces(
 
     `table` is the exporter's `path` or `Config`, or opened `Tables`. `return_type` `arrow` gives the columns of
     `trace_unified`. Raises `mlflow.exceptions.MlflowException` for a filter MLflow does not know, LookupError where
-    there is no table, ValueError for a clause on attributes of tables of version 2.
+    there is no table.
     """
     traces = find(opened(table), filter_string, order_by, max_results)
     if return_type == "arrow":
@@ -56,14 +57,13 @@ def find(
     tables: Tables, filter_string: str | None, order_by: Sequence[str] | None, max_results: int
 ) -> list[dict[str, Any]]:
     """As `search_traces`; traces as `Trace.to_dict()` gives them."""
-    sql, suffixes = _sql(tables, filter_string, order_by, max_results)
-    found = rows(tables.query(sql, *suffixes))
+    sql, query = _sql(filter_string, order_by, max_results)
+    with unfolded(tables, query.needs()) as instead:
+        found = rows(tables.query(sql, *query.suffixes, instead=instead))
     return tables.traces([row["id"] for row in found], [row["day"] for row in found])
 
 
-def _sql(
-    tables: Tables, filter_string: str | None, order_by: Sequence[str] | None, max_results: int
-) -> tuple[str, list[str]]:
+def _sql(filter_string: str | None, order_by: Sequence[str] | None, max_results: int) -> tuple[str, "_Query"]:
     clauses: list[Clause] = []
     orders: list[tuple[str, str, bool]] = []
     if filter_string or order_by:
@@ -71,7 +71,7 @@ def _sql(
 
         clauses = SearchTraceUtils.parse_search_filter_for_search_traces(filter_string)
         orders = [SearchTraceUtils.parse_order_by_for_search_traces(order) for order in order_by or ()]
-    query = _Query(tables)
+    query = _Query()
     for clause in clauses:
         query.add(clause)
     order = [query.order(*order) for order in orders]
@@ -81,16 +81,20 @@ def _sql(
         f"WHERE {' AND '.join(query.conditions()) or 'TRUE'} "
         f"ORDER BY {', '.join(order)}, p.databricks_request_id LIMIT {int(max_results)}"
     )
-    return sql, query.suffixes
+    return sql, query
 
 
 class _Query:
     """Collects what the clauses ask for."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self) -> None:
         self._where: list[str] = []
+        self._root: list[str] = []
+        self._plain: list[str] = []
         self._span: list[str] = []
+        self._keys: set[str] = set()
+        self._occurring: list[str] = []
+        self._annotations: list[str] = []
         self._bounds: list[tuple[str, datetime]] = []
         self.suffixes = ["payload"]
         self.joins = ""
@@ -108,6 +112,9 @@ class _Query:
                 self._where.append(self._annotation(kind.upper(), key, comparator, value))
             case "span" if key == "content":
                 self._where.append(compared("p.response", comparator, value))
+            case "span" if key in ("name", "status"):
+                column = "name" if key == "name" else "substr(status['code'], 13)"
+                self._plain.append(compared(column, comparator, value))
             case "span":
                 self._span.append(self._of_span(key, comparator, value))
             case other:
@@ -116,13 +123,28 @@ class _Query:
     def conditions(self) -> list[str]:
         where = list(self._where)
         where += [f"p.request_date {operator} DATE '{time.date()}'" for operator, time in self._bounds]
-        if self._span:
-            days = [
-                f"date {operator} DATE '{(time + timedelta(days=1 if operator == '<=' else -1)).date()}'"
-                for operator, time in self._bounds
-            ]
-            where.append(self._in("otel_spans", "trace_id", [*days, *self._span]))
+        for conditions in ([*self._plain, *self._span], self._root):
+            if conditions:
+                where.append(self._in("otel_spans", "trace_id", [*self._days(), *conditions]))
         return where
+
+    def _days(self) -> list[str]:
+        """Spans may lie a day from the time of their trace."""
+        return [
+            f"date {operator} DATE '{(time + timedelta(days=1 if operator == '<=' else -1)).date()}'"
+            for operator, time in self._bounds
+        ]
+
+    def needs(self) -> dict[str, Need]:
+        """What of the VARIANT columns is asked for, where tables have such."""
+        made: dict[str, Need] = {}
+        if self._keys:
+            matching = [*self._days(), *self._plain, *self._occurring]
+            roots = [" AND ".join([*self._days(), *self._root])] if self._root else []
+            made["otel_spans"] = Need(conditions=[" AND ".join(matching) or "TRUE", *roots], keys=self._keys)
+        if self._annotations:
+            made["otel_annotations"] = Need(conditions=self._annotations)
+        return made
 
     def order(self, kind: str, key: str, ascending: bool) -> str:
         direction = "ASC" if ascending else "DESC"
@@ -133,6 +155,7 @@ class _Query:
             value, condition = _in_metadata(key), "annotation_type = 'METADATA'"
         alias = f"o{self.joins.count('LEFT JOIN')}"
         self._use("otel_annotations")
+        self._annotations.append(condition)
         self.joins += (
             f" LEFT JOIN (SELECT target_id, {value} AS value FROM otel_annotations WHERE {condition}) {alias}"
             f" ON {alias}.target_id = {_TRACE}"
@@ -168,7 +191,10 @@ class _Query:
         if key == "timestamp_ms":
             return self._timestamp(comparator, int(value))
         if key == "status":
-            return self._status(comparator, value)
+            # A trace is in error when its root is; rows are written for complete traces only.
+            state = "CASE WHEN status['code'] = 'STATUS_CODE_ERROR' THEN 'ERROR' ELSE 'OK' END"
+            self._root += ["parent_span_id = ''", compared(state, comparator, value)]
+            return "TRUE"
         return compared(self._column(key), comparator, value)
 
     def _timestamp(self, comparator: str, ms: int) -> str:
@@ -188,13 +214,9 @@ class _Query:
                 return f"(p.request_time >= '{low.isoformat()}' AND p.request_time < '{high.isoformat()}')"
         return f"NOT (p.request_time >= '{low.isoformat()}' AND p.request_time < '{high.isoformat()}')"
 
-    def _status(self, comparator: str, value: Any) -> str:
-        """A trace is in error when its root is; rows are written for complete traces only."""
-        state = "CASE WHEN status['code'] = 'STATUS_CODE_ERROR' THEN 'ERROR' ELSE 'OK' END"
-        return self._in("otel_spans", "trace_id", ["parent_span_id = ''", compared(state, comparator, value)])
-
     def _annotation(self, kind: str, key: str, comparator: str, value: Any) -> str:
         own = [f"annotation_type = {literal(kind)}", f"name = {literal(key)}"]
+        self._annotations.append(" AND ".join(own))
         if comparator == "IS NULL":
             return self._in("otel_annotations", "target_id", own, negated=True)
         if comparator != "IS NOT NULL":
@@ -203,17 +225,18 @@ class _Query:
         return self._in("otel_annotations", "target_id", own)
 
     def _metadata(self, key: str, comparator: str, value: Any) -> str:
+        self._annotations.append("annotation_type = 'METADATA'")
         own = ["annotation_type = 'METADATA'", compared(_in_metadata(key), comparator, value)]
         return self._in("otel_annotations", "target_id", own)
 
     def _of_span(self, key: str, comparator: str, value: Any) -> str:
-        if key == "name":
-            return compared("name", comparator, value)
-        if key == "status":
-            return compared("substr(status['code'], 13)", comparator, value)
-        if self._tables.version() != "v1":
-            raise ValueError(f"span.{key} cannot be searched in tables of version 2, whose attributes are VARIANT")
-        name = "mlflow.spanType" if key == "type" else key.removeprefix("attributes.")
+        name = "mlflow.spanType" if key == "type" else key.removeprefix("attributes.").strip("`")
+        self._keys.add(name)
+        if comparator != "IS NULL":
+            self._occurring.append(key_occurs(name))
+        if comparator in ("=", "IN"):
+            occurs = value_occurs([value] if comparator == "=" else value)
+            self._occurring += [f"({occurs})"] if occurs else []
         return compared(f"attributes[{literal(name)}]", comparator, value)
 
 
