@@ -2,10 +2,11 @@
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 from tests.benchmarks.load import make_requests
-from tests.support.service import MINIMAL, Service, eventually
+from tests.support.service import MINIMAL, TO_FILE, Service, eventually
 from tests.torture.harness import Collector
 
 FILTERED = """\
@@ -18,6 +19,13 @@ service:
   queue: {type: disk, directory: ./queue}
   pipelines: {traces: {receivers: [otlp], processors: [filter], exporters: [mlflow]}}
 """
+
+
+def children(service: Service) -> list[int]:
+    assert service.process is not None
+    pid = service.process.pid
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
 
 
 def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
@@ -64,3 +72,36 @@ def test_everything_is_accounted_for(tmp_path: Path) -> None:
     assert metrics["spanweir_exporter_answered_spans"] == 80
     assert len(service.stored_spans()) == 80
     assert not service.rows("SELECT 1 FROM spans WHERE name LIKE 'execute_tool%'")
+
+
+def test_a_sigterm_before_the_child_is_ready_drains_the_queue(tmp_path: Path) -> None:
+    settings = ["service.queue.directory=./queue"]
+    with Service(tmp_path, TO_FILE, assignments=settings) as first:
+        (child,) = children(first)
+        os.kill(child, signal.SIGSTOP)
+        for body in make_requests(4, 1):
+            first.call(body)
+        first.kill()
+    assert first.lines() == []
+    second = Service(tmp_path, TO_FILE, assignments=settings)
+    second.start()
+    # Python itself takes longer than this to start.
+    os.kill(eventually(lambda: children(second), what="a delivery process")[0], signal.SIGTERM)
+    assert second.stop() == 0
+    assert "starting it again" not in second.log.read_text()
+    assert sum(line.count(b'"spanId"') for line in second.lines()) == 20
+
+
+def test_a_destination_that_hangs_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        text = TO_FILE.replace("fsync: false}}", "fsync: false}, otlp_http: {endpoint: ENDPOINT, timeout: 5m}}")
+        text = text.replace("ENDPOINT", f'"{endpoint}"').replace("exporters: [file]", "exporters: [file, otlp_http]")
+        with Service(tmp_path, text, assignments=["service.shutdown_timeout=4s"]) as service:
+            service.call(make_requests(1, 1)[0])
+            silent.accept()
+            eventually(service.lines, what="the spans in the file")
+            assert service.stop() == 0
+    log = service.log.read_text()
+    assert "otlp_http: its destination does not answer; what it has not written stays queued" in log
+    assert "the delivery process did not end in time" not in log

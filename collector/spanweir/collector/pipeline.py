@@ -76,13 +76,12 @@ def signals_of_receivers(configuration: Configuration) -> dict[str, frozenset[st
     return {receiver: frozenset(taken) for receiver, taken in signals.items()}
 
 
-def receivers(configuration: Configuration, writer: Writer, observer: Observer) -> list[Receiver]:
-    """Build the receivers in use. Raises ConfigError."""
-    signals = signals_of_receivers(configuration)
-    return [
-        _built(component, ReceiverContext(name=name, writer=writer, signals=signals[name], observer=observer))
-        for name, component in configuration.used("receivers").items()
-    ]
+def receiver_of(component: Component, writer: Writer, signals: frozenset[str], observer: Observer) -> Receiver:
+    """Not started. `signals` are those that some pipeline takes from it. Raises ConfigError."""
+    receiver: Receiver = _built(
+        component, ReceiverContext(name=component.id, writer=writer, signals=signals, observer=observer)
+    )
+    return receiver
 
 
 def state_directory(configuration: Configuration) -> Path:

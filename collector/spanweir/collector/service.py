@@ -1,37 +1,39 @@
 """The service: this process receives, a child process delivers, and the queue is all that they share.
 
-A child that dies is started again, with a growing pause; what it had not delivered is still in the queue. SIGTERM and
-SIGINT stop receiving first, then let the child drain within `shutdown_timeout`.
+A child that dies is started again (`supervisor`); what it had not delivered is still in the queue. SIGTERM and SIGINT
+stop receiving first, then let the child drain within `shutdown_timeout`. SIGHUP reads the configuration again: what is
+the same in it goes on untouched, and the queue stays in any case, so nothing that was acknowledged is lost.
 """
 
-import contextlib
 import logging
-import os
-import pickle
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any
 
 from spanweir.collector import allocator, telemetry
-from spanweir.collector.child import CANNOT_GO_ON, MISCONFIGURED, measure_process
-from spanweir.collector.config import Configuration
+from spanweir.collector.child import CHECK, measure_process
+from spanweir.collector.config import ConfigError, Configuration
 from spanweir.collector.extensions.api import Context as ExtensionContext
 from spanweir.collector.extensions.api import Extension, Health
 from spanweir.collector.observer import CountingObserver
 from spanweir.collector.pages import Page, Pages
-from spanweir.collector.pipeline import feeds, receivers
+from spanweir.collector.pipeline import feeds, receiver_of, signals_of_receivers
 from spanweir.collector.queue.api import QueueFull, QueueUnavailable, Writer
 from spanweir.collector.receivers.api import Receiver, ReceiverError
+from spanweir.collector.supervisor import Child, delivery, pickled
 
 _log = logging.getLogger(__name__)
-_PAUSE_S, _PAUSE_MAX_S, _HEALTHY_S = 0.2, 30.0, 60.0
 _GRACE_S = 5.0
-_KILL_S = 5.0
+_ABANDON_S = 1.0
+"""What a delivery process is given whose service did not start."""
+_HAND_OVER_S = 5.0
+"""What the old delivery process is given when the configuration changes: it need not drain the queue."""
+_PROBATION_S = 60.0
+"""How long a reloaded configuration can still be taken back."""
 
 
 class ServiceError(Exception):
@@ -39,59 +41,139 @@ class ServiceError(Exception):
 
 
 class Service:
-    """Started once, stopped once."""
+    """Started once, reloaded any number of times, stopped once. For one thread."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.counters = telemetry.Counters()
         self.child: Child | None = None
-        self.endpoints: dict[str, Mapping[str, str]] = {}
-        """What listens, by receiver id and transport, once started."""
         self.metrics_address = ""
+        self._sums = telemetry.Sums()
+        self._observer = CountingObserver(self.counters)
         self._started_ns = time.time_ns()
         self._writer: Writer | None = None
-        self._receivers: list[Receiver] = []
-        self._extensions: list[Extension] = []
+        self._receivers: dict[str, tuple[object, Receiver]] = {}
+        """By id: what it was made of, and itself. So for extensions."""
+        self._extensions: dict[str, tuple[object, Extension]] = {}
         self._pages: Pages | None = None
-        self._listening = False
+        self._pages_endpoint = ""
+        self._delivered: object = None
+        """What the child was made of."""
+        self._restarts = 0
+        self._previous: Configuration | None = None
+        self._reloaded_at = 0.0
+        self._listening = self._broken = False
+
+    @property
+    def endpoints(self) -> dict[str, Mapping[str, str]]:
+        """What listens, by receiver id and transport, once started."""
+        return {name: receiver.endpoints for name, (_, receiver) in self._receivers.items()}
 
     def start(self) -> None:
         """Raises `ServiceError` or `ConfigError`; nothing runs then."""
         try:
-            self._start()
-        except ServiceError:
-            self.stop(0.0)
-            raise
-        except (OSError, QueueUnavailable, QueueFull, ReceiverError, RuntimeError) as error:
-            self.stop(0.0)
-            raise ServiceError(str(error)) from error
-        except Exception:
-            self.stop(0.0)
+            allocator.keep_little()
+            feeds(self.configuration)
+            self._writer = self.configuration.service.queue.config.open_writer()
+            self._deliver(_ABANDON_S)
+            self._surround()
+            self._receive()
+        except Exception as error:
+            self.stop(_ABANDON_S)
+            if isinstance(error, _CANNOT):
+                raise ServiceError(str(error)) from error
             raise
 
-    def _start(self) -> None:
-        allocator.keep_little()
-        configuration = self.configuration
-        feeds(configuration)
-        self._writer = configuration.service.queue.config.open_writer()
-        self.child = Child(configuration) if configuration.service.queue.type != "memory" else InProcess(configuration)
-        self.child.start()
-        for name, component in configuration.used("extensions").items():
-            extension = component.config.build(ExtensionContext(name=name, health=self.health))
-            extension.start()
-            self._extensions.append(extension)
-        observer = CountingObserver(self.counters)
-        built = receivers(configuration, self._writer, observer)
-        for name, receiver in zip(configuration.used("receivers"), built, strict=True):
-            receiver.start()
-            self._receivers.append(receiver)
-            self.endpoints[name] = receiver.endpoints
-        endpoint = configuration.service.settings.telemetry.metrics.endpoint
-        if endpoint:
-            self._pages = Pages(endpoint, {"/metrics": self._metrics}, "service.telemetry.metrics.endpoint")
-            self._pages.start()
-            self.metrics_address = self._pages.address
+    def reload(self, configuration: Configuration) -> None:
+        """Go over to `configuration`. Raises `ServiceError` or `ConfigError`; then the one before is in force."""
+        old, self._previous = self.configuration, None
+        if _made_of(configuration, "queue") != _made_of(old, "queue"):
+            raise ServiceError("service.queue cannot change while the collector runs; restart it to change the queue")
+        _check(configuration)
+        try:
+            self._take(configuration)
+        except Exception as error:
+            self._take_back(old)
+            if isinstance(error, _CANNOT):
+                raise ServiceError(str(error)) from error
+            raise
+        self._previous, self._reloaded_at = old, time.monotonic()
+
+    def go_back(self) -> bool:
+        """To the configuration before the last reload, if the delivery cannot go on with this one; whether it did."""
+        previous, self._previous = self._previous, None
+        if previous is None or time.monotonic() - self._reloaded_at > _PROBATION_S:
+            return False
+        self._take_back(previous)
+        return True
+
+    def _take_back(self, configuration: Configuration) -> None:
+        try:
+            self._take(configuration)
+        except Exception:
+            _log.exception("the configuration from before cannot be taken up again either")
+            self._broken = True
+
+    def _take(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        logging.getLogger().setLevel(configuration.service.settings.telemetry.logs.level.upper())
+        self._receive()
+        self._surround()
+        self._deliver(min(_HAND_OVER_S, float(configuration.service.settings.shutdown_timeout)))
+
+    def _receive(self) -> None:
+        """Stop the receivers that are no longer wanted as they are, and start those that are not there."""
+        assert self._writer is not None
+        signals = signals_of_receivers(self.configuration)
+        used = self.configuration.used("receivers")
+        wanted = {name: (component.type, component.config, signals[name]) for name, component in used.items()}
+        for name, (made_of, receiver) in list(self._receivers.items()):
+            if wanted.get(name) != made_of:
+                del self._receivers[name]
+                receiver.stop(_GRACE_S)
+        for name, component in used.items():
+            if name not in self._receivers:
+                receiver = receiver_of(component, self._writer, signals[name], self._observer)
+                receiver.start()
+                self._receivers[name] = (wanted[name], receiver)
+                for transport, address in receiver.endpoints.items():
+                    _log.info("%s: %s on %s", name, transport, address)
         self._listening = True
+
+    def _surround(self) -> None:
+        """The same for extensions and for the page of metrics."""
+        used = self.configuration.used("extensions")
+        wanted = {name: (component.type, component.config) for name, component in used.items()}
+        for name, (made_of, extension) in list(self._extensions.items()):
+            if wanted.get(name) != made_of:
+                del self._extensions[name]
+                extension.stop()
+        for name, component in used.items():
+            if name not in self._extensions:
+                extension = component.config.build(ExtensionContext(name=name, health=self.health))
+                extension.start()
+                self._extensions[name] = (wanted[name], extension)
+        endpoint = self.configuration.service.settings.telemetry.metrics.endpoint
+        if endpoint == self._pages_endpoint:
+            return
+        if self._pages is not None:
+            self._pages.stop()
+        self._pages, self._pages_endpoint, self.metrics_address = None, "", ""
+        if endpoint:
+            pages = Pages(endpoint, {"/metrics": self._metrics}, "service.telemetry.metrics.endpoint")
+            pages.start()
+            self._pages, self._pages_endpoint, self.metrics_address = pages, endpoint, pages.address
+
+    def _deliver(self, hand_over_s: float) -> None:
+        """Have a delivery process of this configuration; a former one is given `hand_over_s` to end."""
+        wanted = _made_of(self.configuration, "delivery")
+        if self.child is not None:
+            if wanted == self._delivered and not self.child.fatal:
+                return
+            self.child.stop(time.monotonic() + hand_over_s)
+            self._restarts += self.child.restarts
+        self.child, self._delivered = delivery(self.configuration, self._sums), wanted
+        self.child.start()
 
     def health(self) -> Health:
         problems = []
@@ -109,188 +191,112 @@ class Service:
             self.counters.set("spanweir_queue_size_bytes", self._writer.size_bytes())
             capacity = getattr(self.configuration.service.queue.config, "max_bytes", 0)
             self.counters.set("otelcol_exporter_queue_capacity", capacity)
-        self.counters.set("spanweir_delivery_restarts", self.child.restarts if self.child is not None else 0)
-        child = self.child.sums.values() if self.child is not None else {}
-        return telemetry.merge((self.counters.values(), child))
+        restarts = self._restarts + (self.child.restarts if self.child is not None else 0)
+        self.counters.set("spanweir_delivery_restarts", restarts)
+        return telemetry.merge((self.counters.values(), self._sums.values()))
 
     def _metrics(self) -> Page:
         return Page(200, "text/plain; version=0.0.4; charset=utf-8", telemetry.exposition(self.values()).encode())
 
     @property
     def fatal(self) -> int:
-        """The exit status if the delivery cannot go on, else 0."""
-        return self.child.fatal if self.child is not None else 0
+        """The exit status if the service cannot go on, else 0."""
+        return 1 if self._broken else self.child.fatal if self.child is not None else 0
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """Stop receiving, let the child drain, close the queue."""
+        """Stop receiving, let the child drain, close the queue; in `timeout_s`, by default `shutdown_timeout`."""
         if timeout_s is None:
             timeout_s = float(self.configuration.service.settings.shutdown_timeout)
         deadline = time.monotonic() + timeout_s
         self._listening = False
-        for receiver in self._receivers:
-            receiver.stop(min(_GRACE_S, timeout_s))
+        for _, receiver in self._receivers.values():
+            receiver.stop(min(_GRACE_S, max(0.0, deadline - time.monotonic()) / 2))
         if self._writer is not None:
             self._writer.close()
         if self.child is not None:
             self.child.stop(deadline)
-        for extension in self._extensions:
+        for _, extension in self._extensions.values():
             extension.stop()
         if self._pages is not None:
             self._pages.stop()
 
 
-class Child:
-    """The delivery process, kept running."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        self.sums = telemetry.Sums()
-        self.fatal = 0
-        """Exit status for the service if starting again would not help."""
-        self._configuration = pickle.dumps(configuration)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._supervise, name="delivery-supervisor", daemon=True)
-        self.restarts = 0
-
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
-
-    def start(self) -> None:
-        self._spawn()
-        self._thread.start()
-
-    def _spawn(self) -> None:
-        reading, writing = os.pipe()
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "spanweir.collector.child", str(writing)],
-                stdin=subprocess.PIPE,
-                pass_fds=(writing,),
-                env={**allocator.ENVIRONMENT, **os.environ},
-            )
-        finally:
-            os.close(writing)
-        self._process = process
-        threading.Thread(target=self._listen, args=(reading,), name="delivery-counters", daemon=True).start()
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):  # it died at once; the supervisor sees to it
-            process.stdin.write(self._configuration)
-            process.stdin.flush()
-
-    def _listen(self, descriptor: int) -> None:
-        """Take the child's counters until it ends."""
-        with os.fdopen(descriptor, "rb") as frames:
-            while len(header := frames.read(4)) == 4:
-                size = int.from_bytes(header, "big")
-                frame = frames.read(size)
-                if len(frame) == size:
-                    self.sums.update(telemetry.decode(frame))
-
-    def _supervise(self) -> None:
-        pause = _PAUSE_S
-        while True:
-            process, started = self._process, time.monotonic()
-            assert process is not None
-            status = process.wait()
-            if self._stopping.is_set():
-                return
-            if status in (CANNOT_GO_ON, MISCONFIGURED):
-                self.fatal = 2 if status == MISCONFIGURED else 1
-                return
-            if time.monotonic() - started > _HEALTHY_S:
-                pause = _PAUSE_S
-            _log.error("the delivery process ended (status %d), starting it again in %.1f s", status, pause)
-            self.sums.restarted()
-            self.restarts += 1
-            if self._stopping.wait(pause):
-                return
-            pause = min(pause * 2, _PAUSE_MAX_S)
-            self._spawn()
-
-    def stop(self, deadline_s: float) -> None:
-        """Let it drain until `deadline_s` (monotonic), then end it."""
-        self._stopping.set()
-        process = self._process
-        if process is None:
-            return
-        try:
-            process.terminate()
-            process.wait(max(0.0, deadline_s - time.monotonic()) + _KILL_S)
-        except subprocess.TimeoutExpired:
-            _log.warning("the delivery process did not end in time; what is left stays queued")
-            process.kill()
-            process.wait()
-        if process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
+_CANNOT = (OSError, QueueUnavailable, QueueFull, ReceiverError, RuntimeError)
 
 
-class InProcess(Child):
-    """Delivery in a thread of this process, for the memory queue: nothing can be shared with another one."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        super().__init__(configuration)
-        self._counters = telemetry.Counters()
-        self._running = False
-        self._in_process = configuration
-        self._runner: Any = None
-
-    @property
-    def alive(self) -> bool:
-        return self._running
-
-    def start(self) -> None:
-        from spanweir.collector.pipeline import Delivery, cursors
-
-        reader = self._in_process.service.queue.config.open_reader(cursors(self._in_process))
-        self._runner = Delivery(self._in_process, reader, self._counters).runner
-        self._running = True
-        self._thread = threading.Thread(target=self._deliver, args=(reader,), name="delivery", daemon=True)
-        self._thread.start()
-
-    def _deliver(self, reader: Any) -> None:
-        try:
-            fatal = self._runner.run(lambda: self.sums.update(self._counters.values()))
-            if fatal:
-                _log.error("%s", fatal)
-                self.fatal = 1
-        finally:
-            self._running = False
-            reader.close()
-
-    def stop(self, deadline_s: float) -> None:
-        if self._runner is not None:
-            self._runner.stop(deadline_s)
-            self._thread.join(max(0.0, deadline_s - time.monotonic()) + _KILL_S)
+def _made_of(configuration: Configuration, part: str) -> object:
+    """What the `queue`, or the `delivery`, depends on: two that are equal need no change."""
+    queue = configuration.service.queue
+    if part == "queue":
+        return queue.type, queue.config
+    components = [
+        (kind, name, component.type, component.config)
+        for kind in ("processors", "exporters")
+        for name, component in configuration.used(kind).items()
+    ]
+    return components, configuration.service.pipelines, configuration.service.settings
 
 
-def run(configuration: Configuration, on_ready: Callable[[Service], None] | None = None) -> int:
+def _check(configuration: Configuration) -> None:
+    """Build everything, in another process: what exporters import is not for this one. Raises ConfigError."""
+    command = [sys.executable, "-m", "spanweir.collector.child", CHECK]
+    checked = subprocess.run(command, input=pickled(configuration), capture_output=True)
+    if checked.returncode:
+        raise ConfigError(*checked.stderr.decode(errors="replace").strip().splitlines())
+
+
+def run(
+    configuration: Configuration,
+    on_ready: Callable[[Service], None] | None = None,
+    load: Callable[[], Configuration] | None = None,
+) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit status. To be called in the main thread.
 
-    Raises `ServiceError` or `ConfigError` if the service cannot start.
+    `load` reads the configuration again, for SIGHUP. Raises `ServiceError` or `ConfigError` if it cannot start.
     """
-    stop = threading.Event()
+    signals: SimpleQueue[int] = SimpleQueue()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        signals.put(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if load else ())):
         signal.signal(number, on_signal)
     service = Service(configuration)
     service.start()
-    for name, endpoints in service.endpoints.items():
-        for transport, address in endpoints.items():
-            _log.info("%s: %s on %s", name, transport, address)
     if on_ready is not None:
         on_ready(service)
-    while not stop.wait(0.5):
-        if service.fatal:
-            service.stop()
-            return service.fatal
+    status = 0
+    while not status:
+        try:
+            number = signals.get(timeout=0.5)
+        except Empty:
+            status = _fatal(service)
+            continue
+        if number != signal.SIGHUP or load is None:
+            break
+        _reload(service, load)
     service.stop()
+    return status
+
+
+def _fatal(service: Service) -> int:
+    """The exit status if it can go on neither with this configuration nor with the one before."""
+    if not (status := service.fatal):
+        return 0
+    _log.error("the delivery cannot go on with this configuration")
+    if not service.go_back():
+        return status
+    _log.error("the configuration from before the reload is in force again")
     return 0
+
+
+def _reload(service: Service, load: Callable[[], Configuration]) -> None:
+    _log.info("SIGHUP: the configuration is read again")
+    try:
+        service.reload(load())
+    except (ConfigError, ServiceError) as error:
+        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            _log.error("%s", problem)
+        _log.error("not reloaded: the collector goes on with the configuration it has")
+    else:
+        _log.info("reloaded")

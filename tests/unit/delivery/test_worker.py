@@ -43,7 +43,7 @@ def running(exporter: Exporter, directory: Path) -> Iterator[Bench]:
     try:
         yield bench
     finally:
-        bench.worker.stop(time.monotonic() + 20)
+        bench.worker.stop(time.monotonic() + 20, time.monotonic() + 30)
 
 
 def test_batches_arrive_in_order_and_the_cursor_follows(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_stop_interrupts_waiting_and_leaves_the_rest_queued(tmp_path: Path) ->
     bench.worker.offer(batch(1), 1000)
     until(lambda: bench.worker.failing_since is not None)
     began = time.monotonic()
-    bench.worker.stop(time.monotonic() + 0.2)
+    assert bench.worker.stop(time.monotonic() + 0.2, time.monotonic() + 10)
     assert time.monotonic() - began < 10
     assert bench.cursor == 0
 

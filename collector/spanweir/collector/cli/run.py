@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import click
 
 from spanweir.collector.cli._common import configured, fail, load_or_exit
-from spanweir.collector.config import ConfigError
+from spanweir.collector.config import ConfigError, default_files, load
 
 
 @click.command()
 @configured
 def command(config: Sequence[str], assignments: Sequence[str]) -> None:
-    """Run the collector until SIGTERM or SIGINT."""
+    """Run the collector until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
     configuration = load_or_exit(config, assignments)
     logging.basicConfig(
         level=configuration.service.settings.telemetry.logs.level.upper(),
@@ -22,7 +22,7 @@ def command(config: Sequence[str], assignments: Sequence[str]) -> None:
     from spanweir.collector.service import ServiceError, run
 
     try:
-        status = run(configuration)
+        status = run(configuration, load=lambda: load(list(config) or default_files(), assignments))
     except ConfigError as error:
         fail(*error.problems, code=2)
     except ServiceError as error:

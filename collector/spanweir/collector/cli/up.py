@@ -59,7 +59,7 @@ class _Up:
 
     def run(self) -> int:
         """Until either process ends or a signal comes; the collector's exit status."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         # Sessions of their own: a Ctrl-C in the terminal reaches them once, from here, and in order.
         command = [sys.executable, "-m", "spanweir.collector", "run", *self._arguments]

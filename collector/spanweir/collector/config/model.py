@@ -71,7 +71,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     telemetry: Telemetry = Telemetry()
     """What the collector says about itself."""
     shutdown_timeout: Duration = Duration(10)
-    """How long SIGTERM and SIGINT wait for the queue to drain; what is left stays queued on disk."""
+    """How long SIGTERM and SIGINT wait for the queue to drain; what is left stays queued on disk. A destination that
+    hangs is cut off then."""
     assembly: Assembly = Assembly()
     """How long traces wait for their spans, and how much is kept of them."""
     delivery: Delivery = Delivery()

@@ -25,6 +25,9 @@ _COLLECT_S = 10.0
 _WAIT_S = 0.25
 _ROOM_S = 0.2
 _PAUSE_S = 0.02
+CLOSE_S = 2.0
+"""For exporters to finish the call they are in and to close, after the time for draining is over."""
+_DRAIN_LEAST_S = 0.5
 _FAR_RECORDS = 2000
 """An exporter this far behind the others at the start begins in a lane of its own."""
 
@@ -53,15 +56,19 @@ class Runner:
         self._gauge = gauge
         self._stopping = False
         self._deadline_s: float | None = None
+        self._end_s = 0.0
+        self.hanging: list[str] = []
+        """Exporters whose threads did not end."""
         self._lost = 0
         self._tracks = [_Track(group, reader, options) for group in groups]
 
     def workers(self) -> list[Worker]:
         return [outlet.worker for track in self._tracks for outlet in track.group.outlets]
 
-    def stop(self, deadline_s: float) -> None:
-        """Stop as soon as the queue is drained, at `deadline_s` (monotonic) at the latest."""
+    def stop(self, deadline_s: float, end_s: float | None = None) -> None:
+        """Drain the queue until `deadline_s` at the latest, and have exporters closed by `end_s` (both monotonic)."""
         self._deadline_s = deadline_s
+        self._end_s = end_s if end_s is not None else deadline_s + CLOSE_S
         self._stopping = True
 
     def run(self, on_tick: Callable[[], None] = lambda: None) -> str | None:
@@ -134,9 +141,14 @@ class Runner:
         self._gauge("spanweir_assembly_kept_traces", sum(size[1] for size in sizes))
 
     def _end(self) -> None:
-        deadline = self._deadline_s if self._deadline_s is not None else time.monotonic()
+        least = time.monotonic() + _DRAIN_LEAST_S
+        deadline = max(self._deadline_s, least) if self._deadline_s is not None else least
         for worker in self.workers():
-            worker.stop(max(deadline, time.monotonic() + 0.5))
+            worker.drain()
+        for worker in self.workers():
+            if not worker.stop(deadline, self._end_s or deadline + CLOSE_S):
+                self.hanging.append(worker.name)
+                _log.warning("%s: its destination does not answer; what it has not written stays queued", worker.name)
         for track in self._tracks:
             track.save(final=True)
 

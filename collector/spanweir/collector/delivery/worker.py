@@ -22,6 +22,7 @@ from spanweir.exporters.api import Batch, Exporter, Flushing, Permanent, Retry
 _log = logging.getLogger(__name__)
 _IDLE_S = 1.0
 _ADVANCE_S = 0.2
+_END_LEAST_S = 0.1
 _MISFIT_RETRIES = 10
 """Attempts after which a batch that fails with the same unforeseen error is taken for one that cannot be written."""
 _BUGS = (TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError)
@@ -112,16 +113,21 @@ class Worker:
     def waiting(self) -> int:
         return len(self._buffer)
 
-    def stop(self, deadline_s: float) -> None:
-        """Drain the buffer until `deadline_s` (monotonic), then give up what is left."""
+    def drain(self) -> None:
+        """End as soon as the buffer is empty."""
         with self._changed:
             self._draining = True
             self._changed.notify_all()
+
+    def stop(self, deadline_s: float, end_s: float) -> bool:
+        """Drain until `deadline_s`, then give up what is left; whether it has ended by `end_s` (both monotonic)."""
+        self.drain()
         self._thread.join(max(0.0, deadline_s - time.monotonic()))
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
-        self._thread.join(10)
+        self._thread.join(max(_END_LEAST_S, end_s - time.monotonic()))
+        return not self._thread.is_alive()
 
     # ---------------------------------------------------------------------------------------- the thread
 
