@@ -141,6 +141,30 @@ def test_a_stored_trace(book: Any) -> None:
         assert expected in checker.text
 
 
+OTHERS = """
+from opentelemetry import trace
+tracer = trace.get_tracer("others")
+FRAMEWORK = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
+with spanweir.workflow("outer", input="secret"):
+    with tracer.start_as_current_span("framework", attributes=FRAMEWORK):
+        call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.input.messages": '["secret"]'}
+        with tracer.start_as_current_span("client", attributes=call):
+            pass
+    with tracer.start_as_current_span("step", attributes={"input.value": "secret"}) as step:
+        step.record_exception(ValueError("secret"))
+"""
+
+
+@pytest.mark.parametrize(("how", "seen"), [("", True), ("capture_content=False", False), ("redact=hide", False)])
+def test_the_view_shows_what_is_sent_and_no_more(tmp_path: Path, how: str, seen: bool) -> None:
+    hide = 'hide = lambda key, value: "hidden"'
+    book = executed(tmp_path, f"import spanweir.instrumentation as spanweir\n{hide}\nspanweir.init({how})", OTHERS)
+    [view] = shown(book.cells[1])
+    assert ("secret" in view) is seen
+    assert "3 spans" in view  # the framework's call and its client's are one
+    assert "client" not in view
+
+
 def test_the_environment_switches_it_off(tmp_path: Path) -> None:
     off = executed(tmp_path, SET_UP, TRACE, SPANWEIR_NOTEBOOK="false")
     assert shown(off.cells[1]) == []

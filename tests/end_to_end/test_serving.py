@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,15 +48,15 @@ def serving(directory: Path, **variables: str) -> Iterator[str]:
         process.wait(30)
 
 
-def ask(address: str, directory: Path) -> dict[str, str]:
-    body = json.dumps({"inputs": [{"question": "what flows?"}]}).encode()
+def ask(address: str, directory: Path, **more: object) -> tuple[dict[str, str], dict]:
+    """Headers and body of the answer."""
+    body = json.dumps({"inputs": [{"question": "what flows?"}], **more}).encode()
     headers = {"content-type": "application/json", "x-client-request-id": "r-7", "x-forwarded-user": "ada"}
     for _ in range(120):
         try:
             request = urllib.request.Request(f"{address}/invocations", body, headers)
             with urllib.request.urlopen(request, timeout=30) as response:
-                assert json.load(response) == {"predictions": ["a weir"]}
-                return {key.lower(): value for key, value in response.headers.items()}
+                return {key.lower(): value for key, value in response.headers.items()}, json.load(response)
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error
         except OSError:
@@ -71,14 +71,24 @@ def payload(directory: Path) -> list[dict]:
         return []
 
 
+SPANS = ["invoke_workflow /invocations", "invoke_agent served", "chat gpt-4o-mini"]
+
+
+def ours(names: Iterable[str]) -> list[str]:
+    """FastAPI may add spans of its own."""
+    return [name for name in names if name.partition(" ")[0] in ("invoke_workflow", "invoke_agent", "chat")]
+
+
 def test_a_served_agent_fills_the_inference_table(tmp_path: Path) -> None:
     with Service(tmp_path / "collector") as service:
         endpoint = f"http://127.0.0.1:{service.grpc_port}"
         flags = {"ENABLE_MLFLOW_TRACING": "True", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
         with serving(tmp_path, **flags) as address:
-            headers = ask(address, tmp_path)
+            headers, answer = ask(address, tmp_path)
             eventually(lambda: len(payload(service.directory)) == 1, what="a row in the inference table")
-        row = payload(service.directory)[0]
+            row = payload(service.directory)[0]
+            _, with_trace = ask(address, tmp_path, databricks_options={"return_trace": True})
+    assert answer == {"predictions": ["a weir"]}
     assert headers["x-mlflow-trace-id"] == row["databricks_request_id"]
     assert row["client_request_id"] == "r-7"
     assert row["requester"] == "ada"
@@ -87,18 +97,19 @@ def test_a_served_agent_fills_the_inference_table(tmp_path: Path) -> None:
     response = json.loads(row["response"])
     assert response["predictions"] == ["a weir"]
     spans = response["databricks_output"]["trace"]["data"]["spans"]
-    names = [span["name"] for span in spans]
-    # FastAPI may add spans of its own
-    assert [name for name in names if name.partition(" ")[0] in ("invoke_workflow", "invoke_agent", "chat")] == [
-        "invoke_workflow /invocations",
-        "invoke_agent served",
-        "chat gpt-4o-mini",
-    ]
+    assert ours(span["name"] for span in spans) == SPANS
+    assert with_trace["predictions"] == ["a weir"]
+    returned = mlflow.entities.Trace.from_dict(with_trace["databricks_output"]["trace"])
+    assert returned.info.client_request_id == "r-7"
+    assert ours(span.name for span in returned.data.spans) == SPANS
+    assert returned.data.spans[-1].outputs["choices"][0]["message"]["content"] == "a weir"
 
 
 def test_the_flag_off(tmp_path: Path) -> None:
     with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as address:
-        assert "x-mlflow-trace-id" not in ask(address, tmp_path)
+        headers, answer = ask(address, tmp_path)
+        assert "x-mlflow-trace-id" not in headers
+        assert answer == {"predictions": ["a weir"]}
 
 
 AGENT_SERVER = """
@@ -119,7 +130,9 @@ async def answer(request):
     yield {"type": "response.output_item.done", "item": {"type": "message", "id": "m", "content": content}}
 
 
-body = json.dumps({"input": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+options = {"return_trace": True}
+body = {"input": [{"role": "user", "content": "hi"}], "stream": True, "databricks_options": options}
+body = json.dumps(body).encode()
 headers = [(b"content-type", b"application/json"), (b"x-request-id", b"r-8"), (b"host", b"localhost")]
 scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/invocations", "raw_path": b"/invocations",
          "query_string": b"", "root_path": "", "scheme": "http", "headers": headers, "server": ("localhost", 80)}
@@ -139,6 +152,7 @@ async def send(message):
 
 asyncio.run(AgentServer("ResponsesAgent").app(scope, receive, send))
 assert sent[0]["status"] == 200, sent
+print(b"".join(message.get("body", b"") for message in sent).decode())
 """
 
 
@@ -160,3 +174,9 @@ def test_a_stream_of_the_agent_server(tmp_path: Path) -> None:
     assert got["mlflow.clientRequestId"] == "r-8"
     assert json.loads(got["mlflow.spanOutputs"])["output"][0]["content"][0]["text"] == "a weir"
     assert receiver.named("chat m").parent_span_id == root.span_id
+    events = [line[6:] for line in done.stdout.decode().splitlines() if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    delta, item = (json.loads(event) for event in events[:-1])
+    assert "databricks_output" not in delta
+    returned = mlflow.entities.Trace.from_dict(item["databricks_output"]["trace"])
+    assert ours(span.name for span in returned.data.spans) == ["invoke_workflow /invocations", "chat m"]

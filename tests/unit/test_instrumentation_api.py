@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -463,10 +464,17 @@ def test_threads_carry_the_context(spans: Spans) -> None:
 
 
 def test_an_application_span_between_is_a_parent_too(spans: Spans) -> None:
-    assert state.tracer() is not None
-    with spanweir.workflow("w"), state.tracer().start_as_current_span("plain"), spanweir.tool("t"):
+    application = state.provider().get_tracer("application")
+    with spanweir.workflow("w"), application.start_as_current_span("plain"), spanweir.tool("t"):
         pass
     assert parent_of(spans["execute_tool t"]) == id_of(spans["plain"])
+
+
+def refuse(value: str) -> None:
+    try:
+        int(value)
+    except ValueError as error:
+        raise ValueError(f"cannot do anything with {value}\n  of many\n  lines: {value}") from error
 
 
 @pytest.mark.parametrize("mode", ["NO_CONTENT", "false", "no such mode"])
@@ -488,8 +496,13 @@ def test_content_off_leaves_nothing(spans: Spans, monkeypatch: pytest.MonkeyPatc
         spanweir.tool("t")(lambda key: "secret")(key="secret")
         with spanweir.evaluation("e", input="secret") as judge:
             judge.set_score(1.0, explanation="secret")
+        with suppress(ValueError):
+            spanweir.tool("fails")(refuse)("secret")
     for span in spans.all():
         assert "secret" not in span.to_json()
+    failed = spans["execute_tool fails"]
+    assert failed.status.description == "ValueError"
+    assert "in refuse" in str((failed.events[0].attributes or {})["exception.stacktrace"])
     assert (spans["chat m"].attributes or {})["gen_ai.usage.input_tokens"] == 1
 
 
@@ -507,6 +520,18 @@ def test_redaction_and_its_failure(spans: Spans) -> None:
     assert spans.content("execute_tool pay", "gen_ai.tool.call.arguments") == {"card": "***"}
     assert "hook failed" in spans.content("execute_tool pay", "gen_ai.tool.call.result")
     assert "gen_ai.input.messages" not in (spans["invoke_workflow w"].attributes or {})
+
+
+def test_the_explanation_of_a_verdict_is_content(spans: Spans) -> None:
+    state.set_policy(
+        policy.Policy(redact=lambda key, value: value.replace("Ada", "*") if isinstance(value, str) else 0)
+    )
+    with spanweir.evaluation("e") as judge:
+        judge.set_score(0.5, explanation="Ada was wrong")
+    with spanweir.evaluation("only a text") as judge:
+        judge.set_score(explanation="Ada was right")
+    assert (spans["evaluate e"].attributes or {})["gen_ai.evaluation.explanation"] == "* was wrong"
+    assert [event.name for event in spans["evaluate only a text"].events] == ["gen_ai.evaluation.result"]
 
 
 def test_content_as_events(spans: Spans) -> None:

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -184,6 +185,44 @@ def test_content_off_holds_for_other_instrumentations_too(receiver: Sink) -> Non
     got = receiver.named("chat m")
     assert attributes(got) == {"llm.model_name": "m"}
     assert [event.name for event in got.events] == ["kept"]
+
+
+def raising(worker: Worker) -> None:
+    """A span of another instrumentation and one of ours, each with an exception that quotes content."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(worker)
+    with suppress(ValueError), provider.get_tracer("other").start_as_current_span("theirs"):
+        raise ValueError("cannot read: secret\n  File secret")
+    with suppress(ValueError), spanweir.tool("ours", arguments={"key": "secret"}):
+        raise ValueError("cannot read: secret")
+    with spanweir.evaluation("judge") as judge:
+        judge.set_score(0.0, explanation="secret")
+    assert spanweir.flush(10)
+
+
+@pytest.mark.parametrize("redact", [None, lambda key, value: value])
+def test_content_off_holds_for_what_exceptions_say(receiver: Sink, redact: Any) -> None:
+    raising(start(receiver.endpoint, capture_content=False, redact=redact))
+    assert len(receiver.spans) == 3
+    assert "secret" not in str(receiver.requests)
+    theirs = receiver.named("theirs")
+    said = {pair.key: pair.value.string_value for pair in theirs.events[0].attributes}
+    assert said["exception.type"] == "ValueError"
+    assert "in raising" in said["exception.stacktrace"]
+    assert (theirs.status.code, receiver.named("execute_tool ours").status.message) == (2, "ValueError")
+
+
+def test_the_redaction_hook_reads_what_exceptions_and_judges_say(receiver: Sink) -> None:
+    def redact(key: str, value: Any) -> Any:
+        return json.loads(json.dumps(value).replace("secret", "***"))
+
+    raising(start(receiver.endpoint, redact=redact))
+    assert "secret" not in str(receiver.requests)
+    for name in ("theirs", "execute_tool ours"):
+        assert receiver.named(name).status.message.startswith("ValueError: cannot read: ***")
+    judged = receiver.named("evaluate judge")
+    assert attributes(judged)["gen_ai.evaluation.explanation"] == "***"
+    assert "***" in str(judged.events[0])
 
 
 def test_the_length_limit_of_the_sdk(receiver: Sink) -> None:

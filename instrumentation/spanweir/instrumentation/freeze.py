@@ -22,6 +22,7 @@ MAX_CONTAINERS = 100_000
 ELIDED = "…"
 
 _STRINGS = frozenset({str})
+_FEW = 16
 _UNSAFE_TO_COPY = (type, type(lambda: None))
 
 
@@ -104,15 +105,37 @@ class _Freezer:
         if type(copy[0]) in ATOMS and (kinds := set(map(type, copy))) <= ATOMS:
             self.size += sum(map(len, copy)) + 3 * len(copy) if kinds == _STRINGS else 12 * len(copy)
         else:
-            before, index = self.size, len(copy)
-            while index and self.left > 0:
-                index -= 1
-                copy[index] = self.freeze(copy[index], depth + 1)
+            before = self.size
+            index = self._last_first(copy, depth + 1)
             if index:
                 self._rest(copy, index, (self.size - before) // (len(copy) - index))
         if len(value) > MAX_ITEMS:
             copy.append(f"{ELIDED} {len(value) - MAX_ITEMS} more items")
         return copy
+
+    def _last_first(self, copy: list[Any], depth: int) -> int:
+        """Freeze the items from the last one on, as far as the budget goes; how many are left.
+
+        Messages that hold nothing but text, which most of a conversation is, are copied without another call each.
+        """
+        index = len(copy)
+        while index and self.left > 0:
+            index -= 1
+            item = copy[index]
+            if type(item) is dict and self.keep and len(item) <= _FEW:
+                flat = item.copy()
+                size = 4
+                for value in flat.values():
+                    if type(value) is not str:
+                        break
+                    size += len(value) + 16
+                else:
+                    copy[index] = flat
+                    self.left -= 1
+                    self.size += size
+                    continue
+            copy[index] = self.freeze(item, depth)
+        return index
 
     def _rest(self, copy: list[Any], count: int, average: int) -> None:
         """The first `count` items, for which the budget did not suffice; they count as large as the others."""

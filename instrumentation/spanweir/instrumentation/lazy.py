@@ -17,9 +17,9 @@ from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation.freeze import Frozen
 from spanweir.instrumentation.policy import Policy
+from spanweir.instrumentation.start import CLEAN
 
 _lock = threading.Lock()
-_CLEAN = frozenset({str, int, float, bool})
 
 
 def _new_lock() -> None:
@@ -77,7 +77,7 @@ def put(span: Span, values: dict[str, AttributeValue]) -> None:
     attributes: Any = getattr(span, "_attributes", None)
     if type(attributes) is BoundedAttributes and attributes.max_value_len is None:
         room = attributes.maxlen is None or len(attributes._dict) + len(values) <= attributes.maxlen
-        if room and _CLEAN.issuperset(map(type, values.values())):
+        if room and CLEAN.issuperset(map(type, values.values())):
             with attributes._lock:
                 attributes._dict.update(values)
             return

@@ -71,6 +71,7 @@ CONTENT = frozenset(
         QUERY_TEXT,
         RERANK_QUERY,
         DOCUMENTS,
+        EVALUATION_EXPLANATION,
         "mlflow.spanInputs",
         "mlflow.spanOutputs",
     }
@@ -111,5 +112,10 @@ CONTENT_EVENTS = (
     "gen_ai.tool.message",
     "gen_ai.choice",
 )
+
+EXCEPTION_MESSAGE = "exception.message"
+EXCEPTION_STACK = "exception.stacktrace"
+EVENT_CONTENT = frozenset({EXCEPTION_MESSAGE, EXCEPTION_STACK, EVALUATION_EXPLANATION})
+"""Attributes of events that may quote content."""
 
 CLIENT_DETAILS_EVENT = "gen_ai.client.inference.operation.details"

@@ -8,10 +8,10 @@ import sys
 import threading
 from typing import Any
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 
-from spanweir.instrumentation import html, lazy, view
+from spanweir.instrumentation import html, lazy, state, view, wire
+from spanweir.instrumentation.worker import Worker
 
 SWITCH = "SPANWEIR_NOTEBOOK"
 MAX_TRACES = 10
@@ -21,8 +21,8 @@ MAX_BYTES = 64 << 20
 """Held at most until the cell is done; beyond either the oldest trace is forgotten."""
 
 
-class Cell(SpanProcessor):
-    """Holds the spans that have ended since the last cell."""
+class Cell:
+    """Holds the spans that have ended since the last cell: those that are exported, with no call in them twice."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,11 +30,8 @@ class Cell(SpanProcessor):
         self._count = self._bytes = 0
         self.on = True
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        pass
-
-    def on_end(self, span: ReadableSpan) -> None:
-        if not self.on or span.context is None or not span.context.trace_flags.sampled:
+    def ended(self, span: ReadableSpan) -> None:
+        if not self.on or span.context is None:
             return
         with self._lock:
             self._traces.setdefault(span.context.trace_id, []).append(span)
@@ -59,8 +56,10 @@ class Cell(SpanProcessor):
 
     def after_cell(self, *_: Any) -> None:
         traces = self.take()
+        policy = state.policy()
         for spans in traces[-MAX_TRACES:] if self.on else ():
-            _show(html.render(view.of_spans(spans)))
+            # The cell's output is saved with the notebook: nothing may stand there that is not sent either.
+            _show(html.render(view.of_spans([wire.governed(span, policy) for span in spans])))
 
 
 def _size(span: ReadableSpan) -> int:
@@ -71,16 +70,16 @@ def _size(span: ReadableSpan) -> int:
 _cell: Cell | None = None
 
 
-def enable(provider: TracerProvider) -> bool:
-    """Show traces of this provider under each cell from now on. False where there is no notebook."""
+def enable(worker: Worker) -> bool:
+    """Show what this worker exports under each cell from now on. False where there is no notebook."""
     global _cell
     shell = _shell()
     if shell is None or os.environ.get(SWITCH, "").strip().lower() in ("false", "0", "off"):
         return False
     if _cell is None:
         _cell = Cell()
-        provider.add_span_processor(_cell)
         shell.events.register("post_run_cell", _cell.after_cell)
+    worker.listen(_cell.ended)
     _cell.on = True
     return True
 

@@ -30,6 +30,8 @@ _REQUEST = {
     "max_tokens": "gen_ai.request.max_tokens",
     "seed": "gen_ai.request.seed",
 }
+_SAID = frozenset({"model", "system", "instructions", "tools", *_REQUEST})
+"""Arguments of a model call, beside its messages, that are recognised by name."""
 
 
 class Operation:
@@ -141,9 +143,7 @@ class Operation:
         attributes = self._attributes
         if isinstance(shared, state.Trace) and shared.inherited:
             attributes = {**attributes, **shared.inherited}
-        otel = state.tracer().start_span(
-            self._name, context, self._kind, attributes, start_time=start_time_ns, record_exception=False
-        )
+        otel = state.starter().start(self._name, context, self._kind, attributes, start_time_ns)
         span = Span(otel, *self._forms)
         if not isinstance(shared, state.Trace):
             shared = state.Trace(otel)
@@ -232,6 +232,14 @@ def _first(given: dict[str, Any], wanted: tuple[str, ...]) -> Any:
 
 
 def _record_request(span: Span, op: str, given: dict[str, Any]) -> None:
+    if not _SAID.isdisjoint(given):
+        _record_options(span, op, given)
+        given = {key: value for key, value in given.items() if key != "model"}
+    if given:
+        span.set_input(_first(given, _MESSAGES))
+
+
+def _record_options(span: Span, op: str, given: dict[str, Any]) -> None:
     model = given.get("model")
     if isinstance(model, str):
         span.set_attribute(names.REQUEST_MODEL, model)
@@ -244,8 +252,6 @@ def _record_request(span: Span, op: str, given: dict[str, Any]) -> None:
             span.set_system(given[name])
     if given.get("tools") is not None:
         span.set_tools(given["tools"])
-    rest = {key: value for key, value in given.items() if key != "model"}
-    span.set_input(_first(rest, _MESSAGES) if rest else None)
 
 
 def _record_verdict(span: Span, result: Any) -> None:

@@ -6,11 +6,15 @@ Active only with `ENABLE_MLFLOW_TRACING=true`; without it nothing is imported, w
 - a custom MLflow PyFunc model under `mlflow models serve`, or MLflow's agent server: `enable()` in the model's code, or
   `opentelemetry-instrument mlflow models serve ...` with no code at all.
 
-The collector makes an inference-table row of each trace: its response holds the trace under `databricks_output`.
+The collector makes an inference-table row of each trace: its response holds the trace under `databricks_output`. A
+request that says `"databricks_options": {"return_trace": true}` finds it in the HTTP answer too, unless
+`SPANWEIR_RETURN_TRACE=false`: whoever may call the model then sees prompts and documents that went into the answer.
 """
 
+import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -19,12 +23,14 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
-from spanweir.instrumentation import setup
+from spanweir.instrumentation import returned, setup
+from spanweir.instrumentation.answer import Answer
 from spanweir.instrumentation.operation import Operation
 from spanweir.instrumentation.span import Span
 from spanweir.instrumentation.threads import detach
 
 FLAG = "ENABLE_MLFLOW_TRACING"
+RETURN_FLAG = "SPANWEIR_RETURN_TRACE"
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -39,6 +45,7 @@ _SERVERS = ("mlflow.pyfunc.scoring_server", "mlflow.genai.agent_server.server")
 _MODEL_PATHS = frozenset({"/invocations", "/responses"})
 _ROOT_ATTRIBUTES = ("mlflow.clientRequestId", "user.id")
 _STREAMS = (b"text/event-stream", b"application/x-ndjson")
+_RETURN_TRACE = re.compile(rb'"return_trace"\s*:\s*true')
 _SEEN = "spanweir.traced"
 """In the scope of a request that another middleware of ours has already taken."""
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -78,7 +85,8 @@ class TraceMiddleware:
     stream of server-sent events is put together), `http.request.method`, `url.path`, `http.response.status_code`,
     `mlflow.clientRequestId` (`client_request_id` in the body, else the header `x-client-request-id` or `x-request-id`)
     and `user.id`, the requester (header `x-databricks-user`, `x-forwarded-email`, `x-forwarded-user` or `x-user-id`).
-    The answer has the trace's id in `x-mlflow-trace-id`.
+    The answer has the trace's id in `x-mlflow-trace-id`, and on request the trace itself (see the module), with the
+    spans that have ended in this process by then.
 
     With the flag off, `TraceMiddleware(app)` is `app`.
     """
@@ -86,8 +94,11 @@ class TraceMiddleware:
     def __new__(cls, app: App, **_: Any) -> Any:
         return super().__new__(cls) if enabled() else app
 
-    def __init__(self, app: App, *, paths: Iterable[str] | None = None) -> None:
+    def __init__(self, app: App, *, paths: Iterable[str] | None = None, return_trace: bool | None = None) -> None:
+        """`paths`: only these. `return_trace`: whether a request may ask for its trace, instead of the variable."""
         self._app = app
+        allowed = os.environ.get(RETURN_FLAG, "").strip().lower() not in ("false", "0", "off")
+        self._return_trace = allowed if return_trace is None else return_trace
         self._paths = frozenset(paths) if paths is not None else None
         setup.init()
 
@@ -115,7 +126,7 @@ class TraceMiddleware:
             known = {key: value for key, value in attributes.items() if value and key in _ROOT_ATTRIBUTES}
             server.set_attributes(known)
         token = otel_context.attach(context)
-        exchange = Exchange(span, server, receive, send)
+        exchange = Exchange(span, server, receive, send, return_trace=self._return_trace)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -123,7 +134,7 @@ class TraceMiddleware:
             raise
         finally:
             detach(token)
-            exchange.finish()
+            exchange.close()
 
     def _wanted(self, scope: Scope) -> bool:
         if scope["method"] in _QUIET or _SEEN in scope:
@@ -134,22 +145,39 @@ class TraceMiddleware:
 class Exchange:
     """The bodies of one request and its response, as they pass by: references only."""
 
-    __slots__ = ("_receive", "_request", "_response", "_send", "_server", "_size", "_span", "_streams")
+    __slots__ = (
+        "_finished",
+        "_may_return",
+        "_next",
+        "_receive",
+        "_request",
+        "_response",
+        "_send",
+        "_server",
+        "_size",
+        "_span",
+        "_spans",
+        "_streams",
+    )
 
-    def __init__(self, span: Span, server: trace.Span, receive: Receive, send: Send) -> None:
+    def __init__(self, span: Span, server: trace.Span, receive: Receive, send: Send, *, return_trace: bool) -> None:
         self._span = span
         self._server = server
         self._receive = receive
-        self._send = send
+        self._send = self._next = send
+        self._may_return = return_trace
         self._request: list[bytes] = []
         self._response: list[bytes] = []
         self._size = 0
-        self._streams = False
+        self._streams = self._finished = False
+        self._spans: returned.Spans | None = None
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._keep(self._request, message.get("body") or b"")
+            if not message.get("more_body"):
+                self._read_options()
         return message
 
     async def send(self, message: Message) -> None:
@@ -164,43 +192,71 @@ class Exchange:
         elif message["type"] == "http.response.body":
             if self._streams and message.get("more_body"):
                 self._span.first_chunk()
-            self._keep(self._response, message.get("body") or b"")
-        await self._send(message)
+            if self._span._captures:
+                self._keep(self._response, message.get("body") or b"")
+        await self._next(message)
 
     def finish(self) -> None:
-        span = self._span
+        """End the span; every later call does nothing."""
+        if self._finished:
+            return
+        self._finished = True
         if self._request:
-            request = b"".join(self._request)
-            span.set_input(request)
-            if b"client_request_id" in request and len(request) < 1 << 16:
-                identifier = _identifier(request)
-                if identifier:
-                    span.set_attribute("mlflow.clientRequestId", identifier)
-                    if self._server.is_recording():
-                        self._server.set_attribute("mlflow.clientRequestId", identifier)
+            self._span.set_input(b"".join(self._request))
         if self._response:
-            span.set_output(b"".join(self._response))
-        span.end()
+            self._span.set_output(b"".join(self._response))
+        self._span.end()
+
+    def close(self) -> None:
+        self.finish()
+        if self._spans is not None:
+            returned.waiting.forget(self._span.context.trace_id, self._spans)
 
     def _keep(self, parts: list[bytes], body: bytes) -> None:
         self._size += len(body)
-        if body and self._span._captures and self._size <= 2 * _MAX_BODY_BYTES:
+        if body and self._size <= 2 * _MAX_BODY_BYTES:
             parts.append(bytes(body))
+
+    def _read_options(self) -> None:
+        """What the request says about itself: no content, so it is looked at whether content is recorded or not."""
+        body = _options(b"".join(self._request))
+        options = body.get("databricks_options")
+        options = options if isinstance(options, dict) else {}
+        identifier = body.get("client_request_id", options.get("client_request_id"))
+        if isinstance(identifier, str) and identifier:
+            self._span.set_attribute("mlflow.clientRequestId", identifier)
+            if self._server.is_recording():
+                self._server.set_attribute("mlflow.clientRequestId", identifier)
+        sampled = self._span.context.trace_flags.sampled
+        if options.get("return_trace") is True and self._may_return and sampled and self._spans is None:
+            self._spans = returned.waiting.watch(self._span.context.trace_id)
+            if self._spans is not None:
+                self._next = Answer(self._send, self._output).send
+
+    async def _output(self) -> Any:
+        self.finish()
+        arguments = (list(self._spans or ()), self._span.context.span_id)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # another event loop than asyncio's
+            return returned.output(*arguments)
+        return await asyncio.to_thread(returned.output, *arguments)
 
 
 def _first(headers: dict[str, str], names: tuple[str, ...]) -> str | None:
     return next((headers[name] for name in names if headers.get(name)), None)
 
 
-def _identifier(request: bytes) -> str | None:
+def _options(request: bytes) -> dict[str, Any]:
+    """The request, if it says something about itself; empty otherwise. A large one is only read to return its trace."""
+    named = len(request) < 1 << 16 and b'"client_request_id"' in request
+    if not named and not _RETURN_TRACE.search(request):
+        return {}
     try:
         body = json.loads(request)
-    except ValueError:
-        return None
-    found = body.get("client_request_id") if isinstance(body, dict) else None
-    if found is None and isinstance(body, dict) and isinstance(body.get("databricks_options"), dict):
-        found = body["databricks_options"].get("client_request_id")
-    return found if isinstance(found, str) else None
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _patch(*_: Any) -> None:

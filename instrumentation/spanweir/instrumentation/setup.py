@@ -78,7 +78,7 @@ def init(
         if content.on_events:
             send_logs(provider.resource)
         atexit.register(_worker.shutdown)
-        notebook.enable(provider)
+        notebook.enable(_worker)
         if settings.protocol == "grpc":
             import grpc  # noqa: F401 - now, not in the worker, where 0.1 s of importing would stall the application
 

@@ -22,7 +22,7 @@ Parent = "Span | SpanContext | otel_context.Context | Mapping[str, str] | None"
 
 
 _MAX_MESSAGE = 16_384
-_VERDICT = {names.EVALUATION_SCORE, names.EVALUATION_LABEL, names.EVALUATION_EXPLANATION}
+_VERDICT = frozenset({names.EVALUATION_SCORE, names.EVALUATION_LABEL})
 
 
 class Span:
@@ -125,9 +125,9 @@ class Span:
             {
                 names.EVALUATION_SCORE: float(value) if isinstance(value, (int, float)) else None,
                 names.EVALUATION_LABEL: label,
-                names.EVALUATION_EXPLANATION: explanation if self._captures else None,
             }
         )
+        self._content(names.EVALUATION_EXPLANATION, "text", explanation)
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Any other attribute, as it stands."""
@@ -143,7 +143,10 @@ class Span:
             self._attributes[names.TIME_TO_FIRST_CHUNK] = (time.perf_counter_ns() - self._started) / 1e9
 
     def record_exception(self, error: BaseException) -> None:
-        """Emits an `exception` event, `error.type` and the error status. The span stays open."""
+        """Emits an `exception` event, `error.type` and the error status. The span stays open.
+
+        Messages of exceptions often quote what could not be handled: where no content is recorded, they are not either.
+        """
         if self._policy is None:
             return
         try:
@@ -157,7 +160,7 @@ class Span:
             return
         if self._attributes:
             lazy.put(self._otel, self._attributes.copy())  # another thread may still be adding to it
-        if self._attributes.keys() & _VERDICT:
+        if not _VERDICT.isdisjoint(self._attributes) or names.EVALUATION_EXPLANATION in self._frozen:
             self._verdict()
         if self._frozen and self._policy.on_spans:
             lazy.attach(self._otel, self._frozen, self._policy)
@@ -187,13 +190,21 @@ class Span:
         name = attributes.get(names.EVALUATION_NAME)
         if name is not None:
             result = {key: value for key, value in self._attributes.items() if key in _VERDICT}
+            explanation = self._frozen.get(names.EVALUATION_EXPLANATION)
+            if explanation is not None and self._policy is not None and self._policy.on_spans:
+                result[names.EVALUATION_EXPLANATION] = explanation.value
             self._otel.add_event(names.EVALUATION_EVENT, {names.EVALUATION_NAME: name, **result})
 
     def _exception(self, error: BaseException) -> None:
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        message = str(error)[:_MAX_MESSAGE]
         self._attributes[names.ERROR_TYPE] = name
+        if not self._captures:
+            stack = "".join(traceback.format_tb(error.__traceback__, limit=64))
+            self._otel.add_event("exception", {"exception.type": name, "exception.stacktrace": stack})
+            self._otel.set_status(Status(StatusCode.ERROR, kind.__qualname__))
+            return
+        message = str(error)[:_MAX_MESSAGE]
         stack = "".join(traceback.format_exception(error, limit=64))
         self._otel.add_event(
             "exception",

@@ -12,6 +12,7 @@ from spanweir.instrumentation import names
 from spanweir.instrumentation.encode import dumps
 from spanweir.instrumentation.freeze import Frozen
 from spanweir.instrumentation.policy import Policy, from_environment
+from spanweir.instrumentation.start import Starter
 
 SCOPE = "spanweir.instrumentation"
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
@@ -20,7 +21,7 @@ TRACE_KEY = otel_context.create_key("spanweir-trace")
 _policy: Policy | None = None
 _provider: trace.TracerProvider | None = None
 _loggers: Any = None
-_tracers: dict[int, tuple[trace.TracerProvider, trace.Tracer]] = {}
+_starters: dict[int, tuple[trace.TracerProvider, Starter]] = {}
 
 
 def policy() -> Policy:
@@ -54,14 +55,14 @@ def provider() -> trace.TracerProvider:
     return _provider or trace.get_tracer_provider()
 
 
-def tracer() -> trace.Tracer:
-    """The tracer of the provider that `init` was given, else of the global one, which may be set late or replaced."""
+def starter() -> Starter:
+    """For the provider that `init` was given, else of the global one, which may be set late or replaced."""
     current = _provider or trace.get_tracer_provider()
-    known = _tracers.get(id(current))
+    known = _starters.get(id(current))
     if known is None or known[0] is not current:
-        known = (current, current.get_tracer(SCOPE, schema_url=SCHEMA_URL))
-        _tracers.clear()
-        _tracers[id(current)] = known
+        known = (current, Starter(current.get_tracer(SCOPE, schema_url=SCHEMA_URL)))
+        _starters.clear()
+        _starters[id(current)] = known
     return known[1]
 
 

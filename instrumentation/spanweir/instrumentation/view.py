@@ -136,7 +136,7 @@ def of_stored(trace: Any) -> TraceView:
     metadata = trace.get("info", {}).get("trace_metadata") or {}
     nodes = []
     for span in trace["data"].get("spans") or ():
-        attributes = {key: _decoded(value) for key, value in (span.get("attributes") or {}).items()}
+        attributes = {key: decoded(value) for key, value in (span.get("attributes") or {}).items()}
         node = _node(
             str(span.get("span_id")),
             span.get("parent_span_id") or span.get("parent_id") or None,
@@ -156,7 +156,7 @@ def of_stored(trace: Any) -> TraceView:
     return _tree(identifier, nodes, metadata.get("mlflow.trace.session"), metadata.get("mlflow.trace.user"))
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     """MLflow keeps every attribute as JSON text."""
     if not isinstance(value, str):
         return value
@@ -238,6 +238,7 @@ def _take_content(node: Node, attributes: dict[str, Any]) -> None:
         (names.RERANK_QUERY, "query"),
         (names.TOOL_ARGUMENTS, "arguments"),
         (names.TOOL_RESULT, "result"),
+        (names.EVALUATION_EXPLANATION, "explanation"),
     ):
         if key in read:
             node.values[label] = read[key]

@@ -6,18 +6,21 @@ Only four nested messages are framed by hand: request, ResourceSpans, ScopeSpans
 """
 
 import copy
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Status
 
 from spanweir.instrumentation import lazy, names
 from spanweir.instrumentation.policy import Policy, redact_text
 
 Pieces = list[bytes]
 _AT_ONCE = 32
+_PLACE = re.compile(r'^  File ".*", line \d+, in .*$', re.MULTILINE)
 
 
 def varint(number: int) -> bytes:
@@ -110,28 +113,59 @@ def _split(span: ReadableSpan, content: dict[bytes, Pieces]) -> ReadableSpan:
 
 
 def governed(span: ReadableSpan, policy: Policy) -> ReadableSpan:
-    """A third-party instrumentation's span with the policy applied to the content that it wrote itself.
+    """The span with the policy applied to the content that it carries as text already: what another instrumentation
+    library wrote, and what exceptions say.
 
     With content off on spans nothing of it is left, whether or not the instrumentation has a switch of its own.
     """
+    if policy.redact is None and policy.on_spans:
+        return span
     attributes = span.attributes or {}
-    if lazy.content_of(span) is not None:
+    changes: dict[str, Any] = {}
+    content: list[str] = []
+    if lazy.content_of(span) is None:
+        content = [key for key in attributes if key in names.CONTENT or key.startswith(names.FOREIGN_CONTENT)]
+    if content:
+        texts = {key: _text(policy, key, attributes[key]) for key in content}
+        kept = {key: value for key, value in attributes.items() if key not in texts}
+        changes["_attributes"] = {**kept, **{key: text for key, text in texts.items() if text is not None}}
+    if span.events:
+        changes["_events"] = [event for e in span.events if (event := _event(e, policy)) is not None]
+    if span.status.description:
+        changes["_status"] = Status(span.status.status_code, _description(span, policy))
+    if not changes:
         return span
-    content = [key for key in attributes if key in names.CONTENT or key.startswith(names.FOREIGN_CONTENT)]
-    events = [event for event in span.events if policy.on_spans or not event.name.startswith(names.CONTENT_EVENTS)]
-    if not content and len(events) == len(span.events):
-        return span
-    changed = dict(attributes)
-    for key in content:
-        value = attributes[key]
-        text = None
-        if policy.on_spans and policy.redact is not None:
-            text = redact_text(policy.redact, key, value) if isinstance(value, str) else None
-        if text is None:
-            del changed[key]
-        else:
-            changed[key] = text
     bare = copy.copy(span)
-    bare._attributes = changed
-    bare._events = events
+    vars(bare).update(changes)
     return bare
+
+
+def _text(policy: Policy, key: str, value: Any) -> str | None:
+    """Content under this name, None for nothing."""
+    if not policy.on_spans or policy.redact is None or not isinstance(value, str):
+        return None
+    return redact_text(policy.redact, key, value)
+
+
+def _event(event: Event, policy: Policy) -> Event | None:
+    attributes = event.attributes or {}
+    if not policy.on_spans and event.name.startswith(names.CONTENT_EVENTS):
+        return None
+    governed: dict[str, Any] = {}
+    for key, value in attributes.items():
+        if key in names.EVENT_CONTENT and isinstance(value, str):
+            if not policy.captures or (key == names.EVALUATION_EXPLANATION and not policy.on_spans):
+                # Of a stack trace the places; what the exceptions say stands between them.
+                value = "\n".join(_PLACE.findall(value)) if key == names.EXCEPTION_STACK else None
+            elif policy.redact is not None:
+                value = redact_text(policy.redact, key, value)
+        if value is not None:
+            governed[key] = value
+    return Event(event.name, governed, event.timestamp)
+
+
+def _description(span: ReadableSpan, policy: Policy) -> str | None:
+    text = span.status.description or ""
+    if not policy.captures:
+        return str((span.attributes or {}).get(names.ERROR_TYPE) or "") or None
+    return text if policy.redact is None else redact_text(policy.redact, names.EXCEPTION_MESSAGE, text)

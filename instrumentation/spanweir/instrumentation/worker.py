@@ -27,6 +27,7 @@ from spanweir.instrumentation.policy import Policy
 from spanweir.instrumentation.transport import Answer, Settings, Transport
 
 _log = logging.getLogger(__name__)
+Listener = Callable[[ReadableSpan], None]
 _SPAN_BYTES = 1500
 """What a span without large content is taken to weigh."""
 
@@ -86,6 +87,7 @@ class Worker(SpanProcessor):
         self.limits = limits or Limits()
         self._policy = policy
         self._open: Callable[[], Transport] = settings.open
+        self._listeners: tuple[Listener, ...] = ()
         self._reset()
         reference = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _after_fork(reference))
@@ -120,7 +122,14 @@ class Worker(SpanProcessor):
         for exported in self._overlap.ended(span, context):
             self._put(exported)
 
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with every span that is exported, when it ends, in the thread that ended it."""
+        if listener not in self._listeners:
+            self._listeners = (*self._listeners, listener)
+
     def _put(self, span: ReadableSpan) -> None:
+        for listener in self._listeners:
+            listener(span)
         content = lazy.content_of(span)
         size = _SPAN_BYTES + (content.size if content is not None else _text_bytes(span))
         with self._lock:

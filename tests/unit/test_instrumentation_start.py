@@ -1,0 +1,170 @@
+"""Spans that are started without the SDK's detour are the SDK's spans in every field."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+
+from spanweir.instrumentation.start import Starter
+
+ATTRIBUTES: dict[str, Any] = {"gen_ai.operation.name": "chat", "n": 1, "yes": True, "half": 0.5}
+STATE = TraceState([("vendor", "value")])
+
+
+def parent(flags: int, *, remote: bool = True) -> Context:
+    context = SpanContext(7, 8, remote, TraceFlags(flags), STATE)
+    return trace.set_span_in_context(NonRecordingSpan(context), Context())
+
+
+class Numbered(RandomIdGenerator):
+    """The same ids again and again, so that two spans can be compared whole."""
+
+    def generate_span_id(self) -> int:
+        return 5
+
+    def generate_trace_id(self) -> int:
+        return 6
+
+
+def provider(**options: Any) -> TracerProvider:
+    return TracerProvider(shutdown_on_exit=False, **options)
+
+
+def both(context: Context, monkeypatch: pytest.MonkeyPatch) -> tuple[trace.Span, trace.Span]:
+    """The span that is made here, and the one the SDK makes."""
+    monkeypatch.setattr(RandomIdGenerator, "generate_span_id", Numbered.generate_span_id)
+    monkeypatch.setattr(RandomIdGenerator, "generate_trace_id", Numbered.generate_trace_id)
+    tracer = provider().get_tracer("scope", "1", "https://example.org/schema")
+    starter = Starter(tracer)
+    starter.start("first", Context(), SpanKind.CLIENT, {})
+    monkeypatch.setattr(starter, "_tracer", Watched(tracer))
+    ours = starter.start("name", context, SpanKind.CLIENT, ATTRIBUTES, 1_000)
+    theirs = tracer.start_span("name", context, SpanKind.CLIENT, ATTRIBUTES, start_time=1_000, record_exception=False)
+    return ours, theirs
+
+
+class Watched:
+    """A tracer whose own way of starting spans must not be gone."""
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        self._tracer = tracer
+
+    def __getattr__(self, name: str) -> Any:
+        assert name != "start_span"
+        return getattr(self._tracer, name)
+
+
+def plain(value: Any) -> Any:
+    """Everything of a field that can be compared."""
+    if isinstance(value, (str, int, float, bool, type(None), SpanContext, trace.Status)):
+        return getattr(value, "__dict__", value) if isinstance(value, trace.Status) else value
+    held = getattr(value, "_dict", getattr(value, "_dq", None))
+    if held is None:
+        return type(value), id(value) if "lock" not in type(value).__name__ else None
+    rest = {k: v for k, v in vars(value).items() if k not in ("_dict", "_dq", "_lock")}
+    return type(value), (dict(held) if isinstance(held, Mapping) else list(held)), rest
+
+
+@pytest.mark.parametrize("context", [Context(), parent(1), parent(3), parent(1, remote=False)])
+def test_every_field_is_the_sdks(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = both(context, monkeypatch)
+    assert type(ours) is type(theirs)
+    mine, other = vars(ours), vars(theirs)
+    assert mine.keys() == other.keys()
+    assert {key: plain(value) for key, value in mine.items()} == {key: plain(value) for key, value in other.items()}
+    ours.end(2_000)
+    theirs.end(2_000)
+    assert isinstance(ours, sdk.Span)
+    assert isinstance(theirs, sdk.Span)
+    assert encode_spans([ours._readable_span()]) == encode_spans([theirs._readable_span()])
+
+
+def test_spans_share_nothing_that_changes() -> None:
+    exporter = InMemorySpanExporter()
+    kept = provider()
+    kept.add_span_processor(SimpleSpanProcessor(exporter))
+    starter = Starter(kept.get_tracer("scope"))
+    spans = [starter.start(name, Context(), SpanKind.INTERNAL, ATTRIBUTES) for name in ("a", "b", "c")]
+    spans[1].set_attribute("more", [1, 2])
+    spans[1].add_event("event")
+    spans[1].set_status(trace.StatusCode.ERROR, "bad")
+    spans[1].add_link(SpanContext(1, 2, False))
+    for span in spans:
+        span.end()
+    _, b, c = exporter.get_finished_spans()
+    assert dict(b.attributes or {}) == {**ATTRIBUTES, "more": (1, 2)}
+    assert (len(b.events), len(b.links), b.status.description) == (1, 1, "bad")
+    assert dict(c.attributes or {}) == ATTRIBUTES
+    assert (len(c.events), len(c.links), c.status.status_code) == (0, 0, trace.StatusCode.UNSET)
+    assert b.context is not None
+    assert c.context is not None
+    assert b.context.trace_id != c.context.trace_id
+
+
+def test_a_parent_that_is_not_sampled_is_followed() -> None:
+    starter = Starter(provider().get_tracer("scope"))
+    assert starter.start("a", Context(), SpanKind.INTERNAL, {}).is_recording()
+    assert not starter.start("b", parent(0), SpanKind.INTERNAL, {}).is_recording()
+    assert starter.start("c", parent(1), SpanKind.INTERNAL, {}).get_span_context().trace_id == 7
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF), TraceIdRatioBased(0.0)])
+def test_the_sampler_of_the_application_decides(sampler: Any) -> None:
+    starter = Starter(provider(sampler=sampler).get_tracer("scope"))
+    for _ in range(3):
+        assert not starter.start("a", Context(), SpanKind.INTERNAL, ATTRIBUTES).is_recording()
+
+
+def test_a_sampler_that_is_replaced_later_decides() -> None:
+    tracer: Any = provider().get_tracer("scope")
+    starter = Starter(tracer)
+    assert starter.start("a", Context(), SpanKind.INTERNAL, {}).is_recording()
+    tracer.sampler = ALWAYS_OFF
+    assert not starter.start("b", Context(), SpanKind.INTERNAL, {}).is_recording()
+
+
+def test_limits_and_ids_of_the_application() -> None:
+    limited = provider(span_limits=SpanLimits(max_span_attribute_length=3, max_span_attributes=2))
+    starter = Starter(limited.get_tracer("scope"))
+    for _ in range(3):
+        span: Any = starter.start("a", Context(), SpanKind.INTERNAL, {"k": "long", "l": "longer", "m": "x"})
+        assert dict(span.attributes) == {"l": "lon", "m": "x"}
+    starter = Starter(provider(id_generator=Numbered()).get_tracer("scope"))
+    for _ in range(3):
+        assert starter.start("a", Context(), SpanKind.INTERNAL, {}).get_span_context().span_id == 5
+
+
+def test_attributes_that_need_cleaning_are_cleaned() -> None:
+    starter = Starter(provider().get_tracer("scope"))
+    for _ in range(3):
+        span: Any = starter.start("a", Context(), SpanKind.INTERNAL, {"stop": ["a", "b"]})
+        assert dict(span.attributes) == {"stop": ("a", "b")}
+
+
+def test_a_processor_that_changes_the_first_span_changes_no_other() -> None:
+    class Marking(sdk.SpanProcessor):
+        def on_start(self, span: sdk.Span, parent_context: Context | None = None) -> None:
+            if span.name == "first":
+                span.set_status(trace.StatusCode.ERROR, "marked")
+
+    marked = provider()
+    marked.add_span_processor(Marking())
+    starter = Starter(marked.get_tracer("scope"))
+    assert starter.start("first", Context(), SpanKind.INTERNAL, {}).status.description == "marked"  # type: ignore[attr-defined]
+    assert starter.start("second", Context(), SpanKind.INTERNAL, {}).status.is_unset  # type: ignore[attr-defined]
+
+
+def test_without_a_provider_nothing_is_recorded() -> None:
+    starter = Starter(trace.NoOpTracerProvider().get_tracer("scope"))
+    for _ in range(3):
+        assert not starter.start("a", Context(), SpanKind.INTERNAL, ATTRIBUTES).is_recording()
