@@ -229,7 +229,7 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -
         shown += of_output
     if span.tools:
         attributes["mlflow.chat.tools"] = dumps(tool_definitions(span.tools))
-    if span.usage is not None and span.usage.scope == "own":
+    if span.usage is not None and span.usage.scope == "own" and tokens_of(span.usage) is not None:
         attributes["mlflow.chat.tokenUsage"] = dumps(_usage_dict(span.usage))
     if span.model is not None:
         mapped.model = span.model.response or span.model.request

@@ -325,6 +325,9 @@ def part(item: Any, notes: Notes) -> Part | None:
         reader = BY_KEY.get(key)
         if reader is not None and item[key] is not None:
             return reader(item, notes)
+    kind = item.get("kind")  # pydantic-ai's own dump of pictures and documents
+    if isinstance(kind, str) and (reader := BY_TYPE.get(kind)) is not None:
+        return reader(item, notes)
     return Other("", dict(item)) if item else None
 
 

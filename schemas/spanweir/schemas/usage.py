@@ -71,6 +71,7 @@ OPENINFERENCE = {
     "llm.token_count.completion": "output",
     "llm.token_count.total": "total",
     "llm.token_count.prompt_details.cache_read": "cache_read",
+    "llm.token_count.prompt_details.cache_input": "cache_read",
     "llm.token_count.prompt_details.cache_write": "cache_write",
     "llm.token_count.prompt_details.audio": "input_audio",
     "llm.token_count.completion_details.reasoning": "reasoning",
@@ -206,8 +207,10 @@ def _decide(
         }
         if len(ways) == 1:
             add_cache, add_reasoning = ways.pop()
-            # A total that is the bare sum of exclusive counts proves nothing about an emitter known to exclude.
-            if add_cache or add_reasoning or not (exclusive_input or exclusive_output):
+            # A total that is the bare sum of exclusive counts proves nothing about an emitter known to exclude, nor
+            # where the cache is larger than the input (OpenLLMetry's Anthropic).
+            excluding = exclusive_input or exclusive_output or (exclusive_input is None and cache > tokens_in)
+            if add_cache or add_reasoning or not excluding:
                 return add_cache, add_reasoning, "total"
     add_cache = bool(cache) and (exclusive_input if exclusive_input is not None else cache > tokens_in)
     add_reasoning = bool(reasoning) and (

@@ -13,6 +13,9 @@ FINISH_REASONS = {
     "function_call": "tool_call",
     "content_filter": "content_filter", "content-filter": "content_filter", "safety": "content_filter",
     "refusal": "content_filter", "guardrail_intervened": "content_filter", "content_filtered": "content_filter",
+    "prohibited_content": "content_filter", "blocklist": "content_filter", "spii": "content_filter",
+    "recitation": "content_filter", "image_safety": "content_filter", "error_toxic": "content_filter",
+    "model_length": "length", "model_context_window_exceeded": "length", "error_limit": "length",
 }  # fmt: skip
 
 
@@ -109,6 +112,7 @@ OPERATIONS = {
     "execute_tool": "tool", "tool_call": "tool", "tool": "tool", "function_call": "tool",
     "invoke_agent": "agent", "create_agent": "agent", "agent_call": "agent", "agent": "agent", "agent_run": "agent",
     "invoke_workflow": "workflow", "workflow": "workflow", "invoke_swarm": "workflow", "invoke_graph": "workflow",
+    "handle_conversation_turn": "agent",
     "agent_step": "step", "plan": "step", "step": "step", "execute_task": "task", "task": "task",
     "execute_method": "task", "chain": "chain", "invoke_node": "chain",
     "create_memory_store": "memory", "search_memory": "memory", "create_memory": "memory", "update_memory": "memory",

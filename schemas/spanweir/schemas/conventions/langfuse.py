@@ -37,12 +37,25 @@ def usage_details(value: Any, notes: Notes) -> dict[str, Any] | None:
     counts = {str(key): n for key, item in found.items() if (n := number(item)) is not None and n >= 0}
     read = Usage(input=_sum(counts, "input"), output=_sum(counts, "output"), inclusive="emitter")
     read.total = int(counts["total"]) if "total" in counts else None
+    if _includes(counts, read):
+        read.input, read.output = int(counts["input"]), int(counts["output"])
     for field, names in _DETAILS.items():
         amount = next((int(counts[name]) for name in names if name in counts), None)
         if amount is not None:
             setattr(read, field, amount)
     return {"usage": read}
 
+
+def _includes(counts: Mapping[str, float], read: Usage) -> bool:
+    """Whether an application wrote a provider's inclusive counts under Langfuse's names: the total says so."""
+    if "total" not in counts or read.input is None or read.output is None or not _ANTHROPIC.isdisjoint(counts):
+        return False
+    bare = counts["input"] + counts["output"]
+    details = read.input - counts["input"]
+    return bare == counts["total"] != read.input + read.output and details <= counts["input"]
+
+
+_ANTHROPIC = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 
 _DETAILS = {
     "cache_read": ("input_cache_read", "input_cached_tokens", "cache_read_input_tokens", "input_cached"),
@@ -59,7 +72,7 @@ def _sum(counts: Mapping[str, float], side: str) -> int | None:
         return None
     names = [name for name in counts if name.startswith(f"{side}_")]
     if side == "input":
-        names += [name for name in ("cache_read_input_tokens", "cache_creation_input_tokens") if name in counts]
+        names += _ANTHROPIC & counts.keys()
     return int(counts[side] + sum(counts[name] for name in names))
 
 

@@ -10,13 +10,12 @@ Not here: what an `input.value` holds (`settle`, by the kind of span).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spanweir.schemas import content, usage
+from spanweir.schemas import content, evaluations, usage
 from spanweir.schemas.convention import INDEXED, WHOLE, Convention, Many, Rule, rules
 from spanweir.schemas.conventions.general import metadata
 from spanweir.schemas.genai import (
     Doc,
     Embedding,
-    Evaluation,
     Message,
     Part,
     Reasoning,
@@ -248,38 +247,6 @@ def _embeddings(attributes: Attributes, keys: Sequence[str], notes: Notes) -> li
     return found or None
 
 
-def evaluation(one: Mapping[str, Value], scope: str) -> Evaluation | None:
-    plain = {key.rpartition(".")[2] if "metadata." not in key else key: value for key, value in one.items()}
-    name = text(plain.get("name"))
-    if name is None:
-        return None
-    return Evaluation(
-        name,
-        number(plain.get("score")),
-        text(plain.get("label")),
-        text(plain.get("explanation")),
-        evaluator=text(plain.get("annotator_kind")),
-        scope=scope,
-        metadata=json_or_text(plain.get("metadata")),
-    )
-
-
-_EVALUATIONS = {
-    f"{scope}{family}.": scope.removesuffix(".") or "span"
-    for scope in ("", "trace.", "session.")
-    for family in ("evaluations", "annotations")
-}
-
-
-def _evaluations(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Evaluation] | None:
-    return [
-        found
-        for prefix, scope in _EVALUATIONS.items()
-        for one in gather(attributes, keys, prefix, notes)
-        if (found := evaluation(one, scope)) is not None
-    ] or None
-
-
 def whole(name: str) -> Any:
     """A reader for `input.value` or `output.value`, JSON where its MIME type or its beginning says so."""
 
@@ -317,6 +284,14 @@ def _tool_parameters(value: Any, notes: Notes) -> Any:
     return found
 
 
+def _function_call(value: Any, notes: Notes) -> list[Message] | None:
+    """`llm.function_call`, of senders that do not put it into the output messages."""
+    found = parse(value, notes)
+    if not isinstance(found, Mapping) or not (name := text(found.get("name"))):
+        return None
+    return [Message("assistant", [ToolCall(name, None, arguments(found.get("arguments")))])]
+
+
 def _json(value: Any, notes: Notes) -> Any:
     return tool_output(parse(value, notes))
 
@@ -327,7 +302,11 @@ SCALARS = {
     "llm.request.model_name": ("model.request", text),
     "llm.model_name": ("model.response", text),
     "embedding.model_name": ("model.response", text),
+    "decision.response.model_name": ("model.response", text),
+    "decision.model_name": ("model.response", text),
+    "decision.request.model_name": ("model.request", text),
     "llm.provider": ("provider", text),
+    "decision.provider": ("provider", text),
     "llm.system": ("provider", text),
     "llm.finish_reason": ("response.finish_reasons", strings),
     "tool.name": ("tool.name", text),
@@ -351,6 +330,7 @@ SCALARS = {
     "llm.cost.completion": ("cost.output", number),
     "llm.cost.total": ("cost.total", number),
     "llm.cost.prompt_details.cache_read": ("cost.cache_read", number),
+    "llm.cost.prompt_details.cache_input": ("cost.cache_read", number),
     "llm.cost.prompt_details.cache_write": ("cost.cache_write", number),
 }
 
@@ -368,6 +348,8 @@ CONTENT = {
     "tool_call.function.arguments": ("tool.arguments", _tool_parameters),
 }
 
+_DECISION_USAGE = {"decision.token_count.input": "input", "decision.token_count.output": "output"}
+
 CONVENTION = Convention(
     name="openinference",
     marks=(
@@ -381,6 +363,7 @@ CONVENTION = Convention(
         *rules(SCALARS),
         *rules(CONTENT, content=True),
         Rule("tag.tags", "tags", strings),
+        Rule("llm.function_call", "output", _function_call, WHOLE, content=True),
     ),
     many=(
         Many(("llm.input_messages.#.",), "input", message_list("llm.input_messages.")),
@@ -392,9 +375,9 @@ CONVENTION = Convention(
         Many(("reranker.output_documents.#.",), "documents", document_list("reranker.output_documents.")),
         Many(("reranker.input_documents.#.",), "rerank.input", document_list("reranker.input_documents.")),
         Many(("embedding.embeddings.#.",), "embeddings", _embeddings),
-        Many(tuple(f"{prefix}#." for prefix in _EVALUATIONS), "evaluations", _evaluations),
+        Many(tuple(f"{prefix}#." for prefix in evaluations.PREFIXES), "evaluations", evaluations.indexed),
         Many(("input.value", "input.mime_type"), "io.input", whole("input"), WHOLE),
         Many(("output.value", "output.mime_type"), "io.output", whole("output"), WHOLE),
     ),
-    usage=usage.OPENINFERENCE,
+    usage=usage.OPENINFERENCE | _DECISION_USAGE,
 )  # fmt: skip

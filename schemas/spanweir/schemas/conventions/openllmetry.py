@@ -5,17 +5,19 @@ Sources: opentelemetry-semantic-conventions-ai 0.4 and 0.5, opentelemetry-instru
 AgentOps' and Traceloop Hub's.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import LEGACY_INDEXED, WHOLE, Convention, Many, Rule, rules, word
-from spanweir.schemas.genai import Agent, GenAISpan, Graph, Message, Tool, ToolDef
+from spanweir.schemas.genai import Agent, Doc, GenAISpan, Graph, Message, Rerank, Tool, ToolDef
 from spanweir.schemas.indexed import nested
 from spanweir.schemas.langchain import tool_result
-from spanweir.schemas.messages import message, parse
+from spanweir.schemas.messages import message, parse, text_of
 from spanweir.schemas.notes import Notes, arguments, rest
+from spanweir.schemas.parts import tool_output
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import boolean, number, plain, strings, text, whole_strings
 
@@ -114,8 +116,46 @@ def entity_output(value: Any, notes: Notes) -> Any:
     return found
 
 
+def mcp_request(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """`mcp.request.argument`: the request's parameters; of a tool call its name and arguments."""
+    found = parse(value, notes)
+    if isinstance(found, Mapping) and isinstance(found.get("params"), Mapping):
+        found = found["params"]
+    if isinstance(found, Mapping) and (name := text(found.get("name"))) and "arguments" in found:
+        return {"tool.name": name, "tool.arguments": found["arguments"]}
+    return None if found in (None, "", {}) else {"io.input": found}
+
+
+def mcp_response(value: Any, notes: Notes) -> Any:
+    """`mcp.response.value`: the result; of a tool call its content."""
+    found = parse(value, notes)
+    content = found.get("content") if isinstance(found, Mapping) else None
+    return tool_output(content) if content else found
+
+
+_RANKED = re.compile(r"Doc (\d+), Score: (-?[\d.eE+-]+)")
+
+
+def _rerank(span: GenAISpan) -> None:
+    """Cohere's reranking, told as a conversation: documents are system messages, the query is the user's, and the
+    answers are `Doc 1, Score: 0.98`."""
+    given = [text_of(said) for said in span.input if said.role == "system"]
+    scored = [_RANKED.match(text_of(said)) for said in span.output]
+    if not given or None in scored:
+        return
+    query = next((text_of(said) for said in span.input if said.role == "user"), None)
+    span.rerank = Rerank(query, input=[Doc(one) for one in given])
+    for found in scored:
+        if found is not None:
+            at = int(found[1])
+            span.documents.append(Doc(given[at] if at < len(given) else None, score=number(found[2]), index=at))
+    span.input, span.output = [], []
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """An entity's name is a tool's, an agent's or a task's by the span's kind."""
+    if span.kind == "rerank" and span.rerank is None:
+        _rerank(span)
     for said in span.output:
         if said.role == "unknown":  # its LangChain callback, of streams
             said.role = "assistant"
@@ -157,6 +197,8 @@ CONVENTION = Convention(
         "gen_ai.task.",
         "gen_ai.is_streaming",
         "gen_ai.openai.api_",
+        "mcp.request.argument",
+        "mcp.response.value",
     ),
     rank=WHOLE,
     rules=(
@@ -179,6 +221,7 @@ CONVENTION = Convention(
                 "llm.chat.stop_sequences": ("params.stop", whole_strings),
                 "llm.is_streaming": ("params.stream", boolean),
                 "gen_ai.is_streaming": ("params.stream", boolean),
+                "mcp.request.id": ("mcp.request_id", text),
                 "llm.user": ("user_id", text),
                 "gen_ai.user": ("user_id", text),
                 "llm.response.finish_reason": ("response.finish_reasons", strings),
@@ -193,6 +236,8 @@ CONVENTION = Convention(
                 "traceloop.entity.output": ("io.output", entity_output),
                 "gen_ai.task.input": ("io.input", entity_input),
                 "gen_ai.task.output": ("io.output", entity_output),
+                "mcp.request.argument": ("*", mcp_request),
+                "mcp.response.value": ("io.output", mcp_response),
                 "gen_ai.request.structured_output_schema": ("params.response_format", parse),
             },
             content=True,

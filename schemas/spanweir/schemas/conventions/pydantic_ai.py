@@ -100,12 +100,16 @@ def raw_usage(value: Any, notes: Notes) -> dict[str, Any] | None:
 _RUNNING = ("running tool", "execute_tool", "running output function")
 
 
+def _tells_all(raw: RawSpan) -> bool:
+    return "pydantic_ai.all_messages" in raw.attributes or "all_messages_events" in raw.attributes
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """Formats 1 and 2 put no operation name on tool and agent spans."""
     if span.op is None:
         if raw.name.startswith(_RUNNING) and raw.name != "running tools" and not raw.name.startswith("running tools:"):
             span.kind = "tool"
-        elif raw.name.startswith(("agent run", "invoke_agent")) or raw.name.endswith(" run"):
+        elif raw.name.startswith(("agent run", "invoke_agent")) or raw.name.endswith(" run") or _tells_all(raw):
             span.kind = "agent"
         elif raw.name.startswith("running ") and span.kind == "other" and raw.scope.name == "pydantic-ai":
             span.kind = "step"

@@ -2,10 +2,13 @@
 retrieval whose documents stand in span events. Source: opentelemetry-instrumentation-chromadb and siblings.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence, rules
 from spanweir.schemas.genai import Doc, GenAISpan, Retrieval
 from spanweir.schemas.messages import parse
-from spanweir.schemas.notes import Notes
+from spanweir.schemas.notes import Notes, first
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, number, text
 
@@ -18,15 +21,25 @@ def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
     for one in occurrences:
         held = {key.rsplit(".", 1)[-1]: value for key, value in one.attributes.items()}
         score = number(held.get("score"))
+        metadata = parse(held.get("metadata", held.get("entity", held.get("payload"))), notes)
         found.append(
             Doc(
-                text(held.get("document")),
+                text(held.get("document")) or _content(metadata),
                 text(held.get("id")),
                 score=score if score is not None else number(held.get("distance")),
-                metadata=parse(held.get("metadata"), notes),
+                metadata=metadata,
             )
         )
     return {"documents": [doc for doc in found if doc.content or doc.id or doc.metadata]}
+
+
+def _content(metadata: Any) -> str | None:
+    """The text of a document in a database that has fields and no documents (Pinecone, Milvus, Qdrant): applications
+    and frameworks keep it under a few names."""
+    if not isinstance(metadata, Mapping):
+        return None
+    said = first(metadata, "text", "page_content", "content", "chunk", "chunk_text", "document", "body")
+    return said if isinstance(said, str) and said else None
 
 
 def operation(raw: RawSpan) -> str:
@@ -66,6 +79,9 @@ CONVENTION = Convention(
             "db.vector.query.top_k": ("retrieval.top_k", count),
             "db.chroma.query.n_results": ("retrieval.top_k", count),
             "db.milvus.search.limit": ("retrieval.top_k", count),
+            "db.qdrant.search.limit": ("retrieval.top_k", count),
+            "db.qdrant.query_points.limit": ("retrieval.top_k", count),
+            "pinecone.query.top_k": ("retrieval.top_k", count),
             "db.vector.query.content": ("retrieval.query", text),
             "db.collection.name": ("retrieval.data_source_id", text),
             "db.vector.query.filter": ("retrieval.filter", text),

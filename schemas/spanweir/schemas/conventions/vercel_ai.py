@@ -117,24 +117,68 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     if span.kind == "agent" and (function := text(raw.attributes.get("ai.telemetry.functionId"))):
         span.agent = span.agent or Agent()
         span.agent.name = span.agent.name or function
+    if span.usage is not None and "ai.usage.inputTokenDetails.cacheReadTokens" not in raw.attributes:
+        _provider_counts(span.usage, _provider_metadata(raw))
+
+
+_PROVIDER_COUNTS = {
+    "cache_read_input_tokens": "cache_read", "cacheReadInputTokens": "cache_read", "cachedPromptTokens": "cache_read",
+    "promptCacheHitTokens": "cache_read", "cachedContentTokenCount": "cache_read",
+    "cache_creation_input_tokens": "cache_write", "cacheCreationInputTokens": "cache_write",
+    "cacheWriteInputTokens": "cache_write", "reasoningTokens": "reasoning", "thoughtsTokenCount": "reasoning",
+    "acceptedPredictionTokens": "accepted_prediction", "rejectedPredictionTokens": "rejected_prediction",
+}  # fmt: skip
+"""In `providerMetadata.<provider>`, its `usage` or its `usageMetadata`: until version 5 or 6 the only place."""
+
+
+def _provider_metadata(raw: RawSpan) -> dict[str, Any]:
+    """What the providers said, by name, their usage objects merged into one; empty for none."""
     given = raw.attributes.get("ai.response.providerMetadata")
-    if span.usage is not None and given is not None and span.usage.cache_read is None:
-        metadata = parse(given, Notes())
-        _provider_cache(span.usage, metadata if isinstance(metadata, Mapping) else {})
+    found = parse(given, Notes()) if given is not None else None
+    said: dict[str, Any] = {}
+    for one in found.values() if isinstance(found, Mapping) else ():
+        if isinstance(one, Mapping):
+            for part in (one, one.get("usage"), one.get("usageMetadata")):
+                said |= part if isinstance(part, Mapping) else {}
+    return said
 
 
-def _provider_cache(usage: Usage, metadata: Mapping[str, Any]) -> None:
-    anthropic = metadata.get("anthropic")
-    counts = anthropic.get("usage") if isinstance(anthropic, Mapping) else None
-    if isinstance(counts, Mapping):
-        usage.cache_read = count(counts.get("cache_read_input_tokens"))
-        if usage.cache_write is None:
-            usage.cache_write = count(counts.get("cache_creation_input_tokens"))
+def _provider_counts(usage: Usage, said: Mapping[str, Any]) -> None:
+    for name, field in _PROVIDER_COUNTS.items():
+        if getattr(usage, field) is None and (amount := count(said.get(name))) is not None:
+            setattr(usage, field, amount)
 
 
 def excludes(raw: RawSpan, span: GenAISpan) -> tuple[bool | None, bool | None]:
-    """Version 5 on sums the cache into the input; version 4 passes on what the provider says."""
-    return (False, False) if "ai.usage.inputTokens" in raw.attributes else (None, None)
+    """Version 4 passes on what the provider says, version 5 does so for Anthropic, version 6 sums the cache into the
+    input; where the provider's own count is there, it tells."""
+    said = _provider_metadata(raw)
+    own = count(said.get("input_tokens"))
+    if own is not None and span.usage is not None and said.keys() & _ANTHROPIC:
+        return own == span.usage.input, False
+    if "ai.usage.inputTokens" in raw.attributes:
+        return False, False
+    return (True, False) if said.keys() & _ANTHROPIC else (None, None)
+
+
+_ANTHROPIC = frozenset(
+    {"cacheReadInputTokens", "cacheCreationInputTokens", "cacheWriteInputTokens"}
+    | {"cache_read_input_tokens", "cache_creation_input_tokens"}
+)
+"""Names of Anthropic and Bedrock, whose input does not include the cache."""
+
+
+def decision(attributes: Attributes, keys: Sequence[str], notes: Notes) -> dict[str, Any] | None:
+    """`ai.decision.*` of version 7: what is to be decided, and what was."""
+    asked = {
+        name: parse(attributes[key], notes)
+        for name in ("state", "questions")
+        if (key := f"ai.decision.{name}") in attributes
+    }
+    fields: dict[str, Any] = {"io.input": asked} if asked else {}
+    if "ai.decision.answers" in attributes:
+        fields["io.output"] = parse(attributes["ai.decision.answers"], notes)
+    return fields or None
 
 
 _METADATA, _PROPERTIES = associations.bag("ai.telemetry.metadata.")
@@ -157,6 +201,7 @@ CONVENTION = Convention(
         "ai.finishReason",
         "ai.documents",
         "ai.ranking",
+        "ai.decision.",
     ),
     rank=NATIVE,
     rules=(
@@ -206,6 +251,7 @@ CONVENTION = Convention(
         Many((*_TEXTS, *_CALLS, "ai.response.reasoning", "ai.response.files"), "output", output),
         Many(("ai.value", "ai.values", "ai.embedding", "ai.embeddings"), "embeddings", embeddings),
         Many(("ai.documents", "ai.ranking"), "*", ranked),
+        Many(("ai.decision.",), "*", decision),
         *_PROPERTIES,
         *_CONTEXT_PROPERTIES,
     ),
