@@ -5,8 +5,10 @@ Not here: single fields (`mapping`), what only a whole trace tells (the collecto
 """
 
 from spanweir.schemas import usage
-from spanweir.schemas.genai import Embedding, GenAISpan, Model, Timing
+from spanweir.schemas.genai import Embedding, GenAISpan, Message, Model, Reasoning, Text, Timing, ToolCall
+from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
+from spanweir.schemas.parts import part
 from spanweir.schemas.paths import get_field
 from spanweir.schemas.plan import Shape
 from spanweir.schemas.raw import RawSpan
@@ -37,6 +39,8 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
         _first_chunk(raw, span)
     if span.io is not None:
         read_whole(span, notes)
+    if len(span.output) > 1 and span.kind == "llm":
+        span.output = _turns(span.output, raw.attributes.get("openai.api.type") == "responses", notes)
     if span.metadata:
         _metadata(span)
     if span.kind == "embedding" and span.input and not span.embeddings:
@@ -116,6 +120,55 @@ def _metadata(span: GenAISpan) -> None:
         span.framework = span.framework or framework
     if span.kind == "llm" and span.model is None and (name := text(metadata.get("ls_model_name"))) is not None:
         span.model = Model(name)
+
+
+def _turns(said: list[Message], items: bool, notes: Notes) -> list[Message]:
+    """One message for each choice: a turn that was told piece by piece is put together.
+
+    Pieces are the items of a Responses API answer (`items`; util-genai), reasoning or calls by themselves, and chunks
+    of a stream of which only the last says why it ended (Google ADK).
+    """
+    turns: list[Message] = []
+    for place, message in enumerate(said):
+        if place + 1 < len(said):
+            _reasoning_item(message, notes)
+        last = turns[-1] if turns else None
+        if last is None or last.role != message.role or last.index != message.index:
+            turns.append(message)
+        elif items or _begun(last) or (message.finish_reason and not last.finish_reason):
+            turns[-1] = _joined(last, message)
+        else:
+            turns.append(message)
+    return turns
+
+
+def _begun(message: Message) -> bool:
+    """Whether a message is only the beginning of a turn: reasoning, or calls without a word on why it ended."""
+    kinds = {part.__class__ for part in message.parts}
+    return kinds == {Reasoning} or (bool(kinds) and kinds <= {Reasoning, ToolCall} and not message.finish_reason)
+
+
+def _joined(first: Message, more: Message) -> Message:
+    parts = list(first.parts)
+    rest = more.parts
+    if parts and rest and isinstance(parts[-1], Text) and isinstance(rest[0], Text):
+        parts[-1] = Text(parts[-1].content + rest[0].content)
+        rest = rest[1:]
+    return Message(
+        first.role, [*parts, *rest], first.name or more.name, more.finish_reason, first.id or more.id, first.index
+    )
+
+
+def _reasoning_item(message: Message, notes: Notes) -> None:
+    """MLflow's SDK 3.17 writes a Responses API item that is no message as JSON in a text part."""
+    said = message.parts[0] if len(message.parts) == 1 else None
+    if isinstance(said, Text) and said.content[:1] == "{" and '"type": "reasoning"' in said.content:
+        own = Notes()
+        found = part(parse(said.content, own), own)
+        if isinstance(found, Reasoning):
+            message.parts = [found]
+            if own.lossy:
+                notes.taken.pop("output", None)
 
 
 def _first_chunk(raw: RawSpan, span: GenAISpan) -> None:

@@ -16,6 +16,7 @@ from spanweir.schemas.conventions.general import metadata
 from spanweir.schemas.genai import (
     Doc,
     Embedding,
+    GenAISpan,
     Message,
     Part,
     Reasoning,
@@ -29,7 +30,7 @@ from spanweir.schemas.media import media
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes, arguments, rest
 from spanweir.schemas.parts import tool_output
-from spanweir.schemas.raw import Attributes, Value
+from spanweir.schemas.raw import Attributes, RawSpan, Value
 from spanweir.schemas.values import count, json_or_text, number, quoted, strings, text
 from spanweir.schemas.vocabulary import role
 
@@ -296,6 +297,12 @@ def _json(value: Any, notes: Notes) -> Any:
     return tool_output(parse(value, notes))
 
 
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """LlamaIndex's preparation of a call (`OpenAI._prepare_chat_with_tools`) is none, though it is marked LLM."""
+    if span.kind == "llm" and "._prepare_" in raw.name:
+        span.kind = "chain"
+
+
 SCALARS = {
     "openinference.span.kind": ("kind", kind),
     "llm.response.model_name": ("model.response", text),
@@ -380,4 +387,5 @@ CONVENTION = Convention(
         Many(("output.value", "output.mime_type"), "io.output", whole("output"), WHOLE),
     ),
     usage=usage.OPENINFERENCE | _DECISION_USAGE,
+    refine=refine,
 )  # fmt: skip

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim
-from spanweir.schemas.genai import GenAISpan, Message, Text
+from spanweir.schemas.genai import GenAISpan, Message, Retrieval, Text
+from spanweir.schemas.media import media
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import boolean, number, seconds, text
@@ -32,7 +33,13 @@ def unflatten(found: list[Message]) -> list[Message]:
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """A vector database call retrieves only where it queries; inserting documents is no retrieval."""
     span.input = unflatten(span.input)
+    if span.kind == "image" and not span.output and (url := text(raw.attributes.get("gen_ai.response.image"))):
+        span.output = [Message("assistant", [media({"url": url}, notes, "image")])]
     if span.kind == "retrieval" and span.op == "vectordb":
+        query = text(raw.attributes.get("db.query.text"))
+        if query and query[:1] not in "[{":  # else it is a vector or a filter
+            span.retrieval = span.retrieval or Retrieval()
+            span.retrieval.query = span.retrieval.query or query
         operation = str(raw.attributes.get("db.operation.name") or raw.attributes.get("db.operation") or "").lower()
         if operation and not any(word in operation for word in ("query", "search", "get", "retrieve", "fetch")):
             span.kind = "other"
