@@ -1,9 +1,10 @@
 """What receiving costs: CPU and rate from the socket to the durable acknowledgement, and the receiver's memory.
 
-    python tests/benchmarks/receive.py [--transport grpc http] [--traces 1 20 100] [--seconds 3]
+    python tests/benchmarks/receive.py [--transport grpc grpc-threads http] [--traces 1 20 100] [--seconds 3]
 
 The receiver and its queue run in a process of their own, as in the service; the load is made in this one. CPU is that
-of the receiving process only, user and system, disk included. Rates depend on what else the machine does; CPU hardly.
+of the receiving process only, user and system, disk included; `grpc-threads` is grpcio's own server. Rates depend on
+what else the machine does; CPU hardly.
 """
 
 import argparse
@@ -23,13 +24,16 @@ from tests.benchmarks.load import run
 CONCURRENCY = {1: 16, 20: 4, 100: 2}
 
 
-def serve(directory: str, fsync: str) -> None:
+def serve(directory: str, fsync: str, threads: bool) -> None:
     """The receiving process: prints its endpoints, then its CPU seconds and memory for every line it is given."""
     from spanweir.collector.allocator import keep_little
     from spanweir.collector.queue.disk import Config as Disk
+    from spanweir.collector.receivers import _grpc_loop
     from spanweir.collector.receivers.api import Context
     from spanweir.collector.receivers.otlp import Config, Grpc, Http, Protocols
 
+    if threads:
+        vars(_grpc_loop)["usable"] = lambda: False
     keep_little()
     queue = Disk(directory=directory, fsync="off" if fsync == "off" else "batch")
     writer = queue.open_writer()
@@ -47,8 +51,8 @@ def serve(directory: str, fsync: str) -> None:
 
 
 class Server:
-    def __init__(self, directory: str, fsync: str) -> None:
-        command = [sys.executable, __file__, "--serve", directory, "--fsync", fsync]
+    def __init__(self, directory: str, fsync: str, *, threads: bool = False) -> None:
+        command = [sys.executable, __file__, "--serve", directory, "--fsync", fsync, *["--threads"][: int(threads)]]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.endpoints = self._read()
 
@@ -72,13 +76,14 @@ class Server:
 def measure(transport: str, traces: int, concurrency: int, seconds: float, fsync: str = "batch") -> dict[str, object]:
     """One line of the table."""
     with tempfile.TemporaryDirectory() as directory:
-        server = Server(directory, fsync)
+        server = Server(directory, fsync, threads=transport == "grpc-threads")
+        protocol = transport.partition("-")[0]
         try:
-            endpoint = server.endpoints[transport]
-            run(endpoint=endpoint, transport=transport, traces=traces, requests=20, concurrency=concurrency)
+            endpoint = server.endpoints[protocol]
+            run(endpoint=endpoint, transport=protocol, traces=traces, requests=20, concurrency=concurrency)
             cpu, _, records = server.sample()
             outcome = run(
-                endpoint=endpoint, transport=transport, traces=traces, seconds=seconds, concurrency=concurrency, pool=20
+                endpoint=endpoint, transport=protocol, traces=traces, seconds=seconds, concurrency=concurrency, pool=20
             )
             cpu_after, rss_mb, records_after = server.sample()
         finally:
@@ -104,9 +109,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--fsync", choices=("batch", "off"), default="batch")
     parser.add_argument("--serve", metavar="DIRECTORY", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve, options.fsync)
+        serve(options.serve, options.fsync, options.threads)
         return
     for transport in options.transport:
         for traces in options.traces:

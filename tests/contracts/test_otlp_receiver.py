@@ -107,9 +107,11 @@ def local(*, limit_mib: int = 64, auth: Auth | None = None, limits: dict[str, Li
     )
 
 
-@pytest.fixture(params=["grpc", "http"])
-def intake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Intake]:
-    one = Intake(tmp_path / "queue", request.param)
+@pytest.fixture(params=["grpc", "grpc-threads", "http"])
+def intake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Intake]:
+    if request.param == "grpc-threads":
+        monkeypatch.setattr("spanweir.collector.receivers._grpc_loop.usable", lambda: False)
+    one = Intake(tmp_path / "queue", request.param.partition("-")[0])
     yield one
     one.close()
 

@@ -200,9 +200,9 @@ class OtlpReceiver:
 
     def _serve(self, protocol: Grpc | Http) -> "GrpcServer | HttpServer":
         if isinstance(protocol, Grpc):
-            from spanweir.collector.receivers._grpc import GrpcServer
+            from spanweir.collector.receivers._grpc import serve
 
-            return GrpcServer(protocol, self._intake)
+            return serve(protocol, self._intake)
         from spanweir.collector.receivers._http import HttpServer
 
         return HttpServer(protocol, self._intake)

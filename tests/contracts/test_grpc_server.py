@@ -1,0 +1,124 @@
+"""What only gRPC's servers can get wrong: calls that are given up, that wait for others, or that meet the end."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from spanweir.collector.queue.api import Done, Record
+from spanweir.collector.queue.disk import Config as Disk
+from spanweir.collector.queue.disk import DiskWriter
+from spanweir.collector.receivers import _grpc_loop
+from spanweir.collector.receivers.api import Context, Receiver
+from spanweir.collector.receivers.otlp import Config, Grpc, Protocols
+from tests.benchmarks.load import make_requests
+from tests.support.otlp_client import GRPC_METHODS, call, send_grpc
+
+UNAVAILABLE = 14
+
+
+class SlowQueue(DiskWriter):
+    """A disk queue that answers when it is let."""
+
+    def __init__(self, config: Disk) -> None:
+        super().__init__(config)
+        self.held = threading.Event()
+        self.let = threading.Event()
+        self.let.set()
+
+    def submit(self, record: Record, done: Done) -> None:
+        def later(result: int | Exception) -> None:
+            if not self.let.is_set():
+                self.held.set()
+            self.let.wait(30)
+            done(result)
+
+        super().submit(record, later)
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[SlowQueue]:
+    one = SlowQueue(Disk(directory=str(tmp_path / "queue")))
+    yield one
+    one.let.set()
+    one.close()
+
+
+@pytest.fixture(params=["loop", "threads"])
+def receiver(request: pytest.FixtureRequest, queue: SlowQueue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    if request.param == "threads":
+        monkeypatch.setattr(_grpc_loop, "usable", lambda: False)
+    config = Config(protocols=Protocols(grpc=Grpc(endpoint="127.0.0.1:0", workers=2)))
+    one = config.build(Context(name="otlp", writer=queue))
+    one.start()
+    yield one
+    queue.let.set()
+    one.stop(2)
+
+
+def test_calls_beyond_the_workers_wait_and_are_answered(receiver: Receiver, queue: SlowQueue) -> None:
+    bodies = make_requests(12, 1)
+    queue.let.clear()
+    with ThreadPoolExecutor(12) as pool:
+        replies = [pool.submit(send_grpc, receiver.endpoints["grpc"], body) for body in bodies]
+        assert queue.held.wait(10)
+        assert queue.last() <= 2
+        queue.let.set()
+        assert {reply.result().code for reply in replies} == {0}
+    assert queue.last() == 12
+
+
+def test_calls_that_are_given_up_take_no_room(receiver: Receiver, queue: SlowQueue) -> None:
+    body = make_requests(1, 1)[0]
+    queue.let.clear()
+    with grpc.insecure_channel(receiver.endpoints["grpc"]) as channel:
+        method = channel.unary_unary(GRPC_METHODS["traces"])
+        calls = [method.future(body, timeout=30) for _ in range(6)]
+        assert queue.held.wait(10)
+        for one in calls:
+            one.cancel()
+        queue.let.set()
+        for _ in range(6):
+            assert call(channel, body).code == 0
+
+
+def test_calls_that_wait_at_the_end_are_told_to_come_again(receiver: Receiver, queue: SlowQueue) -> None:
+    bodies = make_requests(6, 1)
+    queue.let.clear()
+    with ThreadPoolExecutor(6) as pool:
+        replies = [pool.submit(send_grpc, receiver.endpoints["grpc"], body) for body in bodies]
+        assert queue.held.wait(10)
+        stopping = pool.submit(receiver.stop, 5)
+        threading.Event().wait(0.2)
+        queue.let.set()
+        codes = [reply.result().code for reply in replies]
+        stopping.result()
+    assert set(codes) <= {0, UNAVAILABLE}
+    assert codes.count(0) == queue.last()
+
+
+def test_the_end_does_not_wait_for_a_call_that_never_sends_its_message(receiver: Receiver) -> None:
+    with grpc.insecure_channel(receiver.endpoints["grpc"]) as channel:
+        begun = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            begun.set()
+            threading.Event().wait(5)
+            yield b""
+
+        pending = channel.stream_unary(GRPC_METHODS["traces"]).future(nothing(), timeout=20)
+        assert begun.wait(5)
+        receiver.stop(0.2)
+        assert pending.exception(10) is not None
+
+
+def test_grpcio_has_what_the_loop_needs() -> None:
+    assert _grpc_loop.usable(), "grpcio has changed: the slower server would listen"
+
+
+def test_another_core_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_grpc_loop._NAMES, "CompletionQueue", ("poll_another_way",))
+    assert not _grpc_loop.usable()
