@@ -27,7 +27,7 @@ _ASSISTANT = (
     "content",
     "update",
 )
-_ABOUT = frozenset({"role", "index", "finish_reason"})
+_ABOUT = frozenset({"role", "index", "finish_reason", "native_finish_reason"})
 """Of an answer without content, these are not what was said."""
 _CALL = ("args", "kwargs", "data", "state", "update")
 

@@ -73,3 +73,4 @@ def test_an_answer_without_content_has_no_preview() -> None:
     """Content capture is off, the finish reason is all that is known."""
     choice = {"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "stop"}
     assert preview_of(json.dumps({"choices": [choice]}), "assistant") is None
+    assert preview_of(json.dumps({"choices": [{**choice, "native_finish_reason": "end_turn"}]}), "assistant") is None

@@ -3,9 +3,9 @@
 """
 
 from spanweir.schemas.content import tools
-from spanweir.schemas.convention import NATIVE, Convention, rules
+from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence, rules
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.messages import parse
+from spanweir.schemas.messages import otel, otel_parts, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import text
@@ -16,10 +16,32 @@ _OPERATIONS = {
 }  # fmt: skip
 
 
+_INPUT, _OUTPUT = "gen_ai.input.messages", "gen_ai.output.messages"
+_SYSTEM = "gen_ai.system.instructions"
+
+
+def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
+    """Whole lists of messages, each as the JSON text of one event (Projects 2; before, one event for each message)."""
+    fields: Fields = {}
+    for one in occurrences:
+        said = one.attributes.get("gen_ai.event.content")
+        if one.name == _SYSTEM:
+            fields["system"] = otel_parts(said, notes)
+        else:
+            fields["input" if one.name == _INPUT else "output"] = otel(said, notes)
+    return fields
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """Runs of an agent tell its answer as an assistant's message, after what it was asked."""
     found = _OPERATIONS.get(span.op or "")
     if found is not None:
         span.kind = found
+    if span.kind == "agent" and not span.output:
+        asked = len(span.input)
+        while asked and span.input[asked - 1].role == "assistant":
+            asked -= 1
+        span.input, span.output = span.input[:asked], span.input[asked:]
 
 
 CONVENTION = Convention(
@@ -51,5 +73,7 @@ CONVENTION = Convention(
             content=True,
         ),
     ),
+    events=(_INPUT, _OUTPUT, _SYSTEM),
+    read_events=read_events,
     refine=refine,
 )
