@@ -8,6 +8,7 @@ from typing import Any
 import mlflow
 import polars
 import pytest
+from deltalake import DeltaTable
 
 from spanweir.exporters import delta
 from spanweir.exporters import mlflow as mlflow_exporter
@@ -180,3 +181,29 @@ def test_files_of_other_days_are_not_opened(stores: Stores, tmp_path: Path) -> N
 def test_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match=r"there is no table .*/spanweir_payload; check path and prefix"):
         delta.search_traces(str(tmp_path))
+
+
+def test_a_reader_outlives_the_log_that_it_has_read(tmp_path: Path) -> None:
+    config = delta.Config(path=str(tmp_path / "tables"), commit_interval=Duration(0), maintenance_interval=Duration(0))
+    rng, reader = random.Random(3), Tables(config)
+    with config.build(Context(name="delta", state_directory=str(tmp_path / "state"))) as exporter:
+        for sequence in range(1, 6):
+            spans, row = trace(rng)
+            exporter.export(Batch(first=sequence, last=sequence, spans=spans, traces=[row]))
+            if sequence == 1:
+                assert len(delta.search_traces(reader, filter_string="status = 'OK'")) == 1
+    for suffix in ("payload", "otel_spans"):
+        DeltaTable(config.table_uri(suffix)).create_checkpoint()
+        log = Path(config.table_uri(suffix), "_delta_log")
+        for entry in sorted(log.glob("*.json"))[:-1]:
+            entry.unlink()
+    reader.refresh()
+    assert len(delta.search_traces(reader, filter_string="status = 'OK'")) == 5
+
+
+def test_a_table_with_a_broken_log_is_told(tmp_path: Path) -> None:
+    config = delta.Config(path=str(tmp_path / "tables"), maintenance_interval=Duration(0))
+    config.build(Context(name="delta", state_directory=str(tmp_path / "state"))).__enter__().__exit__(None, None, None)
+    Path(config.table_uri("payload"), "_delta_log", "00000000000000000000.json").write_bytes(b'{"metaData": ')
+    with pytest.raises(LookupError, match=r"tables/spanweir_payload: "):
+        delta.search_traces(config)

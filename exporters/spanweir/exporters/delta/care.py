@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from spanweir.exporters.delta import Config, overflow
+from spanweir.exporters.delta.errors import said
 from spanweir.exporters.delta.overflow import Overflow
 from spanweir.exporters.delta.table import Target
 from spanweir.exporters.delta.targets import targets
@@ -118,9 +119,9 @@ def _maintain_table(config: Config, target: Target, now: datetime) -> dict[str, 
         done["deleted"] = _retain(config, target, table, now)
         done["compacted"] = _compact(config, target)
     except CommitFailedError as error:
-        _LOG.info("%s: another writer was first; compaction is tried again later: %s", target.uri, error)
+        _LOG.info("%s: another writer was first; compaction is tried again later: %s", target.uri, said(error))
     except DeltaError as error:
-        _LOG.warning("%s: %s", target.uri, error)
+        _LOG.warning("%s: %s", target.uri, said(error))
     if _vacuum_due(table, now):
         table = target.open_again()
         done["vacuumed"] = len(

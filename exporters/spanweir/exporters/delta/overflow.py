@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from spanweir.exporters.api import Retry
 from spanweir.exporters.delta.blobs import Blobs
+from spanweir.exporters.delta.errors import later
 from spanweir.exporters.delta.payload import Payload, Stored, stored
 from spanweir.schemas.inference_table import REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
 
@@ -42,7 +42,7 @@ class Overflow:
             try:
                 self._blobs.put(name, content)
             except Exception as error:
-                raise Retry(f"{self._uri}/{name}: {error}", after_s=1.0) from error
+                raise later(f"{self._uri}/{name}", error) from error
             del self._waiting[name]
 
     def read(self, day: date, name: str) -> bytes | None:

@@ -14,6 +14,7 @@ from arro3.core import Table as ArrowTable
 
 from spanweir.exporters.delta import Config, overflow
 from spanweir.exporters.delta.arrow import Layout
+from spanweir.exporters.delta.errors import explained
 from spanweir.exporters.delta.overflow import Overflow
 from spanweir.exporters.delta.payload import assessed, span_hex
 from spanweir.schemas.inference_table import RESPONSE_TOO_LARGE
@@ -60,9 +61,9 @@ class Tables:
         self._open: dict[str, Any] = {}
 
     def table(self, suffix: str) -> Any:
-        """The DeltaTable of `{prefix}_{suffix}`. Raises LookupError where there is none."""
+        """The DeltaTable of `{prefix}_{suffix}`. Raises LookupError where there is none, or none that can be opened."""
         from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
+        from deltalake.exceptions import DeltaError, TableNotFoundError
 
         if suffix not in self._open:
             uri = self.config.table_uri(suffix)
@@ -70,6 +71,8 @@ class Tables:
                 self._open[suffix] = DeltaTable(uri, storage_options=self.config.storage_options or None)
             except TableNotFoundError as error:
                 raise LookupError(f"there is no table {uri}; check path and prefix") from error
+            except (DeltaError, OSError, ValueError) as error:
+                raise LookupError(str(explained(uri, error))) from error
         return self._open[suffix]
 
     def has(self, suffix: str) -> bool:
@@ -84,9 +87,15 @@ class Tables:
         return str(self.table(suffix).metadata().configuration.get("otel.schemaVersion", "v1"))
 
     def refresh(self) -> None:
-        """See what was committed since."""
-        for table in self._open.values():
-            table.update_incremental()
+        """See what was committed since. Raises LookupError for tables that are gone."""
+        from deltalake.exceptions import DeltaError
+
+        for suffix, table in list(self._open.items()):
+            try:
+                table.update_incremental()
+            except DeltaError:  # entries of the log since then are cleaned away
+                del self._open[suffix]
+                self.table(suffix)
 
     def query(self, sql: str, *suffixes: str, instead: Mapping[str, Any] | None = None) -> ArrowTable:
         """Run SQL in which the tables are called by their suffixes: `payload`, `otel_spans`, `otel_annotations`, …

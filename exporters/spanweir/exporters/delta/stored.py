@@ -7,7 +7,7 @@ from typing import Any, Final
 from deltalake import QueryBuilder
 from deltalake.exceptions import DeltaError
 
-from spanweir.exporters.api import Retry
+from spanweir.exporters.delta.errors import later
 from spanweir.exporters.delta.overflow import COLUMNS, Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Stored
 from spanweir.exporters.delta.spool import Times
@@ -39,11 +39,9 @@ def _rows(target: Target, times: Mapping[str, Times]) -> list[dict[str, Any]]:
         f"AND databricks_request_id IN ({ids})"
     )
     try:
-        table = target.table
-        table.update_incremental()
-        batches = QueryBuilder().register("payload", table).execute(query).read_all().to_batches()
+        batches = QueryBuilder().register("payload", target.newest()).execute(query).read_all().to_batches()
     except (DeltaError, OSError, ValueError) as error:
-        raise Retry(f"{target.uri}: {error}", after_s=1.0) from error
+        raise later(target.uri, error) from error
     return [
         dict(zip(COLUMNS, row, strict=True))
         for batch in batches

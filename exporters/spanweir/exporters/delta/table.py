@@ -7,7 +7,6 @@ import fcntl
 import json
 import logging
 import random
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +31,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from spanweir.exporters.api import Permanent, Retry
 from spanweir.exporters.delta.arrow import Layout, delta_fields
 from spanweir.exporters.delta.blobs import sync
+from spanweir.exporters.delta.errors import explained, later, said
 from spanweir.exporters.delta.files import Files
 from spanweir.schemas.inference_table import Table
 
@@ -41,11 +41,6 @@ _EPOCH_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ATTEMPTS: Final = 20
 _NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 COMPACT: Final = WriterProperties(compression="ZSTD", compression_level=3)
-_DENIED: Final = re.compile(
-    r"access ?denied|forbidden|unauthor|invalidaccesskey|signaturedoesnotmatch|\b40[13]\b|no credential|"
-    r"missing (region|credential)|NoSuchBucket|bucket does not exist",
-    re.IGNORECASE,
-)
 
 
 class Target:
@@ -79,6 +74,14 @@ class Target:
             self._table = self.open_again()
         return self._table
 
+    def newest(self) -> DeltaTable:
+        """The table as it stands now. Raises what deltalake raises."""
+        try:
+            self.table.update_incremental()
+        except DeltaError:
+            self._table = self.open_again()  # entries of the log since then may be cleaned away
+        return self.table
+
     def open_again(self) -> DeltaTable:
         """A handle of its own for another thread. Raises what deltalake raises."""
         return DeltaTable(self.uri, storage_options=self._options)
@@ -90,7 +93,7 @@ class Target:
         except (Permanent, Retry):
             raise
         except (DeltaError, OSError, ValueError) as error:
-            raise self._explain(error) from error
+            raise explained(self.uri, error) from error
         self._check_columns(self._table)
 
     def _open_or_create(self) -> DeltaTable:
@@ -161,7 +164,7 @@ class Target:
         except Permanent:
             raise
         except Exception as error:  # obstore's errors have no base in common with the others
-            raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
+            raise later(self.uri, error) from error
 
     def append(self, actions: Sequence[AddAction], last: int) -> None:
         """Commit files. Raises `Retry`; then they may have been committed or not: `has` tells."""
@@ -176,7 +179,7 @@ class Target:
                 commit_properties=self._properties_of_commit(last),
                 post_commithook_properties=_NO_HOOKS,
             )
-            table.update_incremental()
+            self.newest()
 
         self._commit_again(commit)
 
@@ -187,7 +190,7 @@ class Target:
             there = set(self.table.get_add_actions()["path"].to_pylist())
             return any(action.path in there for action in actions) or self.written() >= last > self._before
         except (DeltaError, OSError, ValueError) as error:
-            raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
+            raise later(self.uri, error) from error
 
     def merge(
         self, batches: Sequence[RecordBatch], last: int, days: Iterable[int], times: tuple[int, int] | None = None
@@ -271,16 +274,16 @@ class Target:
             except CommitFailedError:
                 time.sleep(random.uniform(0, 0.02) * (attempt + 1))
             else:
-                table.update_incremental()
+                self.newest()
                 return len(replaced)
         return 0
 
     def _refresh(self) -> None:
         try:
-            self.table.update_incremental()
+            self.newest()
         except (DeltaError, OSError, ValueError) as error:
             self._table = None
-            raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
+            raise later(self.uri, error) from error
 
     def _commit_again(self, commit: Callable[[], None]) -> None:
         """Commit, and start again from the newest version while another writer's commit stands in the way."""
@@ -316,24 +319,13 @@ class Target:
             commit()
         except CommitFailedError as error:
             self._table = None
-            raise Conflict(f"{self.uri}: {error}") from error
+            raise Conflict(f"{self.uri}: {said(error)}") from error
         except (DeltaError, OSError, ValueError) as error:
             self._table = None
-            raise Retry(f"{self.uri}: {error}", after_s=1.0) from error
+            raise later(self.uri, error) from error
         self.commits += 1
         if "://" not in self.uri:
             sync(Path(self.uri) / "_delta_log")
-
-    def _explain(self, error: Exception) -> Exception:
-        text = " ".join(str(error).split())
-        if _DENIED.search(text):
-            return Permanent(
-                f"{self.uri}: the store refuses access: {text}; check the credentials and region in storage_options "
-                "or in the environment"
-            )
-        if isinstance(error, ValueError):
-            return Permanent(f"{self.uri}: {text}")
-        return Retry(f"{self.uri}: {text}", after_s=1.0)
 
 
 def within(spec: Table, alias: str, times: tuple[int, int]) -> list[str]:
