@@ -312,6 +312,10 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
         given = _generations(given)
     if given is None and ("role" in value or "content" in value or "lc" in value or "parts" in value):
         given = [value]
+    if given is None and isinstance(value.get("text"), str):  # the AI SDK's and Mastra's result
+        calls = first(value, "toolCalls", "tool_calls")
+        thought = first(value, "reasoningText", "reasoning")
+        given = [{"role": "assistant", "content": value["text"], "tool_calls": calls, "reasoning": thought}]
     found = messages(given, notes, "assistant") if given is not None else None
     if not found:
         return None

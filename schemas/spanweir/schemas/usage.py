@@ -127,8 +127,8 @@ _OBJECT = {
 _EXCLUSIVE_INPUT = frozenset(
     {"cache_read_input_tokens", "cache_creation_input_tokens", "cacheReadInputTokens", "cacheWriteInputTokens"}
 )
-# Objects whose output does not include reasoning: Gemini's own.
-_EXCLUSIVE_OUTPUT = frozenset({"thoughts_token_count", "thoughtsTokenCount"})
+# Objects whose output does not include reasoning: Gemini's own, and Genkit's of it.
+_EXCLUSIVE_OUTPUT = frozenset({"thoughts_token_count", "thoughtsTokenCount", "thoughtsTokens"})
 
 
 def from_object(value: Any, *, exclusive: bool | None = None) -> Usage | None:

@@ -7,7 +7,7 @@ from spanweir.schemas import associations, usage
 from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim, word
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.values import strings, text
+from spanweir.schemas.values import seconds, strings, text
 
 KINDS = {
     "llm": "llm", "eval": "workflow", "task": "task", "score": "evaluation", "function": "chain", "tool": "tool",
@@ -22,15 +22,22 @@ def span_attributes(value: Any, notes: Notes) -> dict[str, Any] | None:
 
 
 def metrics(value: Any, notes: Notes) -> dict[str, Any] | None:
-    read = usage.from_object(parse(value, notes), exclusive=False)
-    return {"usage": read} if read is not None else None
+    """`braintrust.metrics`: token counts, and the time to the first token in seconds."""
+    found = parse(value, notes)
+    read = usage.from_object(found, exclusive=False)
+    fields: dict[str, Any] = {"usage": read} if read is not None else {}
+    if isinstance(found, Mapping) and (first := seconds(found.get("time_to_first_token"))):
+        fields["timing.ttft_ns"] = first
+    return fields or None
 
 
 def metadata(value: Any, notes: Notes) -> dict[str, Any] | None:
-    """`braintrust.metadata`: among other things the model."""
+    """`braintrust.metadata`: among other things the model and the provider."""
     fields = associations.from_object(value, notes)
-    if fields is not None and (model := text(fields["metadata"].get("model"))):
-        fields["model.request"] = model
+    if fields is not None:
+        for field, name in (("model.request", "model"), ("provider", "provider")):
+            if found := text(fields["metadata"].get(name)):
+                fields[field] = found
     return fields
 
 
@@ -48,6 +55,8 @@ CONVENTION = Convention(
                 "span_attributes.type": ("kind", word(KINDS)),
                 "braintrust.tags": ("tags", strings),
                 "braintrust.metadata.model": ("model.request", text),
+                "braintrust.metadata.provider": ("provider", text),
+                "braintrust.metrics.time_to_first_token": ("timing.ttft_ns", seconds),
             }
         ),
         *rules(

@@ -48,7 +48,12 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
 def raw_request(attributes: Attributes, keys: Sequence[str], notes: Notes) -> dict[str, Any] | None:
     """`llm.<provider>.<parameter>`: the request and the answer that went over the wire, values as Python reprs."""
     found = {key.split(".", 2)[2]: parse(attributes[key], notes) for key in keys if key.count(".") >= 2}
-    fields = {**(request(found, notes) or {}), **(response(found, notes) or {})}
+    said = {key: value for key, value in found.items() if key not in ("messages", "input", "contents")}
+    fields = {**(request(found, notes) or {}), **(response(said, notes) or {})}
+    if "usage" not in fields and (counts := usage.from_object(found.get("usage"))) is not None:
+        fields["usage"] = counts
+    if "response.id" not in fields and (answered := text(found.get("id"))):
+        fields["response.id"] = answered
     notes.lossy = True
     return fields or None
 

@@ -63,7 +63,13 @@ CONVENTION = Convention(
                 "trace.name": ("io.trace_name", quoted),
             }
         ),
-        *rules({"trace.metadata.openrouter.provider_slug": ("provider", quoted)}, rank=OVERRIDE),
+        *rules(
+            {
+                "trace.metadata.openrouter.provider_slug": ("provider", quoted),
+                "trace.metadata.openrouter.provider_name": ("provider", quoted),
+            },
+            rank=OVERRIDE,
+        ),
         *rules({"gen_ai.prompt": ("*", request), "gen_ai.completion": ("*", answer)}, content=True),
         *rules(
             {

@@ -10,8 +10,9 @@ from spanweir.schemas.genai import Message, Part, Text
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.parts import tool_call
-from spanweir.schemas.raw import Attributes
+from spanweir.schemas.raw import Attributes, Value
 from spanweir.schemas.values import boolean, strings, text
+from spanweir.schemas.vocabulary import OPERATIONS
 
 
 def answer(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
@@ -30,6 +31,12 @@ def answer(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Me
     return [Message("assistant", found)] if found else None
 
 
+def kind(value: Value) -> str | None:
+    """`sentry.op`: `gen_ai.invoke_agent`, an operation's name with a prefix."""
+    name = str(value)
+    return OPERATIONS.get(name.removeprefix("gen_ai.")) if name.startswith("gen_ai.") else None
+
+
 CONVENTION = Convention(
     name="sentry",
     marks=("gen_ai.request.messages", "gen_ai.response.text", "gen_ai.request.available_tools", "sentry."),
@@ -37,6 +44,7 @@ CONVENTION = Convention(
     rules=(
         *rules(
             {
+                "sentry.op": ("kind", kind),
                 "gen_ai.response.streaming": ("params.stream", boolean),
                 "gen_ai.response.stop_reason": ("response.finish_reasons", strings),
                 "gen_ai.pipeline.name": ("graph.workflow", text),
