@@ -44,7 +44,8 @@ def preview_of(json_text: str | None, role: str) -> str | None:
     found = _text(value, role, 0)
     if found:
         return found
-    return json_text if _says(value, 0) else None
+    said = value.get("choices", value) if isinstance(value, dict) else value
+    return json_text if _says(said, 0) else None
 
 
 def _says(value: Any, depth: int) -> bool:

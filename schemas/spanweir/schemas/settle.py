@@ -5,14 +5,14 @@ Not here: single fields (`mapping`), what only a whole trace tells (the collecto
 """
 
 from spanweir.schemas import usage
-from spanweir.schemas.genai import Embedding, GenAISpan, Message, Model, Reasoning, Text, Timing, ToolCall
+from spanweir.schemas.genai import Embedding, GenAISpan, Message, Model, Reasoning, Text, Timing, ToolCall, Usage
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.parts import part
 from spanweir.schemas.paths import get_field
 from spanweir.schemas.plan import Shape
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.streams import first_chunk_ns
+from spanweir.schemas.streams import complete, first_chunk_ns
 from spanweir.schemas.values import plain, text
 from spanweir.schemas.vocabulary import OPERATIONS, STANDARD_OPERATIONS, provider
 from spanweir.schemas.whole import read_whole
@@ -39,6 +39,8 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
         _first_chunk(raw, span)
     if span.io is not None:
         read_whole(span, notes)
+    if raw.events and span.kind == "llm" and not (span.io is not None and span.io.verbatim):
+        complete(span, raw.events)
     if len(span.output) > 1 and span.kind == "llm":
         span.output = _turns(span.output, raw.attributes.get("openai.api.type") == "responses", notes)
     if span.metadata:
@@ -185,9 +187,22 @@ def _named(model: Model) -> bool:
     return model.request is not None or model.response is not None
 
 
+def _thoughts(found: Usage) -> None:
+    """Gemini's total counts thoughts that its output does not, and some senders report no thoughts (OpenLLMetry)."""
+    if found.input is None or found.output is None or found.reasoning is not None or found.tool_use_prompt:
+        return
+    assert found.total is not None
+    thoughts = found.total - found.input - found.output
+    if thoughts > 0 and not found.cache_write:
+        found.reasoning = thoughts
+        found.output += thoughts
+
+
 def _tokens(raw: RawSpan, span: GenAISpan, shape: Shape) -> None:
     found = span.usage
     assert found is not None
+    if found.total is not None and span.provider is not None and span.provider.startswith("gcp."):
+        _thoughts(found)
     if found.cache_read or found.cache_write or found.reasoning or found.cache_write_5m:
         excludes: tuple[bool | None, bool | None] = (None, None)
         for decide in shape.excludes:

@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 
 from spanweir.schemas.chat import tool_call
+from spanweir.schemas.genai import GenAISpan, Message, Response, Text, ToolCall
+from spanweir.schemas.notes import arguments
 from spanweir.schemas.raw import Event
 
 FIRST_CHUNK = frozenset(
@@ -45,22 +47,55 @@ def completed(answer: Any, events: Sequence[Event]) -> Any:
     choice = dict(choices[0])
     message = choice.get("message")
     changed = False
-    reason = next((found for chunk in _chunks(reversed(events)) if (found := _reason(chunk))), None)
+    reason = _last_reason(events)
     if reason is not None and reason != choice.get("finish_reason"):
         choice["finish_reason"] = reason
         changed = True
     if isinstance(message, Mapping) and not message.get("content") and not message.get("tool_calls"):
         calls = _calls(_chunks(iter(events)))
         if calls:
-            choice["message"] = {**message, "content": None, "tool_calls": calls}
+            choice["message"] = {
+                **message,
+                "content": None,
+                "tool_calls": [tool_call(call["id"], call["name"], call["arguments"]) for call in calls],
+            }
             changed = True
     return {**answer, "choices": [choice]} if changed else None
 
 
+def complete(span: GenAISpan, events: Sequence[Event]) -> None:
+    """The same for messages (MLflow's SDK with OpenTelemetry's names), in place."""
+    if len(span.output) > 1 or not any(_attribute(event.name) for event in events[:1]):
+        return
+    message = span.output[0] if span.output else Message("assistant")
+    if not any(part.content for part in message.parts if isinstance(part, Text)) and not any(
+        isinstance(part, ToolCall) for part in message.parts
+    ):
+        calls = _calls(_chunks(iter(events)))
+        if calls:
+            message.parts = [part for part in message.parts if not isinstance(part, Text)]
+            message.parts += [ToolCall(c["name"], c["id"] or None, arguments(c["arguments"])) for c in calls]
+    reason = _last_reason(events)
+    if reason is not None:
+        message.finish_reason = reason
+        span.response = span.response or Response()
+        span.response.finish_reasons = [reason]
+    if message.parts or message.finish_reason:
+        span.output = [message]
+
+
+def _last_reason(events: Sequence[Event]) -> str | None:
+    return next((found for chunk in _chunks(reversed(events)) if (found := _reason(chunk))), None)
+
+
+def _attribute(name: str) -> str | None:
+    """The attribute that holds the chunk, of an event of this name; None for another event."""
+    return _CHUNK.get(name) or _CHUNK.get(name.rstrip("0123456789"))
+
+
 def _chunks(events: Iterator[Event]) -> Iterator[Mapping[str, Any]]:
     for event in events:
-        name = event.name
-        attribute = _CHUNK.get(name) or _CHUNK.get(name.rstrip("0123456789"))
+        attribute = _attribute(event.name)
         value = event.attributes.get(attribute) if attribute is not None else None
         for _ in range(2):  # JSON text, or JSON text of JSON text
             if isinstance(value, str):
@@ -99,8 +134,8 @@ def _reason(chunk: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _calls(chunks: Iterator[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The pieces of tool calls put together, in the order they began."""
+def _calls(chunks: Iterator[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The pieces of tool calls put together (`id`, `name`, `arguments`), in the order they began."""
     found: dict[Any, dict[str, str]] = {}
     for chunk in chunks:
         choices = chunk.get("choices")
@@ -112,4 +147,4 @@ def _calls(chunks: Iterator[Mapping[str, Any]]) -> list[dict[str, Any]]:
             call["id"] = call["id"] or piece.get("id") or ""
             call["name"] = call["name"] or function.get("name") or ""
             call["arguments"] += function.get("arguments") or ""
-    return [tool_call(call["id"], call["name"], call["arguments"]) for call in found.values() if call["name"]]
+    return [call for call in found.values() if call["name"]]

@@ -74,3 +74,5 @@ def test_an_answer_without_content_has_no_preview() -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "stop"}
     assert preview_of(json.dumps({"choices": [choice]}), "assistant") is None
     assert preview_of(json.dumps({"choices": [{**choice, "native_finish_reason": "end_turn"}]}), "assistant") is None
+    empty = {"index": 0, "message": {"role": "assistant", "content": ""}}
+    assert preview_of(json.dumps({"id": "1", "model": "gpt-4o", "choices": [empty]}), "assistant") is None

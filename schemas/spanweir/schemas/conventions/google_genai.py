@@ -4,8 +4,12 @@ Where thoughts are reported, output includes them: contrib's versions, which lef
 opentelemetry-instrumentation-google-genai 1.3b0 and contrib, -vertexai (semconv guide 6.4).
 """
 
+import re
+from ast import literal_eval
+
 from spanweir.schemas.convention import NATIVE, Convention, rules
-from spanweir.schemas.genai import GenAISpan
+from spanweir.schemas.genai import GenAISpan, Text
+from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, text
 
@@ -15,10 +19,24 @@ def excludes(raw: RawSpan, span: GenAISpan) -> tuple[bool | None, bool | None]:
     return False, False
 
 
+_PART = re.compile(r"\w+=None .*?\btext=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")(?: \w+=|$)", re.DOTALL)
+
+
+def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """OpenLLMetry's instrumentation writes google-genai's `Part` objects as Python shows them: `… text='Hi' …`."""
+    for message in span.input:
+        for place, part in enumerate(message.parts):
+            if isinstance(part, Text) and "thought_signature=" in part.content and (match := _PART.match(part.content)):
+                message.parts[place] = Text(literal_eval(match[1]))
+                notes.taken.pop("input", None)
+
+
 CONVENTION = Convention(
     name="google_genai",
     marks=("gcp.gen_ai.operation.config.",),
-    scopes=("opentelemetry.instrumentation.google_genai", "opentelemetry.instrumentation.vertexai"),
+    scopes=tuple(
+        f"opentelemetry.instrumentation.{name}" for name in ("google_genai", "google_generativeai", "vertexai")
+    ),
     rank=NATIVE,
     rules=rules(
         {
@@ -29,4 +47,5 @@ CONVENTION = Convention(
         }
     ),
     excludes=excludes,
+    refine=refine,
 )
