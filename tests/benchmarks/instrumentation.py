@@ -2,9 +2,11 @@
 
 `python tests/benchmarks/instrumentation.py [--repeat N] [--without-mlflow]` prints a table. Each mode runs in a process
 of its own against a real receiver in another process (MLflow: `mlflow server` with SQLite). A request is one traced
-function that is given messages of 4 KB each (one of 10 KB holds three) and returns 1 KB.
+function that is given messages of 4 KB each (one of 10 KB holds three) and returns 1 KB; `agent` is a request of 10 KB
+in four spans (a workflow that calls a retriever with three documents, a tool and a model).
 
-- added latency: median time in the calling thread, less the same function without tracing, exporter idle;
+- added latency: median time in the calling thread, less the same function without tracing, exporter idle and caches
+  cold (2 ms of sleep before each request); `busy`: the same of requests one right after the other;
 - CPU: of the whole application process, background export included, per request;
 - stall: longest time that a busy application thread stood still while the export ran, median over the exports; the
   same without any export is printed beside it, because other programs on the machine cause stalls too.
@@ -28,6 +30,9 @@ from typing import Any
 SIZES = {"10 KB": 10_000, "1 MB": 1_000_000, "10 MB": 10_000_000}
 REQUESTS = {"10 KB": 100, "1 MB": 20, "10 MB": 6}
 Messages = list[dict[str, str]]
+Request = Callable[[Messages], str]
+Traced = Callable[[str, str, Callable[..., Any]], Callable[..., Any]]
+"""`traced(operation, name, function)`: the function, recorded with its arguments and its result."""
 
 
 def messages(size: int) -> Messages:
@@ -41,14 +46,34 @@ def plain(prompt: Messages) -> str:
     return "a" * 1000
 
 
-def traced_by_spanweir(endpoint: str) -> tuple[Callable[[Messages], str], Callable[[], object]]:
+def agent(traced: Traced) -> Request:
+    """The messages are the documents that the retriever finds, and go into the model's prompt."""
+    search = traced("retrieval", "kb", lambda query, found: [{"id": "d", "score": 0.5, **m} for m in found])
+    weather = traced("tool", "weather", lambda city, days: {"city": city, "degrees": [21] * days})
+    ask = traced("chat", "gpt-4o-mini", plain)
+
+    def answer(prompt: Messages) -> str:
+        documents = search("what flows over a weir?", prompt)
+        facts = f"{weather('Paris', 3)} {len(documents)} documents"
+        return str(ask([{"role": "system", "content": facts}, *prompt]))
+
+    return traced("workflow", "answer", answer)
+
+
+def traced_by_spanweir(endpoint: str) -> tuple[Traced, Callable[[], object]]:
     import spanweir.instrumentation as spanweir
 
     spanweir.init(endpoint=endpoint, service_name="benchmark")
-    return spanweir.chat("gpt-4o-mini", provider="openai")(plain), lambda: spanweir.flush(60)
+    operations = {
+        "workflow": spanweir.workflow("answer"),
+        "retrieval": spanweir.retrieval("kb"),
+        "tool": spanweir.tool("weather"),
+        "chat": spanweir.chat("gpt-4o-mini", provider="openai"),
+    }
+    return lambda kind, name, function: operations[kind](function), lambda: spanweir.flush(60)
 
 
-def traced_by_otel(endpoint: str) -> tuple[Callable[[Messages], str], Callable[[], object]]:
+def traced_by_otel(endpoint: str) -> tuple[Traced, Callable[[], object]]:
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
@@ -60,33 +85,44 @@ def traced_by_otel(endpoint: str) -> tuple[Callable[[Messages], str], Callable[[
     trace.set_tracer_provider(provider)
     tracer = provider.get_tracer("benchmark")
 
-    def run(prompt: Messages) -> str:
-        with tracer.start_as_current_span("chat gpt-4o-mini") as span:
-            span.set_attribute("gen_ai.operation.name", "chat")
-            span.set_attribute("gen_ai.request.model", "gpt-4o-mini")
-            parts = [{"role": m["role"], "parts": [{"type": "text", "content": m["content"]}]} for m in prompt]
-            span.set_attribute("gen_ai.input.messages", json.dumps(parts))
-            answer = plain(prompt)
-            output = [{"role": "assistant", "parts": [{"type": "text", "content": answer}]}]
-            span.set_attribute("gen_ai.output.messages", json.dumps(output))
-            return answer
+    def parts(messages: Messages) -> str:
+        texts = [{"role": m["role"], "parts": [{"type": "text", "content": m["content"]}]} for m in messages]
+        return json.dumps(texts)
 
-    return run, lambda: provider.force_flush(60_000)
+    def traced(kind: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            with tracer.start_as_current_span(f"{kind} {name}") as span:
+                span.set_attribute("gen_ai.operation.name", kind)
+                span.set_attribute("gen_ai.request.model", name)
+                told = kind in ("chat", "workflow")
+                span.set_attribute("gen_ai.input.messages", parts(given[0]) if told else json.dumps(given))
+                answer = function(*given)
+                output = parts([{"role": "assistant", "content": answer}]) if told else json.dumps(answer)
+                span.set_attribute("gen_ai.output.messages", output)
+                return answer
+
+        return run
+
+    return traced, lambda: provider.force_flush(60_000)
 
 
-def traced_by_mlflow(endpoint: str) -> tuple[Callable[[Messages], str], Callable[[], object]]:
+def traced_by_mlflow(endpoint: str) -> tuple[Traced, Callable[[], object]]:
     import mlflow
 
     mlflow.set_tracking_uri(endpoint)
     mlflow.set_experiment("benchmark")
-    run = mlflow.trace(name="chat gpt-4o-mini", span_type="CHAT_MODEL")(plain)
-    return run, lambda: mlflow.flush_trace_async_logging(terminate=False)
+    types = {"workflow": "CHAIN", "retrieval": "RETRIEVER", "tool": "TOOL", "chat": "CHAT_MODEL"}
+
+    def traced(kind: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return mlflow.trace(name=f"{kind} {name}", span_type=types[kind])(function)  # type: ignore[no-any-return]
+
+    return traced, lambda: mlflow.flush_trace_async_logging(terminate=False)
 
 
 MODES = {"spanweir": traced_by_spanweir, "otel": traced_by_otel, "mlflow": traced_by_mlflow}
 
 
-def median_ns(function: Callable[[Messages], str], prompts: list[Messages], idle: Callable[[], object]) -> float:
+def median_ns(function: Request, prompts: list[Messages], idle: Callable[[], object]) -> float:
     times = []
     for prompt in prompts:
         idle()
@@ -126,8 +162,37 @@ def stall_ms(action: Callable[[], object]) -> float:
     return longest / 1e6
 
 
+def unchanged(kind: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def measured(
+    run: Request,
+    bare: Request,
+    prompts: list[Messages],
+    flush: Callable[[], object],
+) -> dict[str, float]:
+    without = median_ns(bare, prompts, lambda: None)
+    latency = median_ns(run, prompts, flush) - without
+    flush()
+    times = []
+    cpu = time.process_time()
+    for prompt in prompts:
+        start = time.perf_counter_ns()
+        run(prompt)
+        times.append(time.perf_counter_ns() - start)
+    flush()
+    cpu = time.process_time() - cpu
+    return {
+        "latency_ms": latency / 1e6,
+        "busy_ms": (statistics.median(times) - without) / 1e6,
+        "cpu_ms": cpu * 1e3 / len(prompts),
+    }
+
+
 def child(mode: str, endpoint: str, repeat: int) -> dict[str, Any]:
-    run, flush = MODES[mode](endpoint)
+    traced, flush = MODES[mode](endpoint)
+    run = traced("chat", "gpt-4o-mini", plain)
     run(messages(1000))
     flush()
     result: dict[str, Any] = {}
@@ -135,14 +200,9 @@ def child(mode: str, endpoint: str, repeat: int) -> dict[str, Any]:
         count = REQUESTS[name] * repeat
         prompts = [messages(size) for _ in range(min(count, 40))]
         prompts = [prompts[n % len(prompts)] for n in range(count)]
-        bare = median_ns(plain, prompts, lambda: None)
-        latency = median_ns(run, prompts, flush) - bare
-        flush()
-        cpu = time.process_time()
-        for prompt in prompts:
-            run(prompt)
-        flush()
-        result[name] = {"latency_ms": latency / 1e6, "cpu_ms": (time.process_time() - cpu) * 1e3 / count}
+        result[name] = measured(run, plain, prompts, flush)
+    prompts = [messages(SIZES["10 KB"]) for _ in range(REQUESTS["10 KB"])]
+    result["agent"] = measured(agent(traced), agent(unchanged), prompts, flush)
     prompt = messages(SIZES["10 MB"])
     stalls, quiet = [], []
     for _ in range(5 * repeat):
@@ -232,9 +292,10 @@ def main() -> None:
         print(json.dumps(child(options.child, options.endpoint, options.repeat)))
     else:
         for mode, figures in compare(options.repeat, not options.without_mlflow):
-            for size in SIZES:
+            for size in (*SIZES, "agent"):
                 row = figures[size]
-                print(f"{mode:9} {size:>6}  latency {row['latency_ms']:9.3f} ms   CPU {row['cpu_ms']:9.3f} ms/request")
+                latency = f"latency {row['latency_ms']:9.3f} ms   busy {row['busy_ms']:9.3f} ms"
+                print(f"{mode:9} {size:>6}  {latency}   CPU {row['cpu_ms']:9.3f} ms/request")
             print(
                 f"{mode:9}  10 MB  stall {figures['stall_ms']:.1f} ms (without export {figures['quiet_ms']:.1f} ms)",
                 flush=True,

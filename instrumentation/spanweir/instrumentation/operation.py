@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation import names, responses, state, streams
@@ -147,8 +148,8 @@ class Operation:
         span = Span(otel, *self._forms)
         if not isinstance(shared, state.Trace):
             shared = state.Trace(otel)
-            context = otel_context.set_value(state.TRACE_KEY, shared, context)
-        context = trace.set_span_in_context(otel, context)
+        # set_span_in_context and set_value at once: each copies the context
+        context = otel_context.Context({**context, state.TRACE_KEY: shared, _SPAN_KEY: otel})
         span._active = shared
         for key, (form, value) in self._content.items():
             span._content(key, form, value)

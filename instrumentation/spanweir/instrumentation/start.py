@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util.types import AttributeValue
 
 CLEAN = frozenset({str, int, float, bool})
@@ -60,9 +61,12 @@ class Starter:
         """What `Tracer.start_span(name, context, kind, attributes, start_time=…, record_exception=False)` gives."""
         if self._shared is not None and CLEAN.issuperset(map(type, attributes.values())):
             tracer = self._tracer
-            parent = trace.get_current_span(context).get_span_context()
+            current = context.get(_SPAN_KEY)
+            parent = current.get_span_context() if isinstance(current, trace.Span) else None
             known = tracer.sampler is DEFAULT_ON and tracer._tracer_config.is_enabled
-            if known and (not parent.is_valid or parent.trace_flags & TraceFlags.SAMPLED):
+            if parent is not None and not parent.is_valid:
+                parent = None
+            if known and (parent is None or parent.trace_flags & TraceFlags.SAMPLED):
                 return self._made(name, context, kind, attributes, start_time_ns, parent)
         span: trace.Span = self._tracer.start_span(
             name, context, kind, attributes, start_time=start_time_ns, record_exception=False
@@ -78,30 +82,31 @@ class Starter:
         kind: SpanKind,
         attributes: dict[str, AttributeValue],
         start_time_ns: int | None,
-        parent: SpanContext,
+        parent: SpanContext | None,
     ) -> trace.Span:
         tracer = self._tracer
         ids, limits = tracer.id_generator, tracer._span_limits
         held = BoundedAttributes(limits.max_span_attributes, immutable=False)
         held._dict = {**attributes}
-        span: trace.Span = object.__new__(sdk._Span)
-        fields: dict[str, Any] = vars(span)
-        fields.update(self._shared or {})
-        if parent.is_valid:
-            flags = _FLAGS[parent.trace_flags & 3]
-            fields["_context"] = SpanContext(parent.trace_id, ids.generate_span_id(), False, flags, parent.trace_state)
-            fields["_parent"] = parent
+        if parent is None:
+            own = SpanContext(ids.generate_trace_id(), ids.generate_span_id(), False, _FLAGS[3])
         else:
-            fields["_context"] = SpanContext(ids.generate_trace_id(), ids.generate_span_id(), False, _FLAGS[3])
-            fields["_parent"] = None
-        fields["_name"] = name
-        fields["_kind"] = kind
-        fields["_lock"] = threading.Lock()
-        fields["_attributes"] = held
-        fields["_events"] = BoundedList(limits.max_events)
-        fields["_links"] = BoundedList(limits.max_links)
-        fields["_resource"] = tracer.resource
-        fields["_start_time"] = time_ns() if start_time_ns is None else start_time_ns
+            flags = _FLAGS[parent.trace_flags & 3]
+            own = SpanContext(parent.trace_id, ids.generate_span_id(), False, flags, parent.trace_state)
+        span: trace.Span = object.__new__(sdk._Span)
+        span.__dict__ = {
+            **(self._shared or {}),
+            "_attributes": held,
+            "_context": own,
+            "_events": BoundedList(limits.max_events),
+            "_kind": kind,
+            "_links": BoundedList(limits.max_links),
+            "_lock": threading.Lock(),
+            "_name": name,
+            "_parent": parent,
+            "_resource": tracer.resource,
+            "_start_time": time_ns() if start_time_ns is None else start_time_ns,
+        }
         tracer.span_processor.on_start(span, parent_context=context)
         return span
 

@@ -130,8 +130,7 @@ class Worker(SpanProcessor):
     def _put(self, span: ReadableSpan) -> None:
         for listener in self._listeners:
             listener(span)
-        content = lazy.content_of(span)
-        size = _SPAN_BYTES + (content.size if content is not None else _text_bytes(span))
+        size = _SPAN_BYTES + _text_bytes(span)
         with self._lock:
             self.counters.ended += 1
             if self._queued_bytes + size > self.limits.max_queued_bytes:
@@ -311,8 +310,10 @@ class Worker(SpanProcessor):
 
 
 def _text_bytes(span: ReadableSpan) -> int:
-    """About how much text another instrumentation has put on a span."""
+    """About how much text a span carries."""
     attributes: Any = getattr(span, "_attributes", None)
+    if type(attributes) is lazy.LazyAttributes:
+        return attributes.size
     return sum(len(value) for value in (attributes or {}).values() if type(value) is str)
 
 
