@@ -69,6 +69,10 @@ SHAPES: dict[str, tuple[Callable[[Any], Any], Any, str]] = {
         "image/png",
     ),
     "bare base64": (lambda v: v, ENCODED, "image/png"),
+    "said to be base64": (
+        lambda v: v["data"], {"type": "base64", "data": base64.b64encode(b"\0" * 100_000).decode()},
+        "application/octet-stream",
+    ),
 }  # fmt: skip
 
 
@@ -103,11 +107,12 @@ def test_pictures_leave_the_database_and_come_back(sqlite_path: Path, shape: str
     reference = urlsplit(find(inputs))
     assert reference.scheme == "mlflow-attachment"
     said = {key: values[0] for key, values in parse_qs(reference.query).items()}
+    data = bytes(100_000) if "said" in shape else PICTURE
     assert said == {
-        "content_type": content_type, "trace_id": f"tr-{batch.traces[0].trace_id}", "size": str(len(PICTURE)),
+        "content_type": content_type, "trace_id": f"tr-{batch.traces[0].trace_id}", "size": str(len(data)),
     }  # fmt: skip
     assert reference.hostname
-    assert get_artifact_repository(location).download_trace_attachment(reference.hostname) == PICTURE
+    assert get_artifact_repository(location).download_trace_attachment(reference.hostname) == data
     assert [path.name for path in (Path(location) / "attachments").iterdir()] == [reference.hostname]
 
 
@@ -115,6 +120,25 @@ def test_what_is_small_or_no_base64_stays(sqlite_path: Path) -> None:
     uri = f"sqlite:///{sqlite_path}"
     small = base64.b64encode(b"x" * 1000).decode()
     value = {"image": small, "text": words(random.Random(1), 300_000), "hex": "not_base64!" * 30_000}
+    batch = trace_with(value)
+    with exporter_of(uri) as exporter:
+        exporter.export(batch)
+    assert stored(uri, batch)[0] == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"text": "A" * 100_000},
+        {"sequence": "ACGT" * 40_000},
+        {"content_type": "text/plain", "output": "deadbeef" * 20_000},
+        {"role": "tool", "headers": {"content_type": "application/json"}, "content": base64.b64encode(b"x" * 90_000)},
+        [{"type": "text", "text": "abcdEFGH0123" * 10_000}],
+    ],
+)
+def test_text_that_only_looks_like_base64_stays(sqlite_path: Path, value: object) -> None:
+    value = json.loads(json.dumps(value, default=bytes.decode))
+    uri = f"sqlite:///{sqlite_path}"
     batch = trace_with(value)
     with exporter_of(uri) as exporter:
         exporter.export(batch)

@@ -65,7 +65,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Tracking server that serves `mlflow-artifacts:` locations, for attachments of experiments that have one.
     Default: MLFLOW_TRACKING_URI, if it is one."""
     attachment_min_bytes: Size = Size(64 * 1024)
-    """Images, audio and other base64 data from this size on become MLflow attachments in the experiment's artifact
+    """Images, audio and other data in base64 from this size on become MLflow attachments in the experiment's artifact
     location, instead of text in the database. 0: never."""
     attachment_min_text_bytes: Size = Size(0)
     """Texts from this size on become attachments too; their beginning stays in the span. 0: never."""

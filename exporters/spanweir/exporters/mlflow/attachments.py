@@ -1,7 +1,8 @@
 """Large values out of spans' contents, into files beside the trace: MLflow's own attachments.
 
 A value that was cut out is replaced by a reference that MLflow's UI follows, `mlflow-attachment://<id>?...`. Binary
-data is found as data URIs and as long base64 text; what it is, is read from its surroundings or its first bytes. The id
+data is a data URI, or base64 text of which the values around it (`media_type`, `format`, `type: base64`) or its first
+bytes say what it is; letters that merely could be base64 are text, and stay. The id
 comes from trace, span and data, so that a batch that is written again writes the same files. A value whose file cannot
 be written stays where it is.
 
@@ -30,12 +31,19 @@ _TYPE_KEYS: Final = ("media_type", "mime_type", "mimeType", "mediaType", "conten
 _FORMATS: Final = {
     "png": "image/png", "jpeg": "image/jpeg", "jpg": "image/jpeg", "gif": "image/gif", "webp": "image/webp",
     "pdf": "application/pdf", "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac", "opus": "audio/opus",
-    "ogg": "audio/ogg", "mp4": "video/mp4",
+    "ogg": "audio/ogg", "mp4": "video/mp4", "webm": "video/webm", "pcm": "audio/pcm", "pcm16": "audio/pcm",
 }  # fmt: skip
+_TEXT_TYPES: Final = ("text/", "application/json", "application/xml", "application/yaml", "multipart/")
+"""Of the message around a value rather than of the value, where that is base64."""
+_ENCODING_KEYS: Final = ("type", "source_type", "sourceType", "encoding")
 _MAGIC: Final = (
-    (b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"%PDF", "application/pdf"),
-    (b"ID3", "audio/mpeg"), (b"\xff\xfb", "audio/mpeg"), (b"OggS", "audio/ogg"), (b"fLaC", "audio/flac"),
+    (0, b"\x89PNG", "image/png"), (0, b"\xff\xd8\xff", "image/jpeg"), (0, b"GIF8", "image/gif"),
+    (0, b"%PDF-", "application/pdf"), (0, b"ID3", "audio/mpeg"), (0, b"\xff\xfb", "audio/mpeg"),
+    (0, b"OggS", "audio/ogg"), (0, b"fLaC", "audio/flac"), (4, b"ftyp", "video/mp4"),
+    (0, b"\x1a\x45\xdf\xa3", "video/webm"), (8, b"WEBP", "image/webp"), (8, b"WAVE", "audio/wav"),
+    (0, b"PK\x03\x04", "application/zip"), (0, b"\x1f\x8b\x08", "application/gzip"),
 )  # fmt: skip
+"""Offset, bytes, media type."""
 _OTHER: Final = "application/octet-stream"
 
 
@@ -135,9 +143,9 @@ class _Cutter:
             if separator and head.startswith("data:"):
                 data = _decoded(value[len(head) + len(separator) :])
                 if data is not None:
-                    return self._store(data, head[5:].partition(";")[0] or _sniffed(data)) or value
-            elif (data := _decoded(value)) is not None:
-                return self._store(data, _type_of(data, around)) or value
+                    return self._store(data, head[5:].partition(";")[0] or _sniffed(data) or _OTHER) or value
+            elif (data := _decoded(value)) is not None and (content_type := _type_of(data, around)):
+                return self._store(data, content_type) or value
         if len(value) >= self._min_text_bytes:
             reference = self._store(value.encode("utf-8", "replace"), "text/plain")
             if reference:
@@ -164,14 +172,14 @@ def _decoded(value: str) -> bytes | None:
 
 
 def _type_of(data: bytes, around: Mapping[str, Any]) -> str:
+    """The media type; empty if nothing says that this is more than a text of base64's letters."""
     for key in _TYPE_KEYS:
-        if "/" in (said := around.get(key, "")):
-            return str(said)
-    said = around.get("format", "")
-    return _FORMATS.get(str(said).lower()) or _sniffed(data)
+        said = str(around.get(key, ""))
+        if "/" in said and not said.startswith(_TEXT_TYPES):
+            return said
+    known = _FORMATS.get(str(around.get("format", "")).lower()) or _sniffed(data)
+    return known or (_OTHER if any(around.get(key) == "base64" for key in _ENCODING_KEYS) else "")
 
 
 def _sniffed(data: bytes) -> str:
-    if data[:4] == b"RIFF":
-        return "image/webp" if data[8:12] == b"WEBP" else "audio/wav"
-    return next((content_type for magic, content_type in _MAGIC if data.startswith(magic)), _OTHER)
+    return next((kind for offset, magic, kind in _MAGIC if data.startswith(magic, offset)), "")
