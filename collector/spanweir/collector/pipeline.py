@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
-from spanweir.collector.config import Component, ConfigError, Configuration, signal_of
+from spanweir.collector.config import Component, ConfigError, Configuration
 from spanweir.collector.config.components import MissingExtra, extra_of
 from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.delivery.lane import Outlet
@@ -24,10 +24,11 @@ from spanweir.collector.delivery.stages import Drop, Stages
 from spanweir.collector.delivery.worker import Worker
 from spanweir.collector.extensions.api import Context as ExtensionContext
 from spanweir.collector.extensions.api import Health
+from spanweir.collector.feeds import Feed, feeds
 from spanweir.collector.processors import api as processors_api
 from spanweir.collector.processors.cost import Config as CostConfig
 from spanweir.collector.processors.genai import Config as GenAIConfig
-from spanweir.collector.queue.api import Reader, Writer
+from spanweir.collector.queue.api import RECEIVER_HEADER, Reader, Writer
 from spanweir.collector.queue.memory import Config as MemoryQueue
 from spanweir.collector.receivers.api import Context as ReceiverContext
 from spanweir.collector.receivers.api import Observer, Receiver
@@ -39,48 +40,13 @@ _HYDRATION_SLOW_S = 1.0
 _HYDRATION_PAUSE_S = 30.0
 
 
-class Feed(NamedTuple):
-    """What the pipelines of one exporter have in common with those of others: exporters of one feed share a lane."""
-
-    processors: tuple[str, ...]
-    """Of its traces pipelines."""
-
-
-def feeds(configuration: Configuration) -> dict[str, tuple[Feed, frozenset[str]]]:
-    """For each exporter in use its feed and its signals. Raises ConfigError."""
-    found: dict[str, tuple[Feed, frozenset[str]]] = {}
-    for name in configuration.used("exporters"):
-        signals: set[str] = set()
-        processors: dict[tuple[str, ...], str] = {}
-        for pipeline_name, pipeline in configuration.service.pipelines.items():
-            if name in pipeline.exporters:
-                signals.add(signal_of(pipeline_name))
-                if signal_of(pipeline_name) == "traces":
-                    processors.setdefault(pipeline.processors, pipeline_name)
-        if len(processors) > 1:
-            names = " and ".join(processors.values())
-            raise ConfigError(
-                f"service.pipelines: {names} both name the exporter {name} and have different processors; "
-                f"give one of them an exporter of its own, such as {name}/2"
-            )
-        found[name] = (Feed(next(iter(processors), ())), frozenset(signals))
-    return found
-
-
-def signals_of_receivers(configuration: Configuration) -> dict[str, frozenset[str]]:
-    """For each receiver in use, the signals that some pipeline takes from it."""
-    signals: dict[str, set[str]] = {}
-    for name, pipeline in configuration.service.pipelines.items():
-        for receiver in pipeline.receivers:
-            signals.setdefault(receiver, set()).add(signal_of(name))
-    return {receiver: frozenset(taken) for receiver, taken in signals.items()}
-
-
-def receiver_of(component: Component, writer: Writer, signals: frozenset[str], observer: Observer) -> Receiver:
+def receiver_of(
+    component: Component, writer: Writer, signals: frozenset[str], observer: Observer, *, told_apart: bool
+) -> Receiver:
     """Not started. `signals` are those that some pipeline takes from it. Raises ConfigError."""
-    receiver: Receiver = _built(
-        component, ReceiverContext(name=component.id, writer=writer, signals=signals, observer=observer)
-    )
+    headers = {RECEIVER_HEADER: component.id} if told_apart else {}
+    context = ReceiverContext(name=component.id, writer=writer, signals=signals, observer=observer, headers=headers)
+    receiver: Receiver = _built(component, context)
     return receiver
 
 
@@ -109,7 +75,9 @@ def groups_of(configuration: Configuration) -> dict[Feed, list[str]]:
 
 
 def _group_cursor(feed: Feed) -> str:
-    return "assembly" + "".join(f"+{name}" for name in feed.processors)
+    more = [f"+{signal}.{name}" for signal in ("logs", "metrics") for name in getattr(feed, signal)]
+    sources = [f"+{signal}.from.{receiver}" for signal, receiver in sorted(feed.receivers)]
+    return "assembly" + "".join([*(f"+{name}" for name in feed.processors), *more, *sources])
 
 
 def cursors(configuration: Configuration) -> list[str]:
@@ -144,6 +112,7 @@ class Delivery:
             undeliverable=DeadLetters(self._state / "undeliverable", "delivery"),
             room=room,
             snapshot=SnapshotFile(self._state / f"{_file_name(cursor)}.snapshot"),
+            receivers=feed.receivers,
         )
 
     def _outlet(self, component: Component, signals: frozenset[str], room: threading.Event) -> Outlet:
@@ -166,6 +135,7 @@ class Delivery:
     def _stages(self, feed: Feed, outlets: Sequence[Outlet]) -> Stages:
         drops: list[Drop] = []
         genai, named = self._processors(feed, drops)
+        logs, metrics = self._others("logs", feed.logs, drops), self._others("metrics", feed.metrics, drops)
         return Stages(
             [processor for _, processor in named],
             genai.renderer(),
@@ -177,7 +147,9 @@ class Delivery:
             agents=genai.agents(),
             mapped=any(MAPPED in outlet.wants and outlet.signals != {"metrics"} for outlet in outlets),
             requests=any(REQUESTS in outlet.wants for outlet in outlets),
-            rewrite=any(getattr(processor, "rewrites", False) for _, processor in named),
+            rewrite=any(getattr(processor, "rewrites", False) for _, processor in [*named, *logs]),
+            log_processors=[processor for _, processor in [*named, *logs]],
+            metric_processors=[processor for _, processor in metrics],
         )
 
     def _processors(
@@ -196,6 +168,18 @@ class Delivery:
         first = [pair for pair in others if getattr(pair[1], "before_mapping", False)]
         then = [pair for pair in others if pair not in first]
         return genai, [*first, (genai_id, genai.build(self._processor_context(genai_id, drops))), *then]
+
+    def _others(
+        self, signal: str, names: Sequence[str], drops: list[Drop]
+    ) -> list[tuple[str, processors_api.Processor]]:
+        """Those that pipelines of `signal` name."""
+        components = self._configuration.processors
+        kind = processors_api.LogProcessor if signal == "logs" else processors_api.MetricProcessor
+        built = [(name, _built(components[name], self._processor_context(name, drops))) for name in names]
+        for name, processor in built:
+            if not isinstance(processor, kind):
+                _log.warning("the processor %s changes spans only: pipelines for %s go on without it", name, signal)
+        return built
 
     def _processor_context(self, name: str, drops: list[Drop]) -> processors_api.Context:
         def count(metric: str, n: int = 1) -> None:

@@ -19,9 +19,10 @@ from spanweir.collector.child import CHECK, measure_process
 from spanweir.collector.config import ConfigError, Configuration
 from spanweir.collector.extensions.api import Context as ExtensionContext
 from spanweir.collector.extensions.api import Extension, Health
+from spanweir.collector.feeds import feeds, is_told_apart, signals_of_receivers
 from spanweir.collector.observer import CountingObserver
 from spanweir.collector.pages import Page, Pages
-from spanweir.collector.pipeline import feeds, receiver_of, signals_of_receivers
+from spanweir.collector.pipeline import receiver_of
 from spanweir.collector.queue.api import QueueFull, QueueUnavailable, Writer
 from spanweir.collector.receivers.api import Receiver, ReceiverError
 from spanweir.collector.supervisor import Child, delivery, pickled
@@ -125,15 +126,16 @@ class Service:
         """Stop the receivers that are no longer wanted as they are, and start those that are not there."""
         assert self._writer is not None
         signals = signals_of_receivers(self.configuration)
+        told_apart = is_told_apart(self.configuration)
         used = self.configuration.used("receivers")
-        wanted = {name: (component.type, component.config, signals[name]) for name, component in used.items()}
+        wanted = {name: (one.type, one.config, signals[name], told_apart) for name, one in used.items()}
         for name, (made_of, receiver) in list(self._receivers.items()):
             if wanted.get(name) != made_of:
                 del self._receivers[name]
                 receiver.stop(_GRACE_S)
         for name, component in used.items():
             if name not in self._receivers:
-                receiver = receiver_of(component, self._writer, signals[name], self._observer)
+                receiver = receiver_of(component, self._writer, signals[name], self._observer, told_apart=told_apart)
                 receiver.start()
                 self._receivers[name] = (wanted[name], receiver)
                 for transport, address in receiver.endpoints.items():

@@ -34,7 +34,7 @@ def logs_request(logs: Iterable[RawLog]) -> bytes:
         record.dropped_attributes_count = raw.dropped_attributes_count
         if raw.body is not None:
             _any_value(record.body, raw.body)
-        _fill(record.attributes, raw.attributes)
+        fill(record.attributes, raw.attributes)
     body: bytes = message.SerializeToString()
     return body
 
@@ -57,13 +57,13 @@ class _Groups:
             found = self._by_scope[key] = getattr(outer, self._scopes_field).add(schema_url=scope.schema_url)
             found.scope.name, found.scope.version = scope.name, scope.version
             found.scope.dropped_attributes_count = scope.dropped_attributes_count
-            _fill(found.scope.attributes, scope.attributes)
+            fill(found.scope.attributes, scope.attributes)
         return found
 
     def _add_resource(self, resource: Resource) -> Any:
         message = self._by_resource[id(resource)] = self._resources.add(schema_url=resource.schema_url)
         message.resource.dropped_attributes_count = resource.dropped_attributes_count
-        _fill(message.resource.attributes, resource.attributes)
+        fill(message.resource.attributes, resource.attributes)
         return message
 
 
@@ -77,19 +77,20 @@ def _span(message: Any, raw: RawSpan, attributes: Attributes) -> None:
     message.dropped_attributes_count = raw.dropped_attributes_count
     message.dropped_events_count = raw.dropped_events_count
     message.dropped_links_count = raw.dropped_links_count
-    _fill(message.attributes, attributes)
+    fill(message.attributes, attributes)
     for event in raw.events:
         out = message.events.add(name=event.name, time_unix_nano=event.time_ns)
         out.dropped_attributes_count = event.dropped_attributes_count
-        _fill(out.attributes, event.attributes)
+        fill(out.attributes, event.attributes)
     for link in raw.links:
         out = message.links.add(trace_state=link.trace_state, flags=link.flags)
         out.trace_id, out.span_id = bytes.fromhex(link.trace_id), bytes.fromhex(link.span_id)
         out.dropped_attributes_count = link.dropped_attributes_count
-        _fill(out.attributes, link.attributes)
+        fill(out.attributes, link.attributes)
 
 
-def _fill(pairs: Any, attributes: Attributes) -> None:
+def fill(pairs: Any, attributes: Attributes) -> None:
+    """Add `attributes` to `pairs`, a repeated KeyValue."""
     for key, value in attributes.items():
         _any_value(pairs.add(key=key).value, value)
 
@@ -111,4 +112,4 @@ def _any_value(message: Any, value: Value) -> None:
             _any_value(message.array_value.values.add(), item)
     elif isinstance(value, dict):
         message.kvlist_value.SetInParent()
-        _fill(message.kvlist_value.values, value)
+        fill(message.kvlist_value.values, value)

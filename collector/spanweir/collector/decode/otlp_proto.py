@@ -226,6 +226,11 @@ def _attributes(pairs: Iterable[Any]) -> Attributes:
     return attributes
 
 
+def attributes_of(pairs: Iterable[Any]) -> Attributes:
+    """Of repeated KeyValue; of a key that stands twice, what spans keep of it."""
+    return _attributes(pairs)
+
+
 def _value(value: Any) -> Value:
     which = value.WhichOneof("value")
     return None if which is None else _READ[which](value)

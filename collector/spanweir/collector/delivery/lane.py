@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from spanweir.collector.delivery import Options
 from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.delivery.stages import Made, Stages
 from spanweir.collector.delivery.worker import Worker
-from spanweir.collector.queue.api import Reader, Record
+from spanweir.collector.queue.api import RECEIVER_HEADER, Reader, Record
 from spanweir.exporters.api import MAPPED, REQUESTS, Batch, Request
 
 _log = logging.getLogger(__name__)
@@ -40,7 +42,9 @@ class Lane:
         position: int,
         options: Options,
         undeliverable: DeadLetters,
+        receivers: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
+        """`receivers` are (signal, receiver id) of the records that are for it; without any, all are."""
         self.stages = stages
         self.outlets = list(outlets)
         self.position = position
@@ -50,6 +54,7 @@ class Lane:
         self._reader = reader
         self._options = options
         self._undeliverable = undeliverable
+        self._receivers = receivers
 
     def step(self, wait_s: float, until: int | None = None) -> int:
         """Take in some records, up to `until`, and hand them to the exporters; how many. 0: none, or no room."""
@@ -76,10 +81,10 @@ class Lane:
         now_s, now_ns = time.monotonic(), time.time_ns()
         try:
             if last <= self.known_until:
-                self.stages.relearn(records, now_s, now_ns)
+                self.stages.relearn(self._mine(records), now_s, now_ns)
                 made = None
             else:
-                made = self.stages.run(records, now_s, now_ns)
+                made = self.stages.run(self._mine(records), now_s, now_ns)
         except Exception as error:
             if len(records) > 1:
                 for record in records:
@@ -89,6 +94,18 @@ class Lane:
         if made is not None:
             self._hand_out(made, self.position + 1, last)
         self.position = last
+
+    def _mine(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Those that are for this lane. One that does not say where it came in is for all."""
+        if not self._receivers and not any(RECEIVER_HEADER in record.headers for record in records):
+            return records
+        mine = []
+        for record in records:
+            headers = dict(record.headers)
+            receiver = headers.pop(RECEIVER_HEADER, None)
+            if receiver is None or not self._receivers or (record.signal, receiver) in self._receivers:
+                mine.append(msgspec.structs.replace(record, headers=headers))
+        return mine
 
     def _give_up(self, record: Record, error: Exception) -> Made:
         """A record that this version cannot take in is set aside: it must not stop those behind it for ever."""

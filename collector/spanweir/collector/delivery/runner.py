@@ -44,6 +44,8 @@ class Group(msgspec.Struct):
     """Where records go that cannot be taken in."""
     room: threading.Event
     """Set when an exporter has room again."""
+    receivers: frozenset[tuple[str, str]] = frozenset()
+    """(signal, receiver id) of the records that are for it; empty: all."""
 
 
 class Runner:
@@ -197,7 +199,8 @@ class _Track:
         return lane
 
     def _lane_of(self, stages: Stages, outlets: Sequence[Outlet], position: int) -> Lane:
-        return Lane(stages, outlets, self._reader, position, self._options, self.group.undeliverable)
+        group = self.group
+        return Lane(stages, outlets, self._reader, position, self._options, group.undeliverable, group.receivers)
 
     def step(self, wait_s: float) -> int:
         moved = self.shared.step(wait_s)

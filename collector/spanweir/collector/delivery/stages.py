@@ -13,7 +13,8 @@ from spanweir.collector.assembly import Assembler, Emission, Joiner, Options
 from spanweir.collector.assembly.repair import times_of
 from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces, readable
 from spanweir.collector.delivery import Count
-from spanweir.collector.processors.api import HoldingProcessor, Item, LogProcessor, Processor
+from spanweir.collector.delivery.metrics import processed
+from spanweir.collector.processors.api import HoldingProcessor, Item, LogProcessor, MetricProcessor, Processor
 from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import KnownTrace, Request
 from spanweir.exporters.encode import logs_request, spans_request
@@ -102,14 +103,18 @@ class Stages:
         mapped: bool = True,
         requests: bool = False,
         rewrite: bool = False,
+        log_processors: Sequence[object] | None = None,
+        metric_processors: Sequence[object] = (),
     ) -> None:
         """`names` are the processors' ids. `mapped` and `requests` say what some exporter reads; with `rewrite` the
         requests of traces and logs are made anew from what was processed, as a processor changes content that must not
-        leave unchanged."""
+        leave unchanged. Log records pass `log_processors` (default: `processors`)."""
         self._processors = processors
         self._names = list(names) or [type(processor).__name__.lower() for processor in processors]
         self._holding = [(i, p) for i, p in enumerate(processors) if isinstance(p, HoldingProcessor)]
-        self._log_processors = [processor for processor in processors if isinstance(processor, LogProcessor)]
+        looking = processors if log_processors is None else log_processors
+        self._log_processors = [processor for processor in looking if isinstance(processor, LogProcessor)]
+        self._metric_processors = [each for each in metric_processors if isinstance(each, MetricProcessor)]
         self._drops = drops
         self._count = count
         self._agents = agents
@@ -188,10 +193,13 @@ class Stages:
         made.size_bytes += len(record.body)
         self._count("spanweir_delivery_records", 1, signal=signal)
         if signal == "metrics" or (self._requests and not self._rewrite):
+            body = readable(signal, record.body)
+            if signal == "metrics" and self._metric_processors:
+                body = processed(body, self._metric_processors)
             made.requests.append(
                 Request(
                     signal=signal,
-                    body=readable(signal, record.body),
+                    body=body,
                     headers=record.headers,
                     tenant=record.tenant,
                     received_ns=record.received_ns,

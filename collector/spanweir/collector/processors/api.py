@@ -7,16 +7,16 @@ back is gone: the processor says so with `Context.drop`, so that its children mo
 A processor whose class has `before_mapping = True` runs before `genai`: it changes raw spans, and what they mean
 follows from that. One with `rewrites = True` changes content that must not leave unchanged: exporters that forward
 requests then get requests made anew from the processed spans. One with a method `process_logs` is given the log
-records as well.
+records as well, one with `process_metric_attributes` the attributes of metrics.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.raw import RawLog, RawSpan
+from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 
 NO_HEADERS: dict[str, str] = {}
 
@@ -63,6 +63,19 @@ class LogProcessor(Protocol):
     """A processor that changes log records too. Called before they are joined to spans."""
 
     def process_logs(self, logs: Sequence[RawLog], /) -> list[RawLog]: ...
+
+
+Place = Literal["resource", "scope", "metric", "point", "exemplar"]
+"""Where attributes of metrics stand."""
+
+
+@runtime_checkable
+class MetricProcessor(Protocol):
+    """A processor that changes the attributes of metrics too, where a metrics pipeline names it."""
+
+    def process_metric_attributes(self, attributes: Attributes, place: Place, /) -> Attributes:
+        """What to write instead; the same object where nothing changes."""
+        ...
 
 
 @runtime_checkable

@@ -1,15 +1,15 @@
-"""Changes attributes of spans and log records, as the OpenTelemetry Collector's `attributes` processor does."""
+"""Changes attributes of spans, log records and data points, as the Collector's `attributes` processor does."""
 
 import msgspec
 
 from spanweir.collector.processors._actions import Action, Apply, compiled
-from spanweir.collector.processors.api import Context, Item
+from spanweir.collector.processors.api import Context, Item, Place
 from spanweir.schemas.raw import Attributes, RawLog
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     actions: tuple[Action, ...] = ()
-    """Applied in order to every span and log record."""
+    """Applied in order to every span, log record and data point."""
 
     def build(self, context: Context) -> "AttributesProcessor":
         return AttributesProcessor(compiled(self.actions))
@@ -29,6 +29,9 @@ class AttributesProcessor:
 
     def process_logs(self, logs: list[RawLog]) -> list[RawLog]:
         return [msgspec.structs.replace(log, attributes=self._changed(log.attributes)) for log in logs]
+
+    def process_metric_attributes(self, attributes: Attributes, place: Place) -> Attributes:
+        return self._changed(attributes) if place == "point" else attributes
 
     def _changed(self, attributes: Attributes) -> Attributes:
         changed = dict(attributes)

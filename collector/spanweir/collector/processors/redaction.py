@@ -1,6 +1,7 @@
-"""Takes personal data and secrets out of spans and log records, before anything is mapped, kept or written.
+"""Takes personal data and secrets out of spans, log records and metrics, before anything is mapped, kept or written.
 
-Every text is looked at: attributes of spans, events, links, scope and resource, names, status messages, log bodies.
+Every text is looked at: attributes of spans, events, links, scope and resource, names, status messages, log bodies,
+attributes of metrics, data points and exemplars.
 Text that is JSON is walked leaf by leaf, so that messages, tool arguments and documents are covered, and a key such as
 `password` inside them counts. What cannot be looked at is masked whole: redaction fails closed.
 
@@ -17,7 +18,7 @@ import orjson
 
 from spanweir.collector.processors._actions import compile_pattern
 from spanweir.collector.processors._detectors import DETECTORS
-from spanweir.collector.processors.api import Context, Item
+from spanweir.collector.processors.api import Context, Item, Place
 from spanweir.schemas.options import Secret
 from spanweir.schemas.raw import Attributes, Event, RawLog, RawSpan, Resource, Scope, Value
 
@@ -97,6 +98,11 @@ class Redaction:
             )
             for log in logs
         ]
+        self._tell()
+        return cleaned
+
+    def process_metric_attributes(self, attributes: Attributes, place: Place) -> Attributes:
+        cleaned = self._attributes(attributes)
         self._tell()
         return cleaned
 

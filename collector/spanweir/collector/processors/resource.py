@@ -3,8 +3,8 @@
 import msgspec
 
 from spanweir.collector.processors._actions import Action, Apply, compiled
-from spanweir.collector.processors.api import Context, Item
-from spanweir.schemas.raw import RawLog, Resource
+from spanweir.collector.processors.api import Context, Item, Place
+from spanweir.schemas.raw import Attributes, RawLog, Resource
 
 _CACHE_MAX = 1000
 
@@ -32,6 +32,14 @@ class ResourceProcessor:
 
     def process_logs(self, logs: list[RawLog]) -> list[RawLog]:
         return [msgspec.structs.replace(log, resource=self._resource(log.resource)) for log in logs]
+
+    def process_metric_attributes(self, attributes: Attributes, place: Place) -> Attributes:
+        if place != "resource":
+            return attributes
+        changed = dict(attributes)
+        for apply in self._actions:
+            apply(changed)
+        return changed
 
     def _resource(self, resource: Resource) -> Resource:
         """Once for all spans of a resource; they go on sharing one object."""

@@ -9,6 +9,9 @@ from typing import Protocol
 
 import msgspec
 
+RECEIVER_HEADER = "x-spanweir-receiver"
+"""Among a record's headers: the id of the receiver that took it in, where pipelines tell receivers apart."""
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One accepted OTLP request as it was received: decompressed, and always protobuf (JSON is converted first)."""

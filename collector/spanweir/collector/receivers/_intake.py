@@ -62,6 +62,7 @@ class Intake:
         self._submit = context.writer.submit
         self._signals = context.signals
         self._name = context.name
+        self._headers = context.headers
         self._warned: set[str] = set()
         self._closing = False
 
@@ -117,6 +118,8 @@ class Intake:
         done: Callable[[Answer], None],
     ) -> None:
         body, items = checked.body, checked.items
+        if self._headers:
+            headers = {**headers, **self._headers}
 
         def finished(result: int | Exception) -> None:
             if isinstance(result, Exception):

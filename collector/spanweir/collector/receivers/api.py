@@ -56,6 +56,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     signals: frozenset[str] = frozenset(("traces", "logs", "metrics"))
     """Signals for which some pipeline names this receiver. The others are acknowledged, counted and dropped."""
     observer: Observer = Unobserved()
+    headers: dict[str, str] = {}
+    """Put into every record, over what senders give."""
 
 
 class ReceiverError(Exception):
