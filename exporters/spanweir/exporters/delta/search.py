@@ -1,13 +1,16 @@
 """`search_traces`: MLflow's filter grammar over the Delta tables.
 
 MLflow's own parser reads filter and order; each clause becomes SQL over the table that holds the fact, so that days
-and files that cannot match are not opened. `trace.text` and `span.content` are looked for in the whole trace.
+and files that cannot match are not opened. `trace.text` and `span.content` alone are looked for in the whole trace. If
+there are other clauses on spans, all hold of one span, as in MLflow; that is decided on the traces that SQL found.
 """
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
+from spanweir.exporters.delta.matching import Clause, one_span_matches
 from spanweir.exporters.delta.reading import Source, Tables, literal, opened, rows, unified
 from spanweir.exporters.delta.unfolded import Need, key_occurs, unfolded, value_occurs
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from arro3.core import Table as ArrowTable
     from mlflow.entities import Trace
 
-Clause = dict[str, Any]
+_CHUNK: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT: Final = {"LIKE": "LIKE", "ILIKE": "ILIKE", "RLIKE": "~", "=": "=", "!=": "!="}
 _TRACE: Final = "substr(p.databricks_request_id, 4)"
@@ -59,8 +62,14 @@ def find(
     """As `search_traces`; traces as `Trace.to_dict()` gives them."""
     sql, query = _sql(filter_string, order_by, max_results)
     with unfolded(tables, query.needs()) as instead:
-        found = rows(tables.query(sql, *query.suffixes, instead=instead))
-    return tables.traces([row["id"] for row in found], [row["day"] for row in found])
+        found = iter(rows(tables.query(sql, *query.suffixes, instead=instead)))
+    traces: list[dict[str, Any]] = []
+    while chunk := list(islice(found, _CHUNK if query.undecided else max_results)):
+        at_hand = tables.traces([row["id"] for row in chunk], [row["day"] for row in chunk])
+        traces += [t for t in at_hand if not query.undecided or one_span_matches(t, query.undecided)]
+        if len(traces) >= max_results:
+            break
+    return traces[:max_results]
 
 
 def _sql(filter_string: str | None, order_by: Sequence[str] | None, max_results: int) -> tuple[str, "_Query"]:
@@ -79,8 +88,10 @@ def _sql(filter_string: str | None, order_by: Sequence[str] | None, max_results:
     sql = (
         f"SELECT p.databricks_request_id AS id, p.request_date AS day FROM payload p{query.joins} "
         f"WHERE {' AND '.join(query.conditions()) or 'TRUE'} "
-        f"ORDER BY {', '.join(order)}, p.databricks_request_id LIMIT {int(max_results)}"
+        f"ORDER BY {', '.join(order)}, p.databricks_request_id"
     )
+    if not query.undecided:
+        sql += f" LIMIT {int(max_results)}"
     return sql, query
 
 
@@ -89,6 +100,8 @@ class _Query:
 
     def __init__(self) -> None:
         self._where: list[str] = []
+        self._text: list[Clause] = []
+        self._of_spans: list[Clause] = []
         self._root: list[str] = []
         self._plain: list[str] = []
         self._span: list[str] = []
@@ -111,14 +124,23 @@ class _Query:
             case "feedback" | "expectation" as kind:
                 self._where.append(self._annotation(kind.upper(), key, comparator, value))
             case "span" if key == "content":
+                self._text.append(clause)
                 self._where.append(compared("p.response", comparator, value))
             case "span" if key in ("name", "status"):
+                self._of_spans.append(clause)
                 column = "name" if key == "name" else "substr(status['code'], 13)"
                 self._plain.append(compared(column, comparator, value))
             case "span":
+                self._of_spans.append(clause)
                 self._span.append(self._of_span(key, comparator, value))
             case other:
                 raise ValueError(f"the Delta tables hold nothing to filter by {other}")
+
+    @property
+    def undecided(self) -> list[Clause]:
+        """Clauses that must hold of one span, if SQL cannot say so."""
+        several = self._of_spans or len(self._text) > 1
+        return [*self._of_spans, *self._text] if self._text and several else []
 
     def conditions(self) -> list[str]:
         where = list(self._where)
