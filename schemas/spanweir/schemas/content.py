@@ -338,9 +338,20 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
         counts = first(value["llm_output"], "token_usage", "usage")
         if isinstance(value["llm_output"].get("model_name"), str):
             fields.setdefault("model.response", value["llm_output"]["model_name"])
+    if counts is None and "generations" in value and isinstance(given, list):  # LangChain's streams
+        counts = next((read for item in given if (read := _message_usage(item)) is not None), None)
     if (read := tokens.from_object(counts)) is not None:
         fields["usage"] = read
     return fields
+
+
+def _message_usage(item: Any) -> Any:
+    """`usage_metadata` of a LangChain message, dumped or by constructor."""
+    said = item.get("message") if isinstance(item, Mapping) else None
+    for name in ("kwargs", "data"):
+        if isinstance(said, Mapping) and isinstance(said.get(name), Mapping):
+            said = said[name]
+    return said.get("usage_metadata") if isinstance(said, Mapping) else None
 
 
 def _is_item(value: Shape) -> bool:

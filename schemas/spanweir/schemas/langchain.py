@@ -3,12 +3,17 @@
 Not here: LangChain's messages (`messages`), documents (`content`).
 """
 
+import re
+from ast import literal_eval
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from spanweir.schemas.genai import ToolResult
 from spanweir.schemas.messages import message, parse
 from spanweir.schemas.notes import Notes, arguments
+from spanweir.schemas.values import plain
 
 
 def tool_arguments(value: Any) -> Any:
@@ -29,3 +34,25 @@ def tool_result(value: Any) -> Any:
         if isinstance(part, ToolResult):
             return part.response
     return arguments(value)
+
+
+_PRINTED = re.compile(r"""content=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?:name=.*)?tool_call_id='""", re.DOTALL)
+
+
+def printed_result(value: Any) -> Any:
+    """The content of a `ToolMessage` that was printed (`content='…' name='…' tool_call_id='…'`), alone or as `output`.
+
+    None for all else. OpenInference's LangChain of before 0.1.40 sends results so.
+    """
+    if value.__class__ is msgspec.Raw and b" tool_call_id=" not in bytes(value):
+        return None
+    value = plain(value)
+    if isinstance(value, Mapping) and set(value) == {"output"}:
+        value = value["output"]
+    found = _PRINTED.match(value) if isinstance(value, str) and value.startswith("content=") else None
+    if found is None:
+        return None
+    try:
+        return arguments(literal_eval(found[1]))
+    except (ValueError, SyntaxError):
+        return None

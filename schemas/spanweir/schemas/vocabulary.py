@@ -11,6 +11,7 @@ FINISH_REASONS = {
     "length": "length", "max_tokens": "length", "max_output_tokens": "length", "incomplete": "length",
     "tool_call": "tool_call", "tool_calls": "tool_call", "tool_use": "tool_call", "tool-calls": "tool_call",
     "function_call": "tool_call",
+    "function_calls": "tool_call",
     "content_filter": "content_filter", "content-filter": "content_filter", "safety": "content_filter",
     "refusal": "content_filter", "guardrail_intervened": "content_filter", "content_filtered": "content_filter",
     "prohibited_content": "content_filter", "blocklist": "content_filter", "spii": "content_filter",

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from spanweir.schemas import content, usage
-from spanweir.schemas.genai import GenAISpan, Message, Response, Retrieval, Text, Tool
+from spanweir.schemas import content, langchain, usage
+from spanweir.schemas.genai import GenAISpan, Message, Response, Retrieval, Text, Tool, Usage
 from spanweir.schemas.notes import Notes, first
 from spanweir.schemas.paths import get_field, is_empty, set_field
 from spanweir.schemas.values import UNREADABLE, plain
@@ -64,9 +64,12 @@ def _response(span: GenAISpan, notes: Notes) -> None:
         return
     response = span.response
     several = span.params is not None and span.params.n is not None and len(span.output) < span.params.n
+    # A message that is only a role: OpenInference's LangChain of before 0.1.40 leaves out the tools that are called.
+    several = several or any(not message.parts for message in span.output)
     if span.output and not several and response is not None and response.id and response.finish_reasons:
         return
     if span.output and not several and span.usage is not None and (outline := _outline(io.output)) is not None:
+        _details(span, outline.pop("usage"))
         _fill(span, outline)
         return
     said = plain(io.output)
@@ -75,7 +78,7 @@ def _response(span: GenAISpan, notes: Notes) -> None:
     else:
         fields = content.response(said, notes) or {}
     found: list[Message] = fields.pop("output", [])
-    if found and (not span.output or (several and len(found) > len(span.output))):
+    if found and (not span.output or (several and _says_more(found, span.output))):
         span.output = found
         notes.taken.pop("output", None)
     elif found and (response is None or not response.finish_reasons):
@@ -83,7 +86,26 @@ def _response(span: GenAISpan, notes: Notes) -> None:
         if reasons and not any(message.finish_reason for message in span.output):
             span.response = response = response or Response()
             response.finish_reasons = reasons
+    _details(span, fields.get("usage"))
     _fill(span, fields)
+
+
+def _says_more(found: list[Message], said: list[Message]) -> bool:
+    """Whether `found` has more answers, or as many of which more say something."""
+    return (len(found), sum(bool(m.parts) for m in found)) > (len(said), sum(bool(m.parts) for m in said))
+
+
+def _details(span: GenAISpan, reported: Usage | None) -> None:
+    """The cache and reasoning tokens of the response itself, where the attributes count only input and output."""
+    known = span.usage
+    if known is None or reported is None or known.output != reported.output:
+        return
+    if known.cache_read is None and known.cache_write is None and known.reasoning is None:
+        cached = (reported.cache_read or 0) + (reported.cache_write or 0)
+        if known.input in (reported.input, (reported.input or 0) - cached):
+            reported.total = known.total
+            reported.scope = known.scope
+            span.usage = reported
 
 
 class _Choice(msgspec.Struct):
@@ -99,6 +121,7 @@ class _Outline(msgspec.Struct):
     status: str | None = None
     stop_reason: str | None = None
     choices: list[_Choice] = []
+    usage: dict[str, Any] | None = None
 
 
 _OUTLINE = msgspec.json.Decoder(_Outline)
@@ -116,7 +139,12 @@ def _outline(value: Any) -> dict[str, Any] | None:
     last = found.stop_reason or (found.status if found.object == "response" and found.status != "incomplete" else None)
     if not reasons and last is None:
         return None
-    return {"response.id": found.id, "model.response": found.model, "response.finish_reasons": reasons or [last]}
+    return {
+        "response.id": found.id,
+        "model.response": found.model,
+        "response.finish_reasons": reasons or [last],
+        "usage": usage.from_object(found.usage),
+    }
 
 
 def _tool(span: GenAISpan, notes: Notes) -> None:
@@ -125,6 +153,10 @@ def _tool(span: GenAISpan, notes: Notes) -> None:
     tool = span.tool = span.tool or Tool()
     for given, field in ((io.input, "arguments"), (io.output, "result")):
         if given is not None and getattr(tool, field) is None:
+            printed = langchain.printed_result(given) if field == "result" else None
+            if printed is not None:
+                tool.result = printed
+                continue
             setattr(tool, field, given)
             taken = notes.taken.pop("io.input" if field == "arguments" else "io.output", None)
             if taken:

@@ -12,6 +12,7 @@ from typing import Any
 
 from spanweir.schemas import content, evaluations, usage
 from spanweir.schemas.convention import INDEXED, WHOLE, Convention, Many, Rule, rules
+from spanweir.schemas.conventions.autogen import function_results
 from spanweir.schemas.conventions.general import metadata
 from spanweir.schemas.genai import (
     Doc,
@@ -77,9 +78,13 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
             calls.append(call)
     if name := text(get("message.function_call_name")):
         calls.append(ToolCall(name, None, arguments(get("message.function_call_arguments_json"))))
+    results = function_results(item, notes)
     answers = text(get("message.tool_call_id"))
     name = text(get("message.name"))
     notes.lossy = notes.lossy or not _KNOWN.issuperset(key for key in item if not key.startswith(_LISTS))
+    if results:
+        notes.lossy = notes.lossy or bool(answers)
+        return Message(speaker or "tool", [*found, *calls, *results], name)
     if answers is not None or (speaker == "tool" and not calls):
         texts = [p.content for p in found if isinstance(p, Text)]
         notes.lossy = notes.lossy or bool(calls) or len(texts) != len(found)
@@ -87,7 +92,7 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
     return Message(speaker or ("assistant" if calls else "user"), [*found, *calls], name)
 
 
-_LISTS = ("message.contents.", "message.tool_calls.")
+_LISTS = ("message.contents.", "message.tool_calls.", "function.")
 _KNOWN = frozenset(
     f"message.{name}"
     for name in ("role", "content", "name", "tool_call_id", "function_call_name", "function_call_arguments_json")
