@@ -4,13 +4,12 @@ Parquet is written by arro3 and the commit made by delta-rs: `write_deltalake` r
 which on the standard load doubles its CPU time and holds 90 MB (deltalake 1.6).
 """
 
-import io
 import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from arro3.core import Array, DataType, RecordBatch, RecordBatchReader
 from arro3.core import Table as ArrowTable
@@ -22,6 +21,10 @@ from spanweir.schemas.inference_table import Table
 
 _BATCH_ROWS: Final = 2048
 _GROUP_ROWS: Final = 65_536
+_PAGE_BYTES: Final = 256 << 10
+_PAGE_CHECK_ROWS: Final = 16
+"""The writer looks after so many rows whether a page is full: rows of the payload table are large."""
+_COMPACTED: Final = "zstd(3)"
 _EPOCH: Final = date(1970, 1, 1)
 _EXTENSIONS: Final = {"zstd": "zstd.parquet", "snappy": "snappy.parquet", "lz4_raw": "lz4_raw.parquet"}
 
@@ -36,14 +39,12 @@ class Files:
 
     def write(self, batches: Sequence[RecordBatch], days: Sequence[int]) -> list[AddAction]:
         """One file for each day. `days` are those that occur in the partition column (since 1970)."""
-        table = ArrowTable.from_batches(batches)
         column = self._spec.partition
         if not column:
-            return [self._file(table, "", {})]
-        groups = {days[0]: table} if len(days) == 1 else _split(batches, column)
+            return [self._file(batches, "", {})]
+        groups = {days[0]: batches} if len(days) == 1 else _split(batches, column)
         return [
-            self._file(group.drop_columns([column]), f"{column}={_day(day)}/", {column: _day(day)})
-            for day, group in sorted(groups.items())
+            self._file(group, f"{column}={_day(day)}/", {column: _day(day)}) for day, group in sorted(groups.items())
         ]
 
     def rewrite(self, paths: Sequence[str], partition: dict[str, str | None]) -> tuple[AddAction, list[str]] | None:
@@ -60,18 +61,19 @@ class Files:
         batches = (tally.add(batch) for path in alike for batch in self.read(path))
         reader = RecordBatchReader.from_batches(dict(schemas)[alike[0]], batches)
         folder = "".join(f"{column}={value}/" for column, value in partition.items())
-        return self._add(reader, folder, partition, tally, "zstd(3)", data_change=False), alike
+        return self._add(reader, folder, partition, tally, compacted=True), alike
 
     def read(self, path: str) -> RecordBatchReader:
         """The rows of a data file."""
         local = self._blobs.local
         return read_parquet(self._blobs.get(path) if local is None else local / path, batch_size=_BATCH_ROWS)
 
-    def _file(self, table: ArrowTable, folder: str, partition: dict[str, str | None]) -> AddAction:
+    def _file(self, batches: Sequence[RecordBatch], folder: str, partition: dict[str, str | None]) -> AddAction:
         tally = _Tally(self._spec.time)
-        for batch in table.to_batches():
+        for batch in batches:
             tally.add(batch)
-        return self._add(table, folder, partition, tally, self._compression, data_change=True)
+        rows = ArrowTable.from_batches(batches).drop_columns(list(partition))
+        return self._add(rows, folder, partition, tally, compacted=False)
 
     def _add(
         self,
@@ -79,25 +81,59 @@ class Files:
         folder: str,
         partition: dict[str, str | None],
         tally: "_Tally",
-        compression: str,
         *,
-        data_change: bool,
+        compacted: bool,
     ) -> AddAction:
+        compression = _COMPACTED if compacted else self._compression
         extension = _EXTENSIONS.get(compression.partition("(")[0], "parquet")
         path = f"{folder}part-00000-{uuid.uuid4()}-c000.{extension}"
         # Into memory first: arro3 0.9 panics when a file cannot be written, on a full disk for example.
-        buffer = io.BytesIO()
-        write_parquet(rows, buffer, compression=compression, max_row_group_size=_GROUP_ROWS)
-        content = buffer.getbuffer()
+        memory = _Memory()
+        write_parquet(
+            rows,
+            cast(IO[bytes], memory),
+            compression=compression,
+            # Costs a tenth, and texts of new files are hardly ever the same. Compaction is where space is saved.
+            dictionary_enabled=compacted,
+            data_page_size_limit=_PAGE_BYTES,
+            write_batch_size=_PAGE_CHECK_ROWS,
+            max_row_group_size=_GROUP_ROWS,
+        )
+        content = memory.content()
         self._blobs.put(path, content)
         return AddAction(
             path=path,
             size=len(content),
             partition_values=partition,
             modification_time=int(time.time() * 1000),
-            data_change=data_change,
+            data_change=not compacted,
             stats=json.dumps(tally.statistics()),
         )
+
+
+class _Memory:
+    """A file for `write_parquet`. `io.BytesIO` moves all that it has whenever it grows, into memory never touched."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, part: bytes) -> int:
+        self._parts.append(part)
+        self._size += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return self._size
+
+    def seek(self, _offset: int, _whence: int = 0) -> int:
+        """The writer only asks where it is."""
+        return self._size
+
+    def flush(self) -> None: ...
+
+    def content(self) -> bytes:
+        return b"".join(self._parts)
 
 
 class _Tally:
@@ -129,7 +165,7 @@ class _Tally:
         return statistics
 
 
-def _split(batches: Sequence[RecordBatch], column: str) -> dict[int, ArrowTable]:
+def _split(batches: Sequence[RecordBatch], column: str) -> Mapping[int, Sequence[RecordBatch]]:
     groups: dict[int, list[RecordBatch]] = {}
     for batch in batches:
         rows: dict[int, list[int]] = {}
@@ -137,7 +173,7 @@ def _split(batches: Sequence[RecordBatch], column: str) -> dict[int, ArrowTable]
             rows.setdefault(day, []).append(row)
         for day, numbers in rows.items():
             groups.setdefault(day, []).append(batch.take(Array(numbers, DataType.int64())))
-    return {day: ArrowTable.from_batches(group) for day, group in groups.items()}
+    return groups
 
 
 def _day(day: int) -> str:
