@@ -5,7 +5,8 @@ arro3 rather than pyarrow: it comes with deltalake, builds arrays as fast, and l
 
 import re
 from collections.abc import Sequence
-from itertools import accumulate
+from functools import cache
+from itertools import accumulate, chain
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -79,6 +80,7 @@ def delta_fields(columns: Sequence[tuple[str, Type]]) -> list[dict[str, Any]]:
     return [{"name": name, "type": delta_type(kind), "nullable": True, "metadata": {}} for name, kind in columns]
 
 
+@cache
 def _arrow_type(kind: Type) -> DataType:
     match kind.kind:
         case "STRING":
@@ -114,6 +116,7 @@ class Layout:
 
     def __init__(self, columns: Sequence[tuple[str, str]]) -> None:
         self.columns = [(name, parse(sql)) for name, sql in columns]
+        self.types = dict(self.columns)
         self.names = [name for name, _ in self.columns]
         self.schema = Schema([Field(name, _arrow_type(kind)) for name, kind in self.columns])
 
@@ -124,9 +127,6 @@ class Layout:
             for (_, kind), column in zip(self.columns, columns, strict=True)
         ]
         return RecordBatch.from_arrays(arrays, schema=self.schema)
-
-    def column_type(self, name: str) -> Type:
-        return dict(self.columns)[name]
 
 
 def build(kind: Type, values: Column) -> Array:
@@ -166,6 +166,10 @@ def _integers(values: Column, kind: DataType, most: int) -> Array:
 
 
 def _strings(values: Column) -> Array:
+    if not any(values):
+        # The Parquet writer compares texts of a column that has not one byte at an address that is none: the processor
+        # takes 150 ns for each. With a byte behind them it takes 10.
+        return Array([*values, "."], _STRING).slice(0, len(values))
     try:
         return Array(values, _STRING)
     except UnicodeEncodeError:
@@ -207,24 +211,42 @@ def flat_maps(kind: Type, keys: Column, items: Column, lengths: Sequence[int], n
     (_, key), (_, item) = kind.fields
     fields = [Field("key", _arrow_type(key), nullable=False), Field("value", _arrow_type(item))]
     entries = struct_array([build(key, keys), build(item, items)], fields=fields)
-    offsets = Array(list(accumulate(lengths, initial=0)), _OFFSET)
-    return _retype(list_array(offsets, entries, mask=nulls), _arrow_type(kind))
+    return _lists(kind, entries, lengths, nulls)
 
 
 def _arrays(kind: Type, values: Column) -> Array:
-    items = [item for value in values if value for item in value]
-    offsets = list(accumulate((len(v) if v else 0 for v in values), initial=0))
-    lists = list_array(Array(offsets, _OFFSET), build(kind.fields[0][1], items), mask=_nulls(values))
-    return _retype(lists, _arrow_type(kind))
+    return flat_arrays(kind, [value or () for value in values], _nulls(values))
+
+
+def flat_arrays(kind: Type, values: Sequence[Sequence[Any]], nulls: Array | None = None) -> Array:
+    """Arrays of sequences, none of which is None."""
+    element = kind.fields[0][1]
+    items = list(chain.from_iterable(values))
+    return _lists(kind, build(element, items) if items else _nothing(element), list(map(len, values)), nulls)
+
+
+@cache
+def _nothing(kind: Type) -> Array:
+    return build(kind, ())
+
+
+def _lists(kind: Type, items: Array, lengths: Sequence[int], nulls: Array | None) -> Array:
+    offsets = Array(list(accumulate(lengths, initial=0)), _OFFSET)
+    return _retype(list_array(offsets, items, mask=nulls), _arrow_type(kind))
 
 
 def _structs(kind: Type, values: Column) -> Array:
     width = len(kind.fields)
     rows = [_NO_ROW[:width] if v is None else v if isinstance(v, tuple) else _ordered(v, kind) for v in values]
     columns: Sequence[Column] = list(zip(*rows, strict=True)) if rows else [()] * width
+    return flat_structs(kind, columns, _nulls(values))
+
+
+def flat_structs(kind: Type, columns: Sequence[Column], nulls: Array | None = None) -> Array:
+    """Structs whose fields are given as columns."""
     arrays = [build(child, column) for (_, child), column in zip(kind.fields, columns, strict=True)]
     fields = [Field(name, _arrow_type(child)) for name, child in kind.fields]
-    return struct_array(arrays, fields=fields, mask=_nulls(values))
+    return struct_array(arrays, fields=fields, mask=nulls)
 
 
 _NO_ROW: Final = (None,) * 32

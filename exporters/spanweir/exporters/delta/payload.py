@@ -134,7 +134,7 @@ def info(trace: TraceRow, metadata: dict[str, str], tags: dict[str, str]) -> dic
 def timestamp(time_ns: int) -> str:
     """RFC 3339 with milliseconds where there are any, as protobuf's JSON writes a Timestamp of milliseconds."""
     seconds, ms = divmod(time_ns // 1_000_000, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
     return f"{text}.{ms:03d}Z" if ms else f"{text}Z"
 
 

@@ -7,14 +7,16 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from itertools import chain
+from typing import Any, Final, TypeVar
 
 import orjson
 from arro3.core import Array, DataType, RecordBatch
 
-from spanweir.exporters.delta.arrow import Layout, Type, build, flat_maps
+from spanweir.exporters.delta.arrow import Layout, Type, build, flat_arrays, flat_maps, flat_structs
 from spanweir.schemas.inference_table import Version
-from spanweir.schemas.raw import RawLog, Resource, Scope, Value
+from spanweir.schemas.raw import Event, Link, RawLog, Value
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
 DAY_NS: Final = 86_400_000_000_000
@@ -26,6 +28,9 @@ _SEVERITIES: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _LIMIT: Final = (1 << 63) - 1
 
 Bag = Mapping[str, Value]
+_Origin = TypeVar("_Origin")
+_TEXT: Final = Type("STRING")
+_NO_BAG: Final[Bag] = {}
 
 
 def text(value: Value) -> str | None:
@@ -70,20 +75,18 @@ def _values(attributes: Bag) -> Bag:
     return attributes
 
 
-def _unquoted(kind: Type, spans: Sequence[MappedSpan]) -> Array:
+def _unquoted(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
     """JSON texts as the MAP layout holds them: a JSON string as its text, everything else as JSON."""
-    keys: list[str] = []
-    values: list[str] = []
-    for span in spans:
-        keys += span.attributes
-        values += span.attributes.values()
-    plain = [value if value[:1] != '"' else value[1:-1] if "\\" not in value else _load(value) for value in values]
-    return flat_maps(kind, keys, plain, [len(span.attributes) for span in spans])
+    values = [
+        value if value[:1] != '"' else value[1:-1] if "\\" not in value else _load(value)
+        for value in chain.from_iterable(map(dict.values, bags))
+    ]
+    return flat_maps(kind, list(chain.from_iterable(bags)), values, list(map(len, bags)))
 
 
-def _loaded(kind: Type, spans: Sequence[MappedSpan]) -> Array:
+def _loaded(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
     """JSON texts as the VARIANT layout holds them: as the values they are."""
-    return build(kind, [{key: _load(value) for key, value in span.attributes.items()} for span in spans])
+    return build(kind, [{key: _load(value) for key, value in bag.items()} for bag in bags])
 
 
 def _load(value: str) -> Any:
@@ -103,8 +106,9 @@ _VARIANT_DIGIT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456
 
 def record_id(time_ns: int, high: str, low: str) -> str:
     """UUIDv7 of a time, the last three digits of one hex text and 16 of another: a row has the same id everywhere."""
-    time = f"{(time_ns // 1_000_000) & 0xFFFFFFFFFFFF:012x}"
-    return f"{time[:8]}-{time[8:]}-7{high[-3:]}-{_VARIANT_DIGIT[low[0]]}{low[1:4]}-{low[4:]}"
+    time_ms = time_ns // 1_000_000
+    time = f"{time_ms >> 16 & 0xFFFFFFFF:08x}-{time_ms & 0xFFFF:04x}"
+    return f"{time}-7{high[-3:]}-{_VARIANT_DIGIT[low[0]]}{low[1:4]}-{low[4:]}"
 
 
 class Origins:
@@ -115,35 +119,33 @@ class Origins:
 
     def columns(self, items: Sequence[Any]) -> tuple[Array, Array, Array, Array, list[str]]:
         """`resource`, `resource_schema_url`, `instrumentation_scope`, `*_schema_url`, service names of the rows."""
-        resources: dict[int, tuple[int, Resource]] = {}
-        scopes: dict[int, tuple[int, Scope]] = {}
-        resource_rows = [
-            (resources.get(id(i.resource)) or resources.setdefault(id(i.resource), (len(resources), i.resource)))[0]
-            for i in items
-        ]
-        scope_rows = [
-            (scopes.get(id(i.scope)) or scopes.setdefault(id(i.scope), (len(scopes), i.scope)))[0] for i in items
-        ]
-        resource_list = [resource for _, resource in resources.values()]
-        scope_list = [scope for _, scope in scopes.values()]
-        names = [text(r.attributes.get("service.name")) or UNKNOWN_SERVICE for r in resource_list]
+        resources, resource_rows = _distinct([item.resource for item in items])
+        scopes, scope_rows = _distinct([item.scope for item in items])
+        names = [text(r.attributes.get("service.name")) or UNKNOWN_SERVICE for r in resources]
         take_resource = Array(resource_rows, DataType.int64())
         take_scope = Array(scope_rows, DataType.int64())
         return (
-            self._build(
-                "resource", [(self._bag(r.attributes), r.dropped_attributes_count) for r in resource_list]
-            ).take(take_resource),
-            Array([r.schema_url for r in resource_list], DataType.string()).take(take_resource),
+            self._build("resource", [(self._bag(r.attributes), r.dropped_attributes_count) for r in resources]).take(
+                take_resource
+            ),
+            build(_TEXT, [r.schema_url for r in resources]).take(take_resource),
             self._build(
                 "instrumentation_scope",
-                [(s.name, s.version, self._bag(s.attributes), s.dropped_attributes_count) for s in scope_list],
+                [(s.name, s.version, self._bag(s.attributes), s.dropped_attributes_count) for s in scopes],
             ).take(take_scope),
-            Array([s.schema_url for s in scope_list], DataType.string()).take(take_scope),
+            build(_TEXT, [s.schema_url for s in scopes]).take(take_scope),
             [names[row] for row in resource_rows],
         )
 
     def _build(self, column: str, rows: Sequence[tuple[Any, ...]]) -> Array:
-        return build(self._layout.column_type(column), rows)
+        return build(self._layout.types[column], rows)
+
+
+def _distinct(items: Sequence[_Origin]) -> tuple[list[_Origin], list[int]]:
+    """The different objects of a column, and for each row which it is."""
+    by_id = {id(item): item for item in items}
+    numbers = {identity: number for number, identity in enumerate(by_id)}
+    return list(by_id.values()), [numbers[id(item)] for item in items]
 
 
 class SpanRows:
@@ -156,10 +158,10 @@ class SpanRows:
         self._origins = Origins(layout, self._bag)
 
     def batch(self, spans: Sequence[MappedSpan]) -> RecordBatch:
+        types = self._layout.types
         raws = [span.raw for span in spans]
         resource, resource_url, scope, scope_url, services = self._origins.columns(raws)
         starts = [span.start_ns for span in spans]
-        bag = self._bag
         return self._layout.batch(
             (
                 [record_id(s.start_ns, s.trace_id, s.span_id) for s in spans],
@@ -175,32 +177,33 @@ class SpanRows:
                 [_KINDS[raw.kind if 0 <= raw.kind < 6 else 0] for raw in raws],
                 starts,
                 [span.end_ns for span in spans],
-                self._attributes(self._layout.column_type("attributes"), spans),
+                self._attributes(types["attributes"], [span.attributes for span in spans]),
                 [raw.dropped_attributes_count for raw in raws],
-                [
-                    [(e.time_ns, e.name, bag(e.attributes), e.dropped_attributes_count) for e in raw.events]
-                    if raw.events
-                    else ()
-                    for raw in raws
-                ],
+                flat_arrays(types["events"], [raw.events and self._events(raw.events) for raw in raws]),
                 [raw.dropped_events_count for raw in raws],
-                [
-                    [
-                        (k.trace_id, k.span_id, k.trace_state, bag(k.attributes), k.dropped_attributes_count, k.flags)
-                        for k in raw.links
-                    ]
-                    if raw.links
-                    else ()
-                    for raw in raws
-                ],
+                flat_arrays(types["links"], [raw.links and self._links(raw.links) for raw in raws]),
                 [raw.dropped_links_count for raw in raws],
-                [(raw.status_message, f"STATUS_CODE_{span.status}") for span, raw in zip(spans, raws, strict=True)],
+                flat_structs(
+                    types["status"],
+                    ([raw.status_message for raw in raws], [f"STATUS_CODE_{span.status}" for span in spans]),
+                ),
                 resource,
                 resource_url,
                 scope,
                 scope_url,
             )
         )
+
+    def _events(self, events: Sequence[Event]) -> list[tuple[Any, ...]]:
+        bag = self._bag
+        return [(e.time_ns, e.name, bag(e.attributes), e.dropped_attributes_count) for e in events]
+
+    def _links(self, links: Sequence[Link]) -> list[tuple[Any, ...]]:
+        bag = self._bag
+        return [
+            (k.trace_id, k.span_id, k.trace_state, bag(k.attributes), k.dropped_attributes_count, k.flags)
+            for k in links
+        ]
 
 
 class LogRows:
@@ -297,14 +300,15 @@ class AnnotationRows:
         columns = list(zip(*rows, strict=True))
         return self._layout.batch(columns), list(columns[0])
 
-    def _row(self, trace: TraceRow, identity: str, kind: str, name: str, value: Value, **more: Any) -> tuple[Any, ...]:
-        time = more.get("time_us") or trace.start_ns // 1000
-        by = more.get("by")
-        stored = value if self._version == "v2" else text(value)
-        bag: Bag = more.get("metadata") or {}
+    def _row(
+        self, identity: str, trace_id: str, kind: str, name: str, value: Value, time_us: int,
+        metadata: Bag = _NO_BAG, comment: str | None = None, by: str | None = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        if self._version == "v1":
+            value, metadata = text(value), _texts(metadata) if metadata else metadata
         return (
-            identity, "TRACE", trace.trace_id, kind, name, stored, more.get("comment"),
-            bag if self._version == "v2" else _texts(bag), time, by, time, by, None, None, "insert",
+            identity, "TRACE", trace_id, kind, name, value, comment, metadata, time_us, by, time_us, by, None, None,
+            "insert",
         )  # fmt: skip
 
     def _metadata(self, trace: TraceRow, metadata: dict[str, str]) -> tuple[Any, ...]:
@@ -314,10 +318,11 @@ class AnnotationRows:
             "response_preview": trace.response_preview,
             "trace_metadata": dict(metadata),
         }
-        return self._row(trace, metadata_id(trace.trace_id), METADATA, "metadata", value)
+        trace_id = trace.trace_id
+        return self._row(metadata_id(trace_id), trace_id, METADATA, "metadata", value, trace.start_ns // 1000)
 
     def _tag(self, trace: TraceRow, key: str, value: str) -> tuple[Any, ...]:
-        return self._row(trace, tag_id(trace.trace_id, key), "TAG", key, value)
+        return self._row(tag_id(trace.trace_id, key), trace.trace_id, "TAG", key, value, trace.start_ns // 1000)
 
     def _assessment(self, trace: TraceRow, assessment: Assessment) -> tuple[Any, ...]:
         metadata: dict[str, Value] = {
@@ -330,12 +335,13 @@ class AnnotationRows:
         if assessment.error:
             metadata["mlflow.error.error_message"] = assessment.error
         return self._row(
-            trace, assessment.assessment_id, assessment.kind.upper(), assessment.name, _load(assessment.value),
-            comment=assessment.rationale, metadata=metadata, time_us=assessment.created_ms * 1000,
-            by=assessment.source_id or None,
+            assessment.assessment_id, trace.trace_id, assessment.kind.upper(), assessment.name,
+            _load(assessment.value), assessment.created_ms * 1000 or trace.start_ns // 1000, metadata,
+            assessment.rationale, assessment.source_id or None,
         )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)  # asked for to look whether the row is there, and again for the row
 def metadata_id(trace_id: str) -> str:
     """First 128 bits of the SHA-256 of `<hex>:metadata`, as MLflow's migration makes it."""
     return _uuid(hashlib.sha256(f"{trace_id}:metadata".encode()).hexdigest())
