@@ -35,6 +35,8 @@ _STAGE_BYTES: Final = 4 << 20
 """Rows to append to one table become a file at this size (uncompressed), committed or not."""
 _COMMIT_BYTES: Final = 32 << 20
 """Commit when rows and contents in memory come to this: amendments, and traces that are not complete."""
+_BUSY_INTERVALS: Final = 5
+"""How many times `commit_interval` rows may wait while others keep coming: a commit costs as much as 1,000 spans."""
 
 
 class DeltaExporter:
@@ -101,7 +103,7 @@ class DeltaExporter:
 
     def idle(self) -> None:
         self._accepted = max(self._accepted, self._seen)
-        self._flush_when_due()
+        self._flush_when_due(idle=True)
 
     def export(self, batch: Batch) -> None:
         if batch is not self._last_batch:
@@ -132,12 +134,12 @@ class DeltaExporter:
             if self._pending[name].appends.bytes >= _STAGE_BYTES:
                 self._pending[name].stage(target.write)
 
-    def _flush_when_due(self) -> None:
+    def _flush_when_due(self, *, idle: bool = False) -> None:
         if self._oldest is None:
             return
         pending = self._pending.values()
         if (
-            self._clock() - self._oldest >= self._config.commit_interval
+            self._clock() - self._oldest >= self._config.commit_interval * (1 if idle else _BUSY_INTERVALS)
             or sum(len(p) for p in pending) >= self._config.commit_rows
             or sum(p.bytes for p in pending) + self._content_bytes >= _COMMIT_BYTES
         ):
@@ -154,7 +156,7 @@ class DeltaExporter:
         self._add_spans(batch.spans, written, self._spool.pending_keys(traces), reaches_back)
         for span in batch.spans:
             self._contents.setdefault(span.trace_id, {})[span.span_id] = payload.content(span)
-            self._content_bytes += len(span.content)
+        self._content_bytes += sum([len(span.content) for span in batch.spans])
         if complete := [trace for trace in batch.traces if trace.complete]:
             self._add_traces(complete, written, reaches_back)
         if batch.logs:
@@ -199,26 +201,23 @@ class DeltaExporter:
         if not spans or self._span_rows is None:
             return
         pending = self._pending["spans"]
-        appends: list[MappedSpan] = []
-        merges: list[MappedSpan] = []
-        for span in spans:
-            key = span.trace_id + span.span_id
-            merging = pending.merging(key, known or span.trace_id in written or key in spooled)
-            (merges if merging else appends).append(span)
-        for group, rows in ((appends, pending.appends), (merges, pending.merges)):
-            if group:
-                keys = [span.trace_id + span.span_id for span in group]
-                rows.add(self._span_rows.batch(group), keys, {span.start_ns // DAY_NS for span in group})
-        pending.merges.reach(_span_reach(span, written.get(span.trace_id)) for span in merges)
+        keys = [span.trace_id + span.span_id for span in spans]
+        maybe: Collection[str] = keys if known else ()
+        if not known and (written or spooled):
+            maybe = [key for key, span in zip(keys, spans, strict=True) if span.trace_id in written or key in spooled]
+        for rows, group, group_keys in pending.split(spans, keys, maybe):
+            rows.add(self._span_rows.batch(group), group_keys, {span.start_ns // DAY_NS for span in group})
+            if rows is pending.merges:
+                rows.reach(_span_reach(span, written.get(span.trace_id)) for span in group)
 
     def _add_traces(self, traces: Sequence[TraceRow], written: dict[str, Times], known: bool) -> None:
         described = [(trace, payload.trace_metadata(trace), payload.trace_tags(trace)) for trace in traces]
         if self._annotation_rows is not None:
             pending = self._pending["annotations"]
-            merging = [pending.merging(metadata_id(t.trace_id), known or t.trace_id in written) for t in traces]
-            for merge in (False, True):
-                if group := [d for d, m in zip(described, merging, strict=True) if m is merge]:
-                    self._add_rows(pending, *self._annotation_rows.batch(group), merge, ())
+            ids = [metadata_id(trace.trace_id) for trace in traces]
+            maybe = [i for i, t in zip(ids, traces, strict=True) if known or t.trace_id in written]
+            for rows, group, _ in pending.split(described, ids, maybe):
+                self._add_rows(pending, *self._annotation_rows.batch(group), rows is pending.merges, ())
         if "payload" in self._targets:
             self._add_payloads(described, written, known)
         for trace in traces:
@@ -249,23 +248,23 @@ class DeltaExporter:
             if (known or trace.trace_id in written) and pending.get(TRACE_PREFIX + trace.trace_id) is None
         }
         stored = stored_rows(target, self._overflow, times) if times else {}
-        groups: tuple[list[payload.Payload], list[payload.Payload]] = ([], [])
+        limit = self._config.max_payload_bytes
+        every: list[payload.Payload] = []
         for trace, metadata, tags in described:
             before = stored.get(trace.trace_id) or self._waiting(trace.trace_id)
             contents = {
                 **self._standing(trace.trace_id, before.contents),
                 **spooled.get(trace.trace_id, {}), **self._contents.get(trace.trace_id, {}),
             }  # fmt: skip
-            made = payload.payload(trace, metadata, tags, contents, before, limit=self._config.max_payload_bytes)
+            made = payload.payload(trace, metadata, tags, contents, before, limit=limit)
             self._overflow.add(made)
-            groups[pending.merging(made.request_id, trace.trace_id in times)].append(made)
-        for group, rows in zip(groups, (pending.appends, pending.merges), strict=True):
-            if group:
-                keys = [made.request_id for made in group]
-                rows.add(payload.batch(target.layout, group), keys, {made.day for made in group})
-        if groups[1]:
-            pending.merges.reach(times.values())
-            pending.merges.reach((trace.start_ns, trace.start_ns) for trace, _, _ in described)
+            every.append(made)
+        request_ids = [made.request_id for made in every]
+        for rows, group, keys in pending.split(every, request_ids, [TRACE_PREFIX + trace_id for trace_id in times]):
+            rows.add(payload.batch(target.layout, group), keys, {made.day for made in group})
+            if rows is pending.merges:
+                rows.reach(times.values())
+                rows.reach((trace.start_ns, trace.start_ns) for trace, _, _ in described)
 
     def _waiting(self, trace_id: str) -> payload.Stored:
         """Of a payload row that waits for the next commit."""

@@ -3,10 +3,14 @@
 Held as record batches: a fifth of the memory of the spans they were made of.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, KeysView, Sequence
+from typing import TypeVar
 
 from arro3.core import Array, DataType, RecordBatch
 from deltalake.transaction import AddAction
+
+Item = TypeVar("Item")
 
 
 class Rows:
@@ -14,8 +18,10 @@ class Rows:
 
     def __init__(self) -> None:
         self._batches: list[RecordBatch] = []
-        self._places: dict[str, tuple[int, int]] = {}
-        self._replaced: dict[int, set[int]] = {}
+        self._starts: list[int] = []
+        self._places: dict[str, int] = {}
+        self._replaced: set[int] = set()
+        self._rows = 0
         self.days: set[int] = set()
         """Days, since 1970, in whose partitions the rows stand."""
         self.times: tuple[int, int] | None = None
@@ -29,13 +35,15 @@ class Rows:
         return key in self._places
 
     def add(self, batch: RecordBatch, keys: Sequence[str], days: Iterable[int]) -> None:
-        number = len(self._batches)
-        places = self._places
-        for row, key in enumerate(keys):
-            if (place := places.get(key)) is not None:
-                self._replaced.setdefault(place[0], set()).add(place[1])
-            places[key] = (number, row)
+        places = dict(zip(keys, range(self._rows, self._rows + len(keys)), strict=True))
+        if len(places) < len(keys):
+            self._replaced.update(range(self._rows, self._rows + len(keys)))
+            self._replaced.difference_update(places.values())
+        self._replaced.update(self._places[key] for key in self._places.keys() & places)
+        self._places.update(places)
         self._batches.append(batch)
+        self._starts.append(self._rows)
+        self._rows += len(keys)
         self.days.update(days)
         self.bytes += batch.nbytes
 
@@ -50,30 +58,31 @@ class Rows:
         place = self._places.pop(key, None)
         if place is None:
             return False
-        self._replaced.setdefault(place[0], set()).add(place[1])
+        self._replaced.add(place)
         return True
 
     def get(self, key: str) -> RecordBatch:
         """The row that waits, as a batch of one. Raises KeyError."""
-        number, row = self._places[key]
-        return self._batches[number].slice(row, 1)
+        place = self._places[key]
+        number = bisect_right(self._starts, place) - 1
+        return self._batches[number].slice(place - self._starts[number], 1)
 
     def batches(self) -> list[RecordBatch]:
         """What waits, without replaced rows."""
-        kept = (self._kept(number, batch) for number, batch in enumerate(self._batches))
+        if not self._replaced:
+            return list(self._batches)
+        kept = map(self._kept, self._starts, self._batches)
         return [batch for batch in kept if batch.num_rows]
 
-    def _kept(self, number: int, batch: RecordBatch) -> RecordBatch:
-        replaced = self._replaced.get(number)
-        if not replaced:
-            return batch
-        return batch.take(Array([row for row in range(batch.num_rows) if row not in replaced], DataType.int64()))
+    def _kept(self, start: int, batch: RecordBatch) -> RecordBatch:
+        rows = [row for row in range(batch.num_rows) if start + row not in self._replaced]
+        return batch if len(rows) == batch.num_rows else batch.take(Array(rows, DataType.int64()))
 
-    def keys(self) -> Iterable[str]:
+    def keys(self) -> KeysView[str]:
         return self._places.keys()
 
     def clear(self) -> None:
-        self._batches, self._places, self._replaced = [], {}, {}
+        self._batches, self._starts, self._places, self._replaced, self._rows = [], [], {}, set(), 0
         self.days, self.times, self.bytes = set(), None, 0
 
 
@@ -101,10 +110,26 @@ class Pending:
     def bytes(self) -> int:
         return self.appends.bytes + self.merges.bytes
 
-    def merging(self, key: str, known: bool) -> bool:
-        """Whether a row has to be merged. `known`: it may be in the table."""
-        known = self.deletes.pop(key, None) is not None or known
-        return key not in self.appends and (known or key in self.merges or key in self.staged)
+    def split(
+        self, items: Sequence[Item], keys: Sequence[str], known: Iterable[str]
+    ) -> list[tuple[Rows, Sequence[Item], Sequence[str]]]:
+        """Whether what the keys stand for is appended or has to be merged: rows to add to, items, their keys.
+
+        `known` are the keys that may be in the table.
+        """
+        merging = {*known, *(self.merges.keys() & keys), *self.staged.intersection(keys)}
+        for key in self.deletes.keys() & keys:
+            del self.deletes[key]
+            merging.add(key)
+        merging -= {key for key in merging if key in self.appends}
+        if not merging:
+            return [(self.appends, items, keys)]
+        pairs = list(zip(keys, items, strict=True))
+        groups = (
+            (self.appends, [pair for pair in pairs if pair[0] not in merging]),
+            (self.merges, [pair for pair in pairs if pair[0] in merging]),
+        )
+        return [(rows, [item for _, item in group], [key for key, _ in group]) for rows, group in groups if group]
 
     def delete(self, key: str, condition: str) -> None:
         """A row no longer stands: neither here nor in the table."""
