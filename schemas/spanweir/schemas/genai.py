@@ -389,6 +389,8 @@ class Error(msgspec.Struct, omit_defaults=True):
     type: str | None = None
     message: str | None = None
     stack: str | None = None
+    failed: bool = False
+    """The sender says in its own words that the span failed; its OpenTelemetry status does not."""
 
 
 class Source(msgspec.Struct, omit_defaults=True):

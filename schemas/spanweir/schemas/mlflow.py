@@ -72,7 +72,7 @@ class Renderer:
             parent_id=raw.parent_id or None,
             name=raw.name,
             type="UNKNOWN",
-            status=_STATUS[raw.status_code] if 0 <= raw.status_code < 3 else "UNSET",
+            status=_STATUS[status_of(raw, span)],
             start_ns=raw.start_ns,
             end_ns=raw.end_ns or None,
             attributes=attributes,
@@ -129,7 +129,7 @@ class Renderer:
             self._scope = scope
             named = {"name": scope.name, "version": scope.version, "schema_url": scope.schema_url}
             self._scope_json = _fragment(scope.attributes, named)
-        status = raw.status_code if 0 <= raw.status_code < 3 else 0
+        status = status_of(raw, span)
         content: dict[str, Any] = {
             "trace_id": _base64(raw.trace_id),
             "span_id": _base64(raw.span_id),
@@ -139,7 +139,7 @@ class Renderer:
             "start_time_unix_nano": raw.start_ns,
             "end_time_unix_nano": raw.end_ns or None,
             "events": _events(raw, span),
-            "status": {"code": _CODES[status], "message": raw.status_message},
+            "status": {"code": _CODES[status], "message": raw.status_message or _told(raw, span)},
             "attributes": mapped.attributes,
             "links": [_link(link) for link in raw.links] if raw.links else [],
             "resource": self._resource_json,
@@ -156,6 +156,20 @@ class Renderer:
             content["resource"] = {"attributes": raw.resource.attributes, "schema_url": raw.resource.schema_url}
             content["scope"] = {"name": scope.name, "version": scope.version, "attributes": scope.attributes}
             return dumps(content).encode()
+
+
+def status_of(raw: RawSpan, span: GenAISpan | None) -> int:
+    """OpenTelemetry's status code; 2 also where the sender says of a failure in its own words only."""
+    if span is not None and span.error is not None and span.error.failed:
+        return 2
+    return raw.status_code if 0 <= raw.status_code < 3 else 0
+
+
+def _told(raw: RawSpan, span: GenAISpan | None) -> str:
+    """The message of a failure that is no OpenTelemetry status."""
+    if raw.status_code == 2 or span is None or span.error is None or not span.error.failed:
+        return ""
+    return span.error.message or ""
 
 
 def _tool_name(name: str, tool: str | None) -> str:
@@ -197,8 +211,7 @@ def _events(raw: RawSpan, span: GenAISpan | None) -> list[dict[str, Any]]:
     found = [
         {"name": event.name, "time_unix_nano": event.time_ns, "attributes": event.attributes} for event in raw.events
     ]
-    failed = raw.status_code == 2
-    if failed and not any(event.name == "exception" for event in raw.events):
+    if status_of(raw, span) == 2 and not any(event.name == "exception" for event in raw.events):
         error = span.error if span is not None else None
         kind = error.type if error is not None else raw.attributes.get("error.type")
         message = (error.message if error is not None else None) or raw.status_message

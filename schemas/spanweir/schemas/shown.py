@@ -40,7 +40,7 @@ def inputs_of(span: GenAISpan) -> tuple[Any, tuple[str, ...]]:
             return body, ()
     if kind != "llm" and not span.system and (value := _sole_value(span.input)) is not None:
         return value, ("input",)
-    if span.input or span.system:
+    if span.input or (span.system and (io is None or io.input is None)):
         body = {"messages": chat_messages(span.input, span.system)}
         if kind == "llm":
             _call(span, body)

@@ -67,6 +67,8 @@ def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summa
     )
     if span is None:
         return summary
+    if span.error is not None and span.error.failed:
+        summary.error, summary.status_message = True, summary.status_message or span.error.message or ""
     summary.kind = span.kind
     summary.has_request = said(mapped, "mlflow.spanInputs") is not None
     summary.has_response = said(mapped, "mlflow.spanOutputs") is not None

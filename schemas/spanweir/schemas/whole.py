@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from spanweir.schemas import content, langchain, usage
-from spanweir.schemas.genai import GenAISpan, Message, Response, Retrieval, Text, Tool, Usage
+from spanweir.schemas.genai import GenAISpan, Message, Other, Response, Retrieval, Text, Tool, ToolResult, Usage
 from spanweir.schemas.notes import Notes, first
 from spanweir.schemas.paths import get_field, is_empty, set_field
 from spanweir.schemas.values import UNREADABLE, plain
@@ -29,6 +29,8 @@ def read_whole(span: GenAISpan, notes: Notes) -> None:
         _retrieval(span, notes)
     elif kind == "embedding":
         _embedding(span, notes)
+    elif span.system and not span.input:
+        _request(span, notes)  # instructions are not all that an agent was given
     notes.lossy = lossy
 
 
@@ -44,7 +46,8 @@ def _request(span: GenAISpan, notes: Notes) -> None:
     if io is None or io.input is None:
         return
     hollow = any(not message.parts for message in span.input)
-    if span.input and not hollow and (span.tools or not _mentions(io.input, "tools")):
+    partial = not hollow and span.input and _lacks(span, io.input)
+    if span.input and not hollow and not partial and (span.tools or not _mentions(io.input, "tools")):
         return
     given = plain(io.input)
     if isinstance(given, str):
@@ -52,10 +55,35 @@ def _request(span: GenAISpan, notes: Notes) -> None:
     else:
         fields = content.request(given, notes) or {}
     found = fields.get("input")
-    if hollow and found and len(found) >= len(span.input) and all(message.parts for message in found):
-        span.input = found
-        notes.taken.pop("input", None)
+    if found and len(found) >= len(span.input):
+        filled = hollow and all(message.parts for message in found)
+        if filled or (partial and len(found) == len(span.input) and _parts(found) > _parts(span.input)):
+            span.input = found
+            notes.taken.pop("input", None)
+    if any(message.role in ("system", "developer") for message in span.input):
+        fields.pop("system", None)
     _fill(span, fields)
+
+
+def _lacks(span: GenAISpan, given: Any) -> bool:
+    """Whether a request has instructions, results of tools or images that the messages read from other attributes lack.
+
+    OpenInference's instrumentation of Anthropic's SDK for JavaScript 0.2 flattens no instructions, no image's data, and
+    of several results in one message only the last.
+    """
+    if given.__class__ is not msgspec.Raw:
+        return False
+    body = bytes(given)
+    if b'"system":' in body and not span.system and span.input[0].role not in ("system", "developer"):
+        return True
+    results = body.count(b'"tool_result"')
+    kinds = [part.__class__ for message in span.input for part in message.parts]
+    return results > kinds.count(ToolResult) or Other in kinds
+
+
+def _parts(messages: list[Message]) -> int:
+    """How many parts were understood."""
+    return sum(part.__class__ is not Other for message in messages for part in message.parts)
 
 
 def _response(span: GenAISpan, notes: Notes) -> None:

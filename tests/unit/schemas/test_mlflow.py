@@ -196,6 +196,17 @@ def test_an_error_of_attributes_only_becomes_an_exception_event() -> None:
     assert json.loads(rendered(span)[0].content)["events"] == []
 
 
+def test_a_failure_that_no_status_tells() -> None:
+    span = GenAISpan(kind="llm", error=Error(message="too many requests", failed=True))
+    mapped, _ = rendered(span, status_code=1)
+    content = json.loads(mapped.content)
+    assert mapped.status == "ERROR"
+    assert content["status"] == {"code": "STATUS_CODE_ERROR", "message": "too many requests"}
+    assert content["events"][0]["attributes"]["exception.message"] == "too many requests"
+    summary = summarise(raw(status_code=1), span, mapped)
+    assert (summary.error, summary.status_message) == (True, "too many requests")
+
+
 def test_tokens_and_cost() -> None:
     usage = Usage(input=10, output=4, cache_read=6, cache_write=0, cache_write_1h=2, reasoning=3)
     span = GenAISpan(kind="llm", usage=usage, cost=Costs(total=0.5), provider="aws.bedrock", model=Model("m"))

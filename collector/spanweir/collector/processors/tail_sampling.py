@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from spanweir.collector.processors.api import Context, Item
+from spanweir.schemas.mlflow import status_of
 from spanweir.schemas.options import Duration, Size
 from spanweir.schemas.raw import RawSpan
 
@@ -230,7 +231,9 @@ def _test(policy: Policy) -> Test:
     tests: dict[str, Callable[[], Test]] = {
         "always_sample": lambda: lambda trace_id, items: True,
         "latency": lambda: _latency(policy.latency),
-        "status_code": lambda: _any(lambda item: _STATUS.get(item.raw.status_code) in policy.status_code.status_codes),
+        "status_code": lambda: _any(
+            lambda item: _STATUS.get(status_of(item.raw, item.span)) in policy.status_code.status_codes
+        ),
         "probabilistic": lambda: _ratio(policy.probabilistic),
         "string_attribute": lambda: _any(_string(policy.string_attribute)),
         "numeric_attribute": lambda: _any(_number(policy.numeric_attribute)),

@@ -8,10 +8,12 @@ Source: langfuse 3 to 5 (semconv guide 5.3).
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import params, tools
 from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, rules, verbatim, word
-from spanweir.schemas.genai import Error, GenAISpan, Timing, Usage
+from spanweir.schemas.genai import Error, GenAISpan, Timing, TraceIO, Usage
 from spanweir.schemas.langchain import tool_arguments, tool_result
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
@@ -106,6 +108,37 @@ def _is_definition(item: Any) -> bool:
     return isinstance(content, Mapping) and ("function" in content or "input_schema" in content)
 
 
+def _name_tools(io: TraceIO) -> None:
+    """The LangChain handler for JavaScript 5 gives a tool's message the tool's name for a role, and no id."""
+    if io.input.__class__ is msgspec.Raw and b'"additional_kwargs"' not in bytes(io.input):
+        return
+    found = plain(io.input)
+    given = found.get("messages") if isinstance(found, Mapping) else found
+    if not isinstance(given, list) or not any(_is_result(item) for item in given):
+        return
+    asked: list[Any] = []
+    told: list[Any] = []
+    for item in given:
+        if isinstance(item, Mapping) and isinstance(item.get("tool_calls"), list):
+            asked = [call for call in item["tool_calls"] if isinstance(call, Mapping)]
+        elif _is_result(item):
+            call = next((c for c in asked if (c.get("function") or c).get("name") == item["role"]), None)
+            if call is not None:
+                asked.remove(call)
+                item = {
+                    "role": "tool",
+                    "name": item["role"],
+                    "tool_call_id": call.get("id"),
+                    "content": item["content"],
+                }
+        told.append(item)
+    io.input = {**found, "messages": told} if isinstance(found, Mapping) else told
+
+
+def _is_result(item: Any) -> bool:
+    return isinstance(item, Mapping) and item.keys() == {"role", "content", "additional_kwargs"}
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """Kinds of spans without a type, tools in the messages, time to first token, status messages."""
     io = span.io
@@ -114,6 +147,7 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         if offered:
             io.input = rest
             span.tools = span.tools or offered
+        _name_tools(io)
     if io is not None and span.kind == "tool":
         io.input, io.output = tool_arguments(plain(io.input)), tool_result(plain(io.output))
     if span.timing is not None and span.timing.completion_start_ns and span.timing.ttft_ns is None:
@@ -122,6 +156,7 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
             span.timing = Timing(ttft_ns=elapsed, completion_start_ns=span.timing.completion_start_ns)
     if raw.attributes.get("langfuse.observation.level") == "ERROR":
         span.error = span.error or Error()
+        span.error.failed = raw.status_code != 2  # its handler of LangChain for JavaScript sets no status
         span.error.message = span.error.message or text(raw.attributes.get("langfuse.observation.status_message"))
 
 

@@ -42,7 +42,9 @@ def usage_details(value: Any, notes: Notes) -> dict[str, Any] | None:
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
-    """A tool's arguments and result out of LangChain's wrapping."""
+    """A tool's arguments and result out of LangChain's wrapping; a failure that the status hides."""
+    if span.error is not None and raw.status_code == 1 and raw.scope.name == "langsmith":
+        span.error.failed = True  # its exporter for JavaScript 0.12 ends failed runs as OK
     if span.kind == "tool" and span.io is not None:
         span.io.input = tool_arguments(plain(span.io.input))
         span.io.output = tool_result(plain(span.io.output))

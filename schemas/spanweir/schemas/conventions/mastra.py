@@ -3,15 +3,16 @@
 Source: @mastra/otel-exporter 0.3 and 1.4 (semconv guide 5.9).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spanweir.schemas import associations
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, rules, verbatim, word
-from spanweir.schemas.genai import GenAISpan, Timing
+from spanweir.schemas.genai import GenAISpan, Message, Part, Reasoning, Text, Timing, ToolCall
 from spanweir.schemas.notes import Notes
+from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import Attributes, RawSpan
-from spanweir.schemas.values import instant, json_or_text, strings, text
+from spanweir.schemas.values import instant, json_or_text, plain, strings, text
 
 KINDS = {
     "model_generation": "llm", "model_inference": "llm", "model_step": "step", "model_chunk": "step",
@@ -34,8 +35,40 @@ def _side(side: str) -> Any:
     return read
 
 
+def answer(value: Any, notes: Notes) -> Message | None:
+    """What an agent, a generation or a step returned: `{text, object, reasoning, toolCalls, files}` of the AI SDK."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("text"), str):
+        return None
+    found: list[Part] = []
+    thought = value.get("reasoning")
+    if isinstance(thought, list):
+        thought = "\n".join(str(item["text"]) for item in thought if isinstance(item, Mapping) and item.get("text"))
+    if isinstance(thought, str) and thought:
+        found.append(Reasoning(thought))
+    if value["text"]:
+        found.append(Text(value["text"]))
+    calls = value.get("toolCalls")
+    if isinstance(calls, list):
+        found += [tool_call(call, notes) for call in calls if isinstance(call, Mapping)]
+    return Message("assistant", found) if found else None
+
+
+def _say(span: GenAISpan, returned: Any, notes: Notes) -> None:
+    said = answer(returned, notes)
+    if said is None:
+        return
+    words = [item for item in said.parts if not isinstance(item, ToolCall)]
+    if words and span.op == "model_generation":
+        said.parts = words  # a whole loop's: its calls were answered before
+    span.output = [said]
+    if {key for key, item in returned.items() if item} <= {"text"} and "io.output" in notes.taken:
+        notes.taken["output"] = notes.taken.pop("io.output")
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
-    """Time to first token is sent as an instant; a generation repeats the inference below it."""
+    """What agents and generations returned is an answer; time to first token is sent as an instant."""
+    if span.io is not None and not span.output and span.kind in ("agent", "llm"):
+        _say(span, plain(span.io.output), notes)
     if span.timing is not None and span.timing.completion_start_ns and span.timing.ttft_ns is None:
         elapsed = span.timing.completion_start_ns - raw.start_ns
         if elapsed >= 0:

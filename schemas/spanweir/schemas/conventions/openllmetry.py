@@ -12,12 +12,12 @@ from typing import Any
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import LEGACY_INDEXED, WHOLE, Convention, Many, Rule, rules, word
-from spanweir.schemas.genai import Agent, Doc, GenAISpan, Graph, Message, Rerank, Tool, ToolDef
+from spanweir.schemas.genai import Agent, Doc, GenAISpan, Graph, Message, Part, Rerank, Text, Tool, ToolDef
 from spanweir.schemas.indexed import nested
 from spanweir.schemas.langchain import tool_result
 from spanweir.schemas.messages import message, parse, text_of
 from spanweir.schemas.notes import Notes, arguments, rest
-from spanweir.schemas.parts import tool_output
+from spanweir.schemas.parts import parts, tool_output
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import boolean, number, plain, strings, text, whole_strings
 
@@ -152,6 +152,29 @@ def _rerank(span: GenAISpan) -> None:
     span.input, span.output = [], []
 
 
+_TOOL_CLASSES = frozenset({"DynamicStructuredTool", "DynamicTool", "StructuredTool", "Tool"})
+"""What LangChain for JavaScript calls tools that were made from functions."""
+
+
+def _named_by(result: Any) -> str | None:
+    """The tool's name in the LangChain message that it returned."""
+    inner = result.get("kwargs") if isinstance(result, Mapping) else None
+    return text(inner.get("name")) if isinstance(inner, Mapping) else None
+
+
+def _blocks(said: Part, notes: Notes) -> list[Part]:
+    """Content blocks that its instrumentation of LangChain for JavaScript 0.27 writes as JSON in a text part."""
+    if said.__class__ is Text and said.content[:9] == '[{"type":':
+        own = Notes()
+        found = parse(said.content, own)
+        if isinstance(found, list) and all(isinstance(item, Mapping) for item in found):
+            read = parts(found, own)
+            if own.lossy:
+                notes.taken.pop("input", None)
+            return read or [said]
+    return [said]
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """An entity's name is a tool's, an agent's or a task's by the span's kind."""
     if span.kind == "rerank" and span.rerank is None:
@@ -161,9 +184,14 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
             said.role = "assistant"
     if span.op == "vector_db_retrieve":
         span.kind = "retrieval"
+    if raw.scope.name.startswith("@traceloop/"):
+        for said in span.input:
+            said.parts = [block for one in said.parts for block in _blocks(one, notes)]
     name = text(raw.attributes.get("traceloop.entity.name"))
     if name is None:
         return
+    if span.kind == "tool" and name in _TOOL_CLASSES and span.io is not None:
+        name = _named_by(plain(span.io.output)) or name
     if span.kind == "tool":
         span.tool = span.tool or Tool()
         span.tool.name = span.tool.name or name
@@ -178,6 +206,8 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
             span.graph.workflow = span.graph.workflow or name
     if span.kind == "tool" and span.io is not None:
         span.io.output = tool_result(plain(span.io.output))
+        if isinstance(given := plain(span.io.input), str):
+            span.io.input = arguments(given)
 
 
 _ASSOCIATED, _PROPERTIES = associations.bag("traceloop.association.properties.")
@@ -200,6 +230,7 @@ CONVENTION = Convention(
         "mcp.request.argument",
         "mcp.response.value",
     ),
+    scopes=("@traceloop/",),
     rank=WHOLE,
     rules=(
         *rules(
