@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spanweir.schemas import associations
+from spanweir.schemas.content import response
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, rules, verbatim, word
-from spanweir.schemas.genai import GenAISpan, Message, Part, Reasoning, Text, Timing, ToolCall
+from spanweir.schemas.genai import GenAISpan, Timing
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.parts import tool_call
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import instant, json_or_text, plain, strings, text
 
@@ -35,32 +35,19 @@ def _side(side: str) -> Any:
     return read
 
 
-def answer(value: Any, notes: Notes) -> Message | None:
-    """What an agent, a generation or a step returned: `{text, object, reasoning, toolCalls, files}` of the AI SDK."""
-    if not isinstance(value, Mapping) or not isinstance(value.get("text"), str):
-        return None
-    found: list[Part] = []
-    thought = value.get("reasoning")
+def _say(span: GenAISpan, returned: Any, notes: Notes) -> None:
+    """Agents and generations return the AI SDK's result object `{text, object, reasoning, toolCalls, files}`."""
+    if not isinstance(returned, Mapping) or not isinstance(returned.get("text"), str):
+        return
+    thought = returned.get("reasoning")
     if isinstance(thought, list):
         thought = "\n".join(str(item["text"]) for item in thought if isinstance(item, Mapping) and item.get("text"))
-    if isinstance(thought, str) and thought:
-        found.append(Reasoning(thought))
-    if value["text"]:
-        found.append(Text(value["text"]))
-    calls = value.get("toolCalls")
-    if isinstance(calls, list):
-        found += [tool_call(call, notes) for call in calls if isinstance(call, Mapping)]
-    return Message("assistant", found) if found else None
-
-
-def _say(span: GenAISpan, returned: Any, notes: Notes) -> None:
-    said = answer(returned, notes)
-    if said is None:
-        return
-    words = [item for item in said.parts if not isinstance(item, ToolCall)]
-    if words and span.op == "model_generation":
-        said.parts = words  # a whole loop's: its calls were answered before
-    span.output = [said]
+    shaped = {**returned, "reasoning": thought or None}
+    if returned["text"] and span.op == "model_generation":
+        shaped.pop("toolCalls", None)  # a whole loop's: its calls were answered before
+    said = (response(shaped, notes) or {}).get("output")
+    if said:
+        span.output = said
     if {key for key, item in returned.items() if item} <= {"text"} and "io.output" in notes.taken:
         notes.taken["output"] = notes.taken.pop("io.output")
 
