@@ -37,19 +37,19 @@ _MEDIA = frozenset(
         "input_audio",
     }
     | {"kind", "block_type", "part_kind", "format", "name", "image_mimetype", "path"}
-    | {"source_type", "base64", "file_data", "video_url", "audio_url"}
+    | {"source_type", "base64", "file_data", "video_url", "audio_url", "base64_image", "contentType"}
 )
 
 
 def media(item: Shape, notes: Notes, modality: str | None = None) -> Part:
     """An image, sound, video or document: inline (data URL, base64), by URL or by file id, wherever it is nested."""
     rest(item, _MEDIA, notes)
-    mime = id_of(item, "mime_type", "mimeType", "media_type", "mediaType", "image_mimetype")
+    mime = id_of(item, "mime_type", "mimeType", "media_type", "mediaType", "image_mimetype", "contentType")
     modality = id_of(item, "modality") or modality
     value = first(
         item, "image_url", "video_url", "audio_url", "url", "uri", "source", "input_audio", "image", "audio",
-        "video", "document", "file", "data", "content", "base64", "file_data", "file_uri", "fileUri", "file_id",
-        "fileId", "path",
+        "video", "document", "file", "data", "content", "base64", "base64_image", "file_data", "file_uri", "fileUri",
+        "file_id", "fileId", "path",
     )  # fmt: skip
     if isinstance(value, Mapping):
         inner = {"mime_type": mime, "modality": modality, "format": item.get("format")} | {

@@ -48,6 +48,13 @@ def _text(item: Shape, notes: Notes) -> Part:
     return Text(value if isinstance(value, str) else "" if value is None else dumps(value))
 
 
+def _transcript(item: Shape, notes: Notes) -> Part:
+    """LiveKit's speech: what was understood of it."""
+    said = item.get("transcript")
+    rest(item, frozenset({"type", "transcript"}), notes)
+    return Text(said) if isinstance(said, str) and said else Other("audio_content", dict(item))
+
+
 _REASONING = frozenset(
     {"type", "content", "text", "thinking", "reasoning", "signature", "data", "encrypted_content", "summary"}
     | {
@@ -259,6 +266,7 @@ BY_TYPE: dict[str, Reader] = {
     "web_fetch_tool_result": _server_result, "bash_code_execution_tool_result": _server_result,
     "text_editor_code_execution_tool_result": _server_result,
     "image": media.image, "image_url": media.image, "input_image": media.image, "image-url": media.image,
+    "image_content": media.image, "audio_content": _transcript,
     "audio": media.audio, "input_audio": media.audio, "audio-url": media.audio, "audio_url": media.audio,
     "video": media.video, "video_url": media.video, "video-url": media.video,
     "document": media.document, "document-url": media.document, "input_file": media.file, "file": media.file,

@@ -42,7 +42,8 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
     if raw.events and span.kind == "llm" and not (span.io is not None and span.io.verbatim):
         complete(span, raw.events)
     if len(span.output) > 1 and span.kind == "llm":
-        span.output = _turns(span.output, raw.attributes.get("openai.api.type") == "responses", notes)
+        items = raw.attributes.get("openai.api.type") == "responses"
+        span.output = _turns(span.output, items, "google_adk" in span.conventions, notes)
     if span.metadata:
         _metadata(span)
     if span.kind == "embedding" and span.input and not span.embeddings:
@@ -124,11 +125,11 @@ def _metadata(span: GenAISpan) -> None:
         span.model = Model(name)
 
 
-def _turns(said: list[Message], items: bool, notes: Notes) -> list[Message]:
+def _turns(said: list[Message], items: bool, chunks: bool, notes: Notes) -> list[Message]:
     """One message for each choice: a turn that was told piece by piece is put together.
 
-    Pieces are the items of a Responses API answer (`items`; util-genai), reasoning or calls by themselves, and chunks
-    of a stream of which only the last says why it ended (Google ADK).
+    Pieces are the items of a Responses API answer (`items`; util-genai), reasoning or calls by themselves, and
+    `chunks` of a stream, of which only the last says why it ended (Google ADK).
     """
     turns: list[Message] = []
     for place, message in enumerate(said):
@@ -137,7 +138,7 @@ def _turns(said: list[Message], items: bool, notes: Notes) -> list[Message]:
         last = turns[-1] if turns else None
         if last is None or last.role != message.role or last.index != message.index:
             turns.append(message)
-        elif items or _begun(last) or (message.finish_reason and not last.finish_reason):
+        elif items or _begun(last) or (chunks and message.finish_reason and not last.finish_reason):
             turns[-1] = _joined(last, message)
         else:
             turns.append(message)

@@ -66,6 +66,12 @@ def _generator(span: GenAISpan, given: Any, returned: Any, notes: Notes) -> None
     meta = metas[0] if isinstance(metas, list) and metas else first.get("meta") if isinstance(first, Mapping) else None
     if meta is None and isinstance(first, Mapping):
         meta = first.get("_meta")
+    if len(replies) == len(span.output):
+        for place, (reply, message) in enumerate(zip(replies, span.output, strict=True)):
+            own = metas[place] if isinstance(metas, list) and place < len(metas) else None
+            own = own or (reply.get("meta", reply.get("_meta")) if isinstance(reply, Mapping) else None)
+            if isinstance(own, Mapping):
+                message.finish_reason = message.finish_reason or text(own.get("finish_reason"))
     _meta(span, meta)
 
 
