@@ -5,6 +5,7 @@ DataFusion, which comes with deltalake, runs the queries; nothing else has to be
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -85,6 +86,10 @@ class Tables:
     def version(self, suffix: str = "otel_spans") -> str:
         """`v1` or `v2`, as the table's properties say. Raises LookupError."""
         return str(self.table(suffix).metadata().configuration.get("otel.schemaVersion", "v1"))
+
+    def days(self) -> set[date]:
+        """The days of which the payload table has files."""
+        return {date.fromisoformat(found["request_date"]) for found in self.table("payload").partitions()}
 
     def refresh(self) -> None:
         """See what was committed since. Raises LookupError for tables that are gone."""

@@ -5,8 +5,8 @@ and files that cannot match are not opened. `trace.text` and `span.content` alon
 there are other clauses on spans, all hold of one span, as in MLflow; that is decided on the traces that SQL found.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Trace
 
 _CHUNK: Final = 200
+Days = tuple[date, date]
+_AROUND: Final = {">=": -1, "<=": 3}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT: Final = {"LIKE": "LIKE", "ILIKE": "ILIKE", "RLIKE": "~", "=": "=", "!=": "!="}
 _TRACE: Final = "substr(p.databricks_request_id, 4)"
@@ -60,39 +62,35 @@ def find(
     tables: Tables, filter_string: str | None, order_by: Sequence[str] | None, max_results: int
 ) -> list[dict[str, Any]]:
     """As `search_traces`; traces as `Trace.to_dict()` gives them."""
-    sql, query = _sql(filter_string, order_by, max_results)
-    with unfolded(tables, query.needs()) as instead:
-        found = iter(rows(tables.query(sql, *query.suffixes, instead=instead)))
-    traces: list[dict[str, Any]] = []
-    while chunk := list(islice(found, _CHUNK if query.undecided else max_results)):
-        at_hand = tables.traces([row["id"] for row in chunk], [row["day"] for row in chunk])
-        traces += [t for t in at_hand if not query.undecided or one_span_matches(t, query.undecided)]
-        if len(traces) >= max_results:
+    query = _query(filter_string, order_by)
+    found: list[dict[str, Any]] = []
+    for days in query.windows(tables):
+        found += islice(_matching(tables, query, days, max_results - len(found)), max_results - len(found))
+        if len(found) >= max_results:
             break
-    return traces[:max_results]
+    return found
 
 
-def _sql(filter_string: str | None, order_by: Sequence[str] | None, max_results: int) -> tuple[str, "_Query"]:
-    clauses: list[Clause] = []
-    orders: list[tuple[str, str, bool]] = []
+def _matching(tables: Tables, query: "_Query", days: Days | None, most: int) -> Iterator[dict[str, Any]]:
+    limit = "" if query.undecided else f" LIMIT {int(most)}"
+    with unfolded(tables, query.needs(days)) as instead:
+        found = iter(rows(tables.query(query.sql(days) + limit, *query.suffixes, instead=instead)))
+    while chunk := list(islice(found, _CHUNK if query.undecided else most)):
+        for trace in tables.traces([row["id"] for row in chunk], [row["day"] for row in chunk]):
+            if not query.undecided or one_span_matches(trace, query.undecided):
+                yield trace
+
+
+def _query(filter_string: str | None, order_by: Sequence[str] | None) -> "_Query":
+    query = _Query()
     if filter_string or order_by:
         from mlflow.utils.search_utils import SearchTraceUtils
 
-        clauses = SearchTraceUtils.parse_search_filter_for_search_traces(filter_string)
-        orders = [SearchTraceUtils.parse_order_by_for_search_traces(order) for order in order_by or ()]
-    query = _Query()
-    for clause in clauses:
-        query.add(clause)
-    order = [query.order(*order) for order in orders]
-    order += [] if any(key == "timestamp_ms" for _, key, _ in orders) else ["p.request_time DESC"]
-    sql = (
-        f"SELECT p.databricks_request_id AS id, p.request_date AS day FROM payload p{query.joins} "
-        f"WHERE {' AND '.join(query.conditions()) or 'TRUE'} "
-        f"ORDER BY {', '.join(order)}, p.databricks_request_id"
-    )
-    if not query.undecided:
-        sql += f" LIMIT {int(max_results)}"
-    return sql, query
+        for clause in SearchTraceUtils.parse_search_filter_for_search_traces(filter_string):
+            query.add(clause)
+        for order in order_by or ():
+            query.add_order(*SearchTraceUtils.parse_order_by_for_search_traces(order))
+    return query
 
 
 class _Query:
@@ -109,8 +107,11 @@ class _Query:
         self._occurring: list[str] = []
         self._annotations: list[str] = []
         self._bounds: list[tuple[str, datetime]] = []
+        self._orders: list[str] = []
+        self._by_time: bool | None = True
+        """Whether by time at first; False is ascending, None something else."""
+        self._joins = ""
         self.suffixes = ["payload"]
-        self.joins = ""
 
     def add(self, clause: Clause) -> None:
         key, comparator, value = clause["key"], clause["comparator"].upper(), clause["value"]
@@ -142,47 +143,75 @@ class _Query:
         several = self._of_spans or len(self._text) > 1
         return [*self._of_spans, *self._text] if self._text and several else []
 
-    def conditions(self) -> list[str]:
+    def sql(self, days: Days | None) -> str:
+        """The ids and days of traces that match, in order. Without `days`, of all days."""
         where = list(self._where)
         where += [f"p.request_date {operator} DATE '{time.date()}'" for operator, time in self._bounds]
+        if days is not None:
+            where += [f"p.request_date >= DATE '{days[0]}'", f"p.request_date <= DATE '{days[1]}'"]
         for conditions in ([*self._plain, *self._span], self._root):
             if conditions:
-                where.append(self._in("otel_spans", "trace_id", [*self._days(), *conditions]))
-        return where
+                where.append(self._in("otel_spans", "trace_id", [*self._days(days), *conditions]))
+        orders = [*self._orders, "p.databricks_request_id"]
+        if not any("p.request_time" in order for order in orders):
+            orders.insert(-1, "p.request_time DESC")
+        return (
+            f"SELECT p.databricks_request_id AS id, p.request_date AS day FROM payload p{self._joins} "
+            f"WHERE {' AND '.join(where) or 'TRUE'} ORDER BY {', '.join(orders)}"
+        )
 
-    def _days(self) -> list[str]:
-        """Spans may lie a day from the time of their trace."""
-        return [
-            f"date {operator} DATE '{(time + timedelta(days=1 if operator == '<=' else -1)).date()}'"
-            for operator, time in self._bounds
-        ]
+    def windows(self, tables: Tables) -> list[Days | None]:
+        """First and last days to look at, one pair after the other, until enough is found.
 
-    def needs(self) -> dict[str, Need]:
+        Ordered by time, what is newest (or oldest) stands in the first days, and there is no need to read the others.
+        """
+        if self._by_time is None:
+            return [None]
+        first = max((t.date() for operator, t in self._bounds if operator == ">="), default=date.min)
+        last = min((t.date() for operator, t in self._bounds if operator == "<="), default=date.max)
+        days = sorted((day for day in tables.days() if first <= day <= last), reverse=self._by_time)
+        made: list[Days | None] = []
+        while days:
+            window, days = days[: 1 << len(made)], days[1 << len(made) :]
+            made.append((min(window), max(window)))
+        return made
+
+    def _days(self, days: Days | None) -> list[str]:
+        """Spans may start before their trace, by a clock that is wrong, and days after it."""
+        bounds = [(operator, time.date()) for operator, time in self._bounds]
+        if days is not None:
+            bounds += [(">=", days[0]), ("<=", days[1])]
+        return [f"date {operator} DATE '{_moved(day, _AROUND[operator])}'" for operator, day in bounds]
+
+    def needs(self, days: Days | None) -> dict[str, Need]:
         """What of the VARIANT columns is asked for, where tables have such."""
         made: dict[str, Need] = {}
         if self._keys:
-            matching = [*self._days(), *self._plain, *self._occurring]
-            roots = [" AND ".join([*self._days(), *self._root])] if self._root else []
+            matching = [*self._days(days), *self._plain, *self._occurring]
+            roots = [" AND ".join([*self._days(days), *self._root])] if self._root else []
             made["otel_spans"] = Need(conditions=[" AND ".join(matching) or "TRUE", *roots], keys=self._keys)
         if self._annotations:
             made["otel_annotations"] = Need(conditions=self._annotations)
         return made
 
-    def order(self, kind: str, key: str, ascending: bool) -> str:
+    def add_order(self, kind: str, key: str, ascending: bool) -> None:
         direction = "ASC" if ascending else "DESC"
+        if not self._orders:
+            self._by_time = not ascending if (kind, key) == ("attribute", "timestamp_ms") else None
         if kind == "attribute":
-            return f"{self._column(key)} {direction}"
+            self._orders.append(f"{self._column(key)} {direction}")
+            return
         value, condition = ("value", f"annotation_type = 'TAG' AND name = {literal(key)}")
         if kind != "tag":
             value, condition = _in_metadata(key), "annotation_type = 'METADATA'"
-        alias = f"o{self.joins.count('LEFT JOIN')}"
+        alias = f"o{self._joins.count('LEFT JOIN')}"
         self._use("otel_annotations")
         self._annotations.append(condition)
-        self.joins += (
+        self._joins += (
             f" LEFT JOIN (SELECT target_id, {value} AS value FROM otel_annotations WHERE {condition}) {alias}"
             f" ON {alias}.target_id = {_TRACE}"
         )
-        return f"{alias}.value {direction}"
+        self._orders.append(f"{alias}.value {direction}")
 
     def _use(self, suffix: str) -> None:
         if suffix not in self.suffixes:
@@ -260,6 +289,10 @@ class _Query:
             occurs = value_occurs([value] if comparator == "=" else value)
             self._occurring += [f"({occurs})"] if occurs else []
         return compared(f"attributes[{literal(name)}]", comparator, value)
+
+
+def _moved(day: date, days: int) -> date:
+    return date.fromordinal(min(max(day.toordinal() + days, 1), date.max.toordinal()))
 
 
 def _in_metadata(key: str) -> str:
