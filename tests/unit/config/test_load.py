@@ -1,5 +1,6 @@
 """From a document to a `Configuration`, and every message that a user can meet on the way."""
 
+import json
 import pickle
 from importlib import metadata
 from pathlib import Path
@@ -313,6 +314,32 @@ def test_secrets_of_an_object_store_are_masked_by_their_names() -> None:
     assert shown["exporters"]["delta"]["storage_options"] == {
         "AWS_SECRET_ACCESS_KEY": MASK, "azure_storage_sas_token": MASK, "AWS_REGION": "eu", "keyspace": "k",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("api_key", "hunter2", MASK),
+        ("http.request.header.authorization", "hunter2", MASK),
+        ("x-password", 12345, MASK),
+        ("note", "sk-abcdefghijklmnopqrstuvwx", MASK),
+        ("header", "send Bearer abcdefgh12345678 along", f"send {MASK} along"),
+        ("instance", "9f86d081884c7d659a2feaa0c55ad015", MASK),
+        ("blob", "aB3dE5fG7hJ9kL1mN3pQ5rS7", MASK),
+        ("deployment.environment.name", "production", "production"),
+        ("gen_ai.request.model", "gpt-4o-mini-2024-07-18", "gpt-4o-mini-2024-07-18"),
+        ("gen_ai.usage.input_tokens", 12, 12),
+        ("service.name", "checkout service of the northern region", "checkout service of the northern region"),
+        ("enabled", True, True),
+    ],
+)
+def test_literal_values_of_actions_are_masked_where_they_may_be_secrets(key: str, value: object, shown: object) -> None:
+    action = json.dumps({"key": key, "value": value})
+    text = f"{BASE}processors: {{resource: {{attributes: [{action}]}}}}\n"
+    (found,) = effective(loads(text))["processors"]["resource"]["attributes"]
+    assert found["value"] == shown
+    (found,) = effective(loads(text), redacted=False)["processors"]["resource"]["attributes"]
+    assert found["value"] == value
 
 
 def test_what_is_shown_loads_again_as_the_same() -> None:

@@ -1,4 +1,9 @@
-"""A configuration as YAML or JSON again: what is in force, defaults included, secrets masked."""
+"""A configuration as YAML or JSON again: what is in force, defaults included, secrets masked.
+
+Masked are options that are secrets by their type, passwords and parameters in URLs, values of free maps and of
+`key: ..., value: ...` whose key names a secret, the other literal values of actions that look made up by a machine, and
+tokens of known shapes wherever they stand. `--mode unredacted` shows them.
+"""
 
 import re
 from typing import Any
@@ -7,6 +12,7 @@ import msgspec
 
 from spanweir.collector.config.model import Component, Configuration
 from spanweir.collector.config.options import plain_default
+from spanweir.collector.processors._detectors import DETECTORS
 from spanweir.schemas.options import Secret
 
 MASK = "[REDACTED]"
@@ -15,6 +21,14 @@ _SECRETS = "password|passwd|pwd|secret|token|credentials?|signature|sig|sas|auth
 _PARAMETER = re.compile(rf"(?P<before>[?&][^=&#\s]*(?:{_SECRETS}|key)[^=&#\s]*=)[^&#\s]+", re.IGNORECASE)
 _NAME = re.compile(rf"(?:^|[._-])(?:{_SECRETS}|key)(?:[._-]|$)", re.IGNORECASE)
 """Keys of free maps, such as the storage options of an object store."""
+_TOKENS = re.compile(
+    "|".join(f"(?:{DETECTORS[name].pattern.removeprefix('(?s)')})" for name in ("api_key", "jwt", "private_key"))
+    + r"|\b(?:Bearer|Basic) [A-Za-z0-9+/=._~-]{8,}",
+    re.DOTALL,
+)
+_MADE_UP = re.compile(
+    r"[0-9a-fA-F-]{32,}|(?=[^0-9]*[0-9])(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])[A-Za-z0-9+/=_~.-]{20,}", re.ASCII
+)
 
 
 def effective(configuration: Configuration, *, redacted: bool = True) -> dict[str, Any]:
@@ -34,7 +48,8 @@ def effective(configuration: Configuration, *, redacted: bool = True) -> dict[st
 
 
 def mask(text: str) -> str:
-    """`text` with the passwords of URLs in it masked, and the parameters that are secrets by their names."""
+    """`text` with the passwords of URLs in it masked, parameters that are secrets by their names, and tokens."""
+    text = _TOKENS.sub(MASK, text)
     return _PARAMETER.sub(rf"\g<before>{MASK}", _PASSWORD.sub(rf"\g<before>{MASK}@", text))
 
 
@@ -55,7 +70,10 @@ def _plain(value: Any, redacted: bool) -> Any:
     if isinstance(value, msgspec.Struct):
         fields = msgspec.structs.fields(type(value))
         items = ((field.encode_name, getattr(value, field.name)) for field in fields)
-        return {name: _plain(item, redacted) for name, item in items if item is not msgspec.UNSET}
+        shown = {name: item for name, item in items if item is not msgspec.UNSET}
+        if redacted and {"key", "value"} <= shown.keys():
+            shown["value"] = _literal(shown["key"], shown["value"])
+        return {name: _plain(item, redacted) for name, item in shown.items()}
     if isinstance(value, dict):
         return {key: _plain(_hidden(key, item) if redacted else item, redacted) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -67,3 +85,10 @@ def _plain(value: Any, redacted: bool) -> Any:
 
 def _hidden(key: object, value: Any) -> Any:
     return Secret(value) if isinstance(value, str) and isinstance(key, str) and _NAME.search(key) else value
+
+
+def _literal(key: object, value: Any) -> Any:
+    """The value of an action: an attribute may be anything, so its name decides, or what it looks like."""
+    if isinstance(value, str) and _MADE_UP.fullmatch(value):
+        return Secret(value)
+    return _hidden(key, str(value) if isinstance(value, int | float) and _NAME.search(str(key)) else value)
