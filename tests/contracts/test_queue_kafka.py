@@ -4,7 +4,7 @@ import os
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from spanweir.collector.queue.api import Gap, QueueUnavailable, Record
 from spanweir.collector.queue.kafka import Config
@@ -48,6 +48,32 @@ def test_what_kafka_deleted_before_it_was_read_is_a_gap(kafka: str) -> None:
     assert [one.sequence for one in fresh.scan()] == [7, 8, 9, 10]
     for one in (reader, fresh, writer):
         one.close()
+
+
+@pytest.mark.external
+@pytest.mark.slow
+def test_collectors_share_a_topic_by_its_partitions(kafka: str, caplog: pytest.LogCaptureFixture) -> None:
+    topic = f"shared-{os.getpid()}"
+    admin = AdminClient({"bootstrap.servers": kafka})
+    (created,) = admin.create_topics([NewTopic(topic, 3)]).values()
+    created.result(30)
+    configs = [Config(brokers=(kafka,), topic=topic, partition=number) for number in range(2)]
+    writers = [config.open_writer() for config in configs]
+    assert f"topic {topic} has 3 partitions and this collector delivers partition 1 only" in caplog.text
+    assert "each of the others (0, 2) needs a collector of its own" in caplog.text
+    for number in range(5):
+        for writer in writers:
+            writer.append(record(f"{writers.index(writer)} {number}".encode()))
+    readers = [config.open_reader(["a"]) for config in configs]
+    for number, reader in enumerate(readers):
+        assert [one.body for one in reader.scan()] == [f"{number} {each}".encode() for each in range(5)]
+    # The same group and exporter, and yet a cursor for each partition.
+    readers[0].advance("a", 4)
+    assert [config.open_reader(["a"]).cursor("a") for config in configs] == [4, 0]
+    for one in (*readers, *writers):
+        one.close()
+    with pytest.raises(QueueUnavailable, match=r"has no partition 7, only 0 to 2; choose one that no other"):
+        Config(brokers=(kafka,), topic=topic, partition=7).open_writer()
 
 
 @pytest.mark.external

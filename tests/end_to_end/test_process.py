@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from tests.benchmarks.load import make_requests
+from tests.support.otlp_client import send
 from tests.support.service import MINIMAL, TO_FILE, Service, eventually
 from tests.torture.harness import Collector
 
@@ -39,6 +40,16 @@ def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
         assert collector.values()["spanweir_delivery_restarts"] == 1
     finally:
         assert collector.stop() == 0
+
+
+def test_who_sees_the_metrics_may_send(tmp_path: Path) -> None:
+    for _ in range(3):
+        collector = Collector(tmp_path)
+        collector.start()
+        try:
+            assert send("grpc", collector.endpoint, make_requests(1, 1)[0]).code == 0
+        finally:
+            assert collector.stop() == 0
 
 
 def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:

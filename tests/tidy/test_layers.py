@@ -26,7 +26,10 @@ LAZY_EXCEPT: dict[str, str] = {
     "exporters/spanweir/exporters/mlflow/artifacts_worker.py": "runs in a process of its own",
     "exporters/spanweir/exporters/mlflow/fallback_worker.py": "runs in a process of its own",
     "exporters/spanweir/exporters/tree.py": "is itself imported only to print",
-    "collector/spanweir/collector/queue/kafka.py": "is imported where it is named, and tells what is missing",
+    **{
+        f"collector/spanweir/collector/queue/{name}.py": "is imported where it is named, and tells what is missing"
+        for name in ("kafka", "kafka_reader", "kafka_topic")
+    },
     **{
         f"exporters/spanweir/exporters/delta/{name}.py": "is imported when a Delta exporter is built, and needs it then"
         for name in ("files", "stored", "table", "window")

@@ -79,6 +79,7 @@ class Service:
             self._deliver(_ABANDON_S)
             self._surround()
             self._receive()
+            self._publish()
         except Exception as error:
             self.stop(_ABANDON_S)
             if isinstance(error, _CANNOT):
@@ -120,6 +121,7 @@ class Service:
         logging.getLogger().setLevel(configuration.service.settings.telemetry.logs.level.upper())
         self._receive()
         self._surround()
+        self._publish()
         self._deliver(min(_HAND_OVER_S, float(configuration.service.settings.shutdown_timeout)))
 
     def _receive(self) -> None:
@@ -143,7 +145,7 @@ class Service:
         self._listening = True
 
     def _surround(self) -> None:
-        """The same for extensions and for the page of metrics."""
+        """The same for extensions."""
         used = self.configuration.used("extensions")
         wanted = {name: (component.type, component.config) for name, component in used.items()}
         for name, (made_of, extension) in list(self._extensions.items()):
@@ -155,6 +157,9 @@ class Service:
                 extension = component.config.build(ExtensionContext(name=name, health=self.health))
                 extension.start()
                 self._extensions[name] = (wanted[name], extension)
+
+    def _publish(self) -> None:
+        """The page of metrics. After the receivers: whoever sees it at the start may send."""
         endpoint = self.configuration.service.settings.telemetry.metrics.endpoint
         if endpoint == self._pages_endpoint:
             return

@@ -11,6 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Resource, Scope, Value
 
+_INT64 = 1 << 63
+
 
 def spans_request(spans: Iterable[tuple[RawSpan, Attributes]]) -> bytes:
     """A serialized ExportTraceServiceRequest with each span and the attributes to write for it."""
@@ -33,7 +35,7 @@ def logs_request(logs: Iterable[RawLog]) -> bytes:
         record.severity_number, record.severity_text = raw.severity_number, raw.severity_text
         record.dropped_attributes_count = raw.dropped_attributes_count
         if raw.body is not None:
-            _any_value(record.body, raw.body)
+            set_value(record.body, raw.body)
         fill(record.attributes, raw.attributes)
     body: bytes = message.SerializeToString()
     return body
@@ -92,16 +94,20 @@ def _span(message: Any, raw: RawSpan, attributes: Attributes) -> None:
 def fill(pairs: Any, attributes: Attributes) -> None:
     """Add `attributes` to `pairs`, a repeated KeyValue."""
     for key, value in attributes.items():
-        _any_value(pairs.add(key=key).value, value)
+        set_value(pairs.add(key=utf8(key)).value, value)
 
 
-def _any_value(message: Any, value: Value) -> None:
+def set_value(message: Any, value: Value) -> None:
+    """Into an AnyValue; an integer that OTLP has no room for as text."""
     if isinstance(value, str):
-        message.string_value = value
+        message.string_value = utf8(value)
     elif isinstance(value, bool):
         message.bool_value = value
     elif isinstance(value, int):
-        message.int_value = value
+        if -_INT64 <= value < _INT64:
+            message.int_value = value
+        else:
+            message.string_value = str(value)
     elif isinstance(value, float):
         message.double_value = value
     elif isinstance(value, bytes):
@@ -109,7 +115,12 @@ def _any_value(message: Any, value: Value) -> None:
     elif isinstance(value, list):
         message.array_value.SetInParent()
         for item in value:
-            _any_value(message.array_value.values.add(), item)
+            set_value(message.array_value.values.add(), item)
     elif isinstance(value, dict):
         message.kvlist_value.SetInParent()
         fill(message.kvlist_value.values, value)
+
+
+def utf8(value: str) -> str:
+    """Protobuf takes no lone surrogates."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()

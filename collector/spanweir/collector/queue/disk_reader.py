@@ -10,10 +10,9 @@ link, reading goes on behind the damage, and what is missing is a `Gap`.
 
 import logging
 import os
-import threading
 import time
 from bisect import bisect_right
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from spanweir.collector.queue import segment
 from spanweir.collector.queue.api import Gap, QueueUnavailable, Record
 from spanweir.collector.queue.cursors import Cursors, sync_directory
 from spanweir.collector.queue.files import QueueFiles, StateFile, last_of
+from spanweir.collector.queue.losses import Losses
 
 if TYPE_CHECKING:
     from spanweir.collector.queue.disk import Config
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.008
 _KEPT_PLACES = 32
-_KEPT_GAPS = 1000
 
 
 class _Place:
@@ -44,18 +43,16 @@ class _Place:
         """The next sequence number, if nothing is lost."""
 
 
-class DiskReader:
+class DiskReader(Losses):
     """Raises `QueueUnavailable` if there is no queue in the directory or its cursors cannot be written."""
 
     def __init__(self, config: "Config", cursors: Collection[str]) -> None:
+        super().__init__()
         self._config = config
         self._files = QueueFiles(config.directory)
         self._cursors = Cursors(self._files.directory, fsync=config.fsync == "batch")
-        self._lock = threading.RLock()
         self._places: OrderedDict[int, _Place] = OrderedDict()
         self._descriptors: OrderedDict[int, int] = OrderedDict()
-        self._gaps: deque[Gap] = deque(maxlen=_KEPT_GAPS)
-        self._lost = 0
         self._closed = False
         try:
             self._firsts = self._files.segments()
@@ -66,15 +63,6 @@ class DiskReader:
         except OSError as error:
             raise QueueUnavailable(f"queue directory {config.directory} cannot be used: {error.strerror}") from error
         self._passed = min(self._positions.values(), default=0)
-
-    @property
-    def gaps(self) -> Sequence[Gap]:
-        with self._lock:
-            return tuple(self._gaps)
-
-    @property
-    def lost_records(self) -> int:
-        return self._lost
 
     def read(self, after: int, max_records: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
         deadline = time.monotonic() + wait_s
@@ -196,8 +184,7 @@ class DiskReader:
         if path.exists():
             self._files.set_aside(in_segment, reason)
         _log.error("records %d to %d of %s are lost: %s", first, last, path, reason)
-        self._gaps.append(Gap(first=first, last=last, segment=path.name, reason=reason))
-        self._lost += last - first + 1
+        self._lose(Gap(first=first, last=last, segment=path.name, reason=reason))
 
     def _seek(self, after: int) -> _Place | None:
         if not self._firsts or after >= self._firsts[-1]:

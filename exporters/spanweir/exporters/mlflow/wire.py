@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from spanweir.exporters.encode import fill, set_value, utf8
 from spanweir.exporters.mlflow.rows import (
     COST,
     FULL_CLIENT_REQUEST,
@@ -35,11 +35,9 @@ from spanweir.exporters.mlflow.rows import (
     text,
     usage_values,
 )
-from spanweir.schemas.raw import Value
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
 _STATUS = {"OK": 1, "ERROR": 2}
-_INT64 = 1 << 63
 _UINT64 = (1 << 64) - 1
 
 
@@ -48,11 +46,11 @@ def request(spans: Iterable[MappedSpan]) -> bytes:
     message = ExportTraceServiceRequest()
     into = message.resource_spans.add().scope_spans.add().spans
     for span in spans:
-        _fill(into.add(), span)
+        _add(into.add(), span)
     return bytes(message.SerializeToString())
 
 
-def _fill(into: Any, span: MappedSpan) -> None:
+def _add(into: Any, span: MappedSpan) -> None:
     into.trace_id = bytes.fromhex(span.trace_id)
     into.span_id = bytes.fromhex(span.span_id)
     if span.parent_id:
@@ -74,52 +72,15 @@ def _fill(into: Any, span: MappedSpan) -> None:
             # Text that looks like JSON would lose its quotes; all other text is sent bare, since MLflow fills the
             # column of the span's type before it takes the second encoding off.
             looks_like_json = isinstance(value, str) and value.lstrip()[:1] in ('"', "{", "[")
-            _set(attribute.value, encoded if looks_like_json else value)
+            set_value(attribute.value, encoded if looks_like_json else value)
     for event in span.raw.events:
         made = into.events.add()
         made.name, made.time_unix_nano = utf8(event.name), min(max(event.time_ns, 0), _UINT64)
-        for key, value in event.attributes.items():
-            attribute = made.attributes.add()
-            attribute.key = utf8(key)
-            _set(attribute.value, value)
+        fill(made.attributes, event.attributes)
     for link in span.raw.links:
         linked = into.links.add()
         linked.trace_id, linked.span_id = bytes.fromhex(link.trace_id), bytes.fromhex(link.span_id)
-        for key, value in link.attributes.items():
-            attribute = linked.attributes.add()
-            attribute.key = utf8(key)
-            _set(attribute.value, value)
-
-
-def _set(into: AnyValue, value: Value) -> None:
-    if isinstance(value, bool):
-        into.bool_value = value
-    elif isinstance(value, str):
-        into.string_value = utf8(value)
-    elif isinstance(value, int):
-        if -_INT64 <= value < _INT64:
-            into.int_value = value
-        else:
-            into.string_value = str(value)
-    elif isinstance(value, float):
-        into.double_value = value
-    elif isinstance(value, bytes):
-        into.bytes_value = value
-    elif isinstance(value, list):
-        into.array_value.SetInParent()
-        for item in value:
-            _set(into.array_value.values.add(), item)
-    elif isinstance(value, dict):
-        into.kvlist_value.SetInParent()
-        for key, item in value.items():
-            pair = into.kvlist_value.values.add()
-            pair.key = utf8(key)
-            _set(pair.value, item)
-
-
-def utf8(value: str) -> str:
-    """Protobuf takes no lone surrogates."""
-    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+        fill(linked.attributes, link.attributes)
 
 
 def trace_body(row: TraceRow, experiment_id: str, spans: Sequence[MappedSpan]) -> bytes:
