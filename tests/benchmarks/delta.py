@@ -1,31 +1,75 @@
-"""What the Delta exporter costs on the standard load: CPU microseconds a span for each part, and resident memory.
+"""From request bytes to Delta commits on the standard load: CPU microseconds a span, and resident memory.
 
-    python tests/benchmarks/delta.py [--spans 40000] [--tables payload,spans,annotations] [--compression snappy]
+    python -m tests.benchmarks.delta [--spans 50000] [--tables payload,spans,annotations] [--parts]
 
-Batches are made by the real decoder, mapper and renderer, outside of the measurement; ids are new in every batch.
+Requests pass the real decoder, mapper, renderer and assembly, then the exporter; ids are new in every request. Each
+window of 10,000 spans ends with a commit. Given are the least and the median of the windows: what else runs on the
+machine makes CPU time longer, never shorter. `--parts` says where the exporter's time goes, and costs some itself.
 """
 
 import argparse
 import gc
-import random
-import sys
+import os
+import resource
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
+from spanweir.collector import allocator
+from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta import Config
-from spanweir.schemas.trace import TraceRow
-from tests.support.batches import batch
+from spanweir.exporters.delta.exporter import DeltaExporter
+from spanweir.schemas.options import Duration
+from tests.benchmarks.load import SPANS_PER_TRACE, make_bodies
+from tests.support.mapped import stages
 
 TRACES = 20
 RECORDS = 4
-POOL = 6
+WINDOW = 10_000
+
+
+class Parts:
+    """CPU seconds of functions, without what they call of each other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner: list[float] = []
+
+    def watch(self, owner: Any, name: str, label: str) -> None:
+        inner = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.process_time()
+            self._inner.append(0.0)
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                spent = time.process_time() - start
+                self.seconds[label] += spent - self._inner.pop()
+                if self._inner:
+                    self._inner[-1] += spent
+
+        setattr(owner, name, timed)
+
+    def watch_exporter(self) -> None:
+        from spanweir.exporters.delta import blobs, files, payload, rows, spool, table, window
+
+        self.watch(DeltaExporter, "export", "else")
+        self.watch(rows.SpanRows, "batch", "rows of spans")
+        self.watch(rows.AnnotationRows, "batch", "rows of annotations")
+        self.watch(DeltaExporter, "_add_payloads", "rows of payload: texts")
+        self.watch(payload, "batch", "rows of payload: arrays")
+        self.watch(window.Pending, "stage", "release of what was written")
+        self.watch(files.Files, "write", "Parquet")
+        self.watch(blobs.Blobs, "put", "files")
+        self.watch(table.Target, "append", "commits")
+        self.watch(spool.Spool, "commit", "spool")
+        self.watch(spool.Spool, "written", "spool")
 
 
 def resident_mb() -> dict[str, int]:
@@ -34,96 +78,80 @@ def resident_mb() -> dict[str, int]:
     return {name: int(value) // 1024 for name, value in fields.items()}
 
 
-def renew(pool: Batch, number: int, rng: random.Random) -> Batch:
-    """The batch with new trace ids; contents keep the old ones, which costs the exporter the same."""
-    ids: dict[str, str] = {}
-    for span in pool.spans:
-        if span.trace_id not in ids:
-            ids[span.trace_id] = f"{rng.getrandbits(128):032x}"
-        span.trace_id = ids[span.trace_id]
-    for trace in pool.traces:
-        trace.trace_id = ids[trace.trace_id]
-    pool.first = pool.last = number
-    return pool
+def cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
-def filled(pool: Batch) -> Batch:
-    for trace in pool.traces:
-        root = next(s for s in pool.spans if s.span_id == trace.root_span_id)
-        _fill(trace, root.attributes)
-    return pool
+def records() -> Iterator[list[Record]]:
+    """Without end: so many as the delivery takes from the queue at once."""
+    bodies, salt = make_bodies(12, TRACES), os.urandom(2)
+    serial = 0
+    while True:
+        taken = []
+        for _ in range(RECORDS):
+            serial += 1
+            body = bodies[serial % len(bodies)].renew(serial, salt)
+            taken.append(Record(sequence=serial, signal="traces", received_ns=time.time_ns(), body=body))
+        yield taken
 
 
-def _fill(trace: TraceRow, attributes: dict[str, str]) -> None:
-    request, response = attributes.get("mlflow.spanInputs"), attributes.get("mlflow.spanOutputs")
-    trace.request = request.encode() if request else None
-    trace.response = response.encode() if response else None
-    trace.request_preview, trace.response_preview = (request or "")[:1000], (response or "")[:1000]
-    trace.session_id, trace.tags = "session", {"team": "search"}
-
-
-def timed(parts: dict[str, float], owner: Any, name: str, label: Callable[..., str]) -> None:
-    inner = getattr(owner, name)
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        start = time.process_time()
-        try:
-            return inner(*args, **kwargs)
-        finally:
-            parts[label(*args)] += time.process_time() - start
-
-    setattr(owner, name, wrapper)
-
-
-def instrument(parts: dict[str, float]) -> None:
-    from spanweir.exporters.delta import exporter, files, payload, rows, spool, table
-
-    timed(parts, table.Target, "append", lambda target, *_: f"{target.spec.suffix}: write and commit")
-    timed(parts, files.Files, "write", lambda self, *_: f"{self._spec.suffix}:   of it write")
-    timed(parts, rows.SpanRows, "batch", lambda *_: "otel_spans: rows")
-    timed(parts, rows.AnnotationRows, "batch", lambda *_: "otel_annotations: rows")
-    timed(parts, exporter.DeltaExporter, "_add_payloads", lambda *_: "payload: rows")
-    timed(parts, payload, "trace_metadata", lambda *_: "described")
-    timed(parts, spool.Spool, "commit", lambda *_: "spool: commit")
-    timed(parts, spool.Spool, "written", lambda *_: "spool: look up")
-    timed(parts, spool.Spool, "pending_keys", lambda *_: "spool: look up")
-    timed(parts, exporter.DeltaExporter, "export", lambda *_: "all")
+def measure(exporter: DeltaExporter, windows: int) -> Iterator[tuple[float, float]]:
+    """CPU microseconds a span before the exporter and in it, of each window."""
+    made, source = stages(), records()
+    batches = WINDOW // (TRACES * RECORDS * SPANS_PER_TRACE)
+    for _ in range(windows):
+        before = within = 0.0
+        for number in range(batches):
+            taken = next(source)
+            start = cpu_s()
+            result = made.run(taken, time.monotonic(), time.time_ns())
+            batch = Batch(first=taken[0].sequence, last=taken[-1].sequence, spans=result.spans, traces=result.traces)
+            del result
+            between = cpu_s()
+            exporter.export(batch)
+            if number == batches - 1:
+                exporter.flush()
+            before += between - start
+            within += cpu_s() - between
+        yield before / WINDOW * 1e6, within / WINDOW * 1e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spans", type=int, default=40_000)
+    parser.add_argument("--spans", type=int, default=50_000)
     parser.add_argument("--tables", default="payload,spans,annotations")
     parser.add_argument("--compression", default="snappy")
     parser.add_argument("--schema", default="v1")
+    parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
-    rng = random.Random(1)
-    print("memory before", resident_mb())
-    pools = [filled(batch(1, records=RECORDS, traces=TRACES, seed=seed)) for seed in range(POOL)]
-    a_batch = len(pools[0].spans)
-    size = sum(len(s.content) for s in pools[0].spans) / a_batch
-    print(f"{POOL} pools of {a_batch} spans, content {size:.0f} bytes a span; memory with them", resident_mb())
-    parts: dict[str, float] = defaultdict(float)
-    instrument(parts)
+    allocator.keep_little()  # as the service does
+    parts = Parts()
+    if options.parts:
+        parts.watch_exporter()
     gc.disable()  # as the delivery process does
+    windows = max(1, options.spans // WINDOW)
     with tempfile.TemporaryDirectory() as directory:
         config = Config(
             path=f"{directory}/tables", tables=options.tables.split(","), compression=options.compression,
-            schema_version=options.schema,
+            schema_version=options.schema, maintenance_interval=Duration(0),
         )  # fmt: skip
-        with config.build(Context(name="delta", state_directory=f"{directory}/state")) as exporter:
+        exporter = DeltaExporter(config, Context(name="delta", state_directory=f"{directory}/state"))
+        with exporter:
             print("memory with open tables", resident_mb())
-            done = number = 0
-            while done < options.spans:
-                number += 1
-                exporter.export(renew(pools[number % POOL], number, rng))
-                done += a_batch
-            exporter.flush()
-            print("memory at the end", resident_mb())
-        stored = sum(f.stat().st_size for f in Path(directory, "tables").rglob("*.parquet")) / done
-    for part, seconds in sorted(parts.items()):
-        print(f"{part:40s} {seconds / done * 1e6:7.2f} us a span")
-    print(f"{done} spans, {stored:.0f} bytes a span on disk")
+            measured = list(measure(exporter, windows))
+            print("memory at the end      ", resident_mb())
+        stored = sum(file.stat().st_size for file in Path(directory, "tables").rglob("*.parquet"))
+    for part, seconds in sorted(parts.seconds.items(), key=lambda item: -item[1]):
+        print(f"  {part:30s} {seconds / windows / WINDOW * 1e6:6.2f} us a span on average")
+    for label, values in (
+        ("decode, mapping, assembly", [before for before, _ in measured]),
+        (f"delta ({options.tables})", [within for _, within in measured]),
+        ("request bytes to commit", [sum(one) for one in measured]),
+    ):
+        least = min(values)
+        print(f"{label:36s} {least:6.1f} us a span at least, {median(values):6.1f} median: {1e6 / least:8,.0f} a core")
+    print(f"{windows * WINDOW} spans, {stored / windows / WINDOW:.0f} bytes a span on disk")
 
 
 if __name__ == "__main__":

@@ -329,3 +329,20 @@ def test_checkpoints_are_written_while_it_runs(tmp_path: Path) -> None:
                 break
             time.sleep(0.02)
         assert json.loads(place.read_text())["version"] >= 3
+
+
+def test_a_commit_goes_through_a_short_log(tmp_path: Path) -> None:
+    """delta-rs goes through it with each commit: without this, commits become slower for as long as it runs."""
+    with built(tmp_path) as exporter:
+        target = exporter._targets["spans"]
+        for sequence in (1, 2, 3):
+            exporter.export(whole(sequence, sequence))
+        opened = target.table
+        target.checkpoint()
+        exporter.export(whole(4, 4))
+        reopened = target.table
+        assert reopened is not opened
+        assert target.written() == exporter.durable == 4
+        exporter.export(whole(5, 5))
+        assert target.table is reopened
+    assert read(tmp_path, "otel_spans")["trace_id"].n_unique() == 5

@@ -45,7 +45,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Compact a partition once so many files of less than half `target_file_bytes` lie in it."""
     target_file_bytes: Size = Size(128 * MIB)
     """Size that compaction aims at."""
-    checkpoint_commits: int = 50
+    checkpoint_commits: int = 20
     """Write a checkpoint of a table's log after so many commits of this process."""
     retention: Duration = Duration(0)
     """Delete rows older than so long, whole days at a time. 0 keeps them for ever."""

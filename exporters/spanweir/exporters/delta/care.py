@@ -69,9 +69,7 @@ class Care:
         for name, target in self._tables.items():
             commits = target.commits
             if commits - self._checkpointed[name] >= self._config.checkpoint_commits:
-                table = target.open_again()
-                table.create_checkpoint()
-                table.cleanup_metadata()
+                target.checkpoint()
                 self._checkpointed[name] = commits
 
     def _maintain(self) -> None:

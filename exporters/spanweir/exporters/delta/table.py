@@ -44,7 +44,7 @@ COMPACT: Final = WriterProperties(compression="ZSTD", compression_level=3)
 
 
 class Target:
-    """A table at its place. Used by one thread, except `open_again`."""
+    """A table at its place. Used by one thread, except `open_again` and `checkpoint`."""
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Target:
         self._before = 0
         """What `written` was before the last commit was tried."""
         self.commits = 0
+        self._checkpointed = False
 
     @property
     def table(self) -> DeltaTable:
@@ -85,6 +86,17 @@ class Target:
     def open_again(self) -> DeltaTable:
         """A handle of its own for another thread. Raises what deltalake raises."""
         return DeltaTable(self.uri, storage_options=self._options)
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the log, and open the table from it before the next commit.
+
+        A handle goes through all of the log since the checkpoint that it was opened from with every commit, twice: it
+        costs 0.4 ms for each commit in it (deltalake 1.6). Raises what deltalake raises.
+        """
+        table = self.open_again()
+        table.create_checkpoint()
+        table.cleanup_metadata()
+        self._checkpointed = True
 
     def open(self) -> None:
         """Open or create, then check the columns. Raises `Permanent` for what no retry can heal, else `Retry`."""
@@ -287,6 +299,8 @@ class Target:
 
     def _commit_again(self, commit: Callable[[], None]) -> None:
         """Commit, and start again from the newest version while another writer's commit stands in the way."""
+        if self._checkpointed:
+            self._checkpointed, self._table = False, None
         for attempt in range(_ATTEMPTS):
             try:
                 return self._commit(commit)
