@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanweir.collector.receivers._check import Undecodable, check
+from spanweir.collector.decode import Undecodable
+from spanweir.collector.receivers._check import check
 from spanweir.collector.receivers._compression import TooLarge, decompress
 from spanweir.collector.receivers._json import to_protobuf
 from tests.benchmarks.load import make_requests

@@ -4,7 +4,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces
+from spanweir.collector.decode import Undecodable
+from spanweir.collector.decode.otlp_proto import decode_logs, decode_traces
 
 
 def request(**ids: bytes) -> ExportTraceServiceRequest:

@@ -10,7 +10,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanweir.collector.receivers._check import Undecodable, check
+from spanweir.collector.decode import Undecodable
+from spanweir.collector.receivers._check import check
 from spanweir.collector.receivers._json import to_protobuf
 from tests.benchmarks.load import make_requests
 

@@ -65,7 +65,8 @@ def _lines(raw: RawSpan, logs: list[RawLog], width: int) -> Iterator[str]:
 
 
 def _from_file(path: Path) -> tuple[list[RawSpan], list[RawLog]]:
-    from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces
+    from spanweir.collector.decode import Undecodable
+    from spanweir.collector.decode.otlp_proto import decode_logs, decode_traces
 
     spans: list[RawSpan] = []
     logs: list[RawLog] = []

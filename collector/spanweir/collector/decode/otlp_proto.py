@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from spanweir.collector.decode import Undecodable
 from spanweir.collector.decode.repair import repair
 from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, Attributes, Event, Link, RawLog, RawSpan, Resource, Scope, Value
 
@@ -23,10 +24,6 @@ _REQUESTS: dict[str, Any] = {
     "logs": ExportLogsServiceRequest,
     "metrics": ExportMetricsServiceRequest,
 }
-
-
-class Undecodable(ValueError):  # noqa: N818 - an adjective, as the exporters' Permanent
-    """The body is not an OTLP protobuf request."""
 
 
 def decode_traces(body: bytes) -> list[RawSpan]:

@@ -11,7 +11,8 @@ import msgspec
 
 from spanweir.collector.assembly import Assembler, Emission, Joiner, Options
 from spanweir.collector.assembly.repair import times_of
-from spanweir.collector.decode.otlp_proto import Undecodable, decode_logs, decode_traces, readable
+from spanweir.collector.decode import Undecodable
+from spanweir.collector.decode.otlp_proto import decode_logs, decode_traces, readable
 from spanweir.collector.delivery import Count
 from spanweir.collector.delivery.metrics import processed
 from spanweir.collector.processors.api import HoldingProcessor, Item, LogProcessor, MetricProcessor, Processor

@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from spanweir.collector.decode import Undecodable
+
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
-
-
-class Undecodable(ValueError):  # noqa: N818 - an adjective, as the exporters' Permanent
-    """The body is no OTLP request at all."""
 
 
 class Checked(NamedTuple):

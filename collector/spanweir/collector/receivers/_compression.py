@@ -2,7 +2,7 @@
 
 import zlib
 
-from spanweir.collector.receivers._check import Undecodable
+from spanweir.collector.decode import Undecodable
 
 CODINGS = ("gzip", "deflate", "zstd", "identity")
 _ZSTD_STEP_BYTES = 1024

@@ -8,8 +8,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from spanweir.collector.decode import Undecodable
 from spanweir.collector.receivers._auth import Unauthenticated
-from spanweir.collector.receivers._check import Undecodable
 from spanweir.collector.receivers._compression import CODINGS, TooLarge, decompress
 from spanweir.collector.receivers._intake import (
     ACCEPTED,

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from spanweir.collector.decode import Undecodable
 from spanweir.collector.queue.api import QueueFull, QueueUnavailable, Record
 from spanweir.collector.receivers._auth import Authenticator, Limiter
-from spanweir.collector.receivers._check import Checked, Undecodable, check
+from spanweir.collector.receivers._check import Checked, check
 from spanweir.collector.receivers.api import Context
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import orjson
 from google.protobuf.descriptor import FieldDescriptor as Descriptor
 
-from spanweir.collector.receivers._check import Undecodable, request_type
+from spanweir.collector.decode import Undecodable
+from spanweir.collector.receivers._check import request_type
 
 _ITEMS = ("Span", "LogRecord", "Metric")
 """Messages that stand for themselves: one that is wrong does not cost the others."""

@@ -19,8 +19,8 @@ class Usage(msgspec.Struct):
     reasoning: int | None = None
 
 
-class Call(msgspec.Struct):
-    """One model call. Content fields are JSON text in the form of OTel GenAI messages."""
+class Step(msgspec.Struct):
+    """What a model call and a tool run have in common."""
 
     key: str
     start_ns: int
@@ -30,6 +30,20 @@ class Call(msgspec.Struct):
     """Id of the span, where it is known without the span."""
     parent_id: str = ""
     """Span id of the agent it belongs to; empty for the turn's root."""
+    error: str = ""
+    """Message of the failure; empty when it succeeded."""
+    error_type: str = ""
+    resource: Resource = NO_RESOURCE
+    scope: Scope = NO_SCOPE
+
+    @property
+    def span_id(self) -> str:
+        return self.span.span_id if self.span else self.own_id
+
+
+class Call(Step):
+    """One model call. Content fields are JSON text in the form of OTel GenAI messages."""
+
     source: str = ""
     """What asked for it, as the sender names it."""
     utility: str = ""
@@ -49,44 +63,21 @@ class Call(msgspec.Struct):
     whole: bool = False
     """`input` is the request as it was sent, not only what was new to it."""
     output: str = ""
-    error: str = ""
-    """Message of the failure; empty when it succeeded."""
-    error_type: str = ""
     events: list[Event] = []
     """Attempts that failed before."""
     extra: Attributes = {}
-    resource: Resource = NO_RESOURCE
-    scope: Scope = NO_SCOPE
     native: bool = False
     """The span has its messages in a convention of its own, which the mapper reads."""
 
-    @property
-    def span_id(self) -> str:
-        return self.span.span_id if self.span else self.own_id
 
-
-class ToolRun(msgspec.Struct):
+class ToolRun(Step):
     """One execution of a tool. `arguments` and `result` are JSON text, or plain text."""
 
-    key: str
-    start_ns: int
-    end_ns: int
-    span: RawSpan | None = None
-    own_id: str = ""
-    parent_id: str = ""
     name: str = ""
     call_id: str = ""
     arguments: str = ""
     result: str = ""
     description: str = ""
-    error: str = ""
-    error_type: str = ""
-    resource: Resource = NO_RESOURCE
-    scope: Scope = NO_SCOPE
-
-    @property
-    def span_id(self) -> str:
-        return self.span.span_id if self.span else self.own_id
 
 
 class SubAgent(msgspec.Struct):
