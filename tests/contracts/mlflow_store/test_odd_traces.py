@@ -1,7 +1,7 @@
 """Traces that cannot be written as they are, or not at all: they cost only themselves, on every database."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -265,3 +265,15 @@ def test_spans_are_taken_back_and_a_trace_with_its_last(exporter: Exporter, stor
         for table, column in (("trace_tags", "request_id"), ("assessments", "trace_id"), ("spans", "trace_id")):
             query = f"SELECT COUNT(*) FROM {table} WHERE {column} = 'tr-{gone[0].trace_id}'"
             assert connection.exec_driver_sql(query).scalar() == 0
+
+
+@pytest.mark.parametrize("kind", ["numeric", "double precision"])
+def test_a_column_of_a_type_of_somebodys_own(pairs: Callable[[str], Pair], kind: str) -> None:
+    """PostgreSQL's binary COPY takes a value only in the type of its column."""
+    pair = pairs("postgresql")
+    store = oracle.store(pair.ours, pair.artifact_root)
+    execute(pair.ours, f"ALTER TABLE spans ALTER COLUMN total_cost TYPE {kind}")
+    trace = make_trace(290 if kind == "numeric" else 291)
+    with pair.exporter(experiment=EXPERIMENT) as exporter:
+        exporter.export(make_batch([trace]))
+    assert len(stored(store, trace[0]).data.spans) == 5
