@@ -4,11 +4,20 @@ telemetry (`crew_key`, `task_key`), which holds no model calls. Source: crewai 1
 
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim
-from spanweir.schemas.genai import Agent, GenAISpan, Graph
+from spanweir.schemas.genai import Agent, GenAISpan, Graph, Retrieval
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import text
+
+_KINDS = (
+    ("crewai.mcp.tool_name", "tool"), ("crewai.memory.query", "memory"), ("crewai.memory.value", "memory"),
+    ("crewai.knowledge.query", "retrieval"), ("crewai.knowledge.retrieved_knowledge", "retrieval"),
+    ("crewai.guardrail.description", "guardrail"), ("crewai.reasoning.attempt", "step"),
+    ("crewai.method.name", "task"), ("crewai.flow.name", "workflow"), ("crewai.crew.name", "workflow"),
+    ("crewai.agent.role", "agent"),
+)  # fmt: skip
+"""Of CrewAI's own spans without a standard operation: what a span is by what it tells."""
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
@@ -26,6 +35,11 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         span.agent.name = span.agent.name or text(attributes.get("crewai.agent.role"))
     elif raw.scope.name == "crewai.telemetry" and span.kind == "llm":
         span.kind = "other"
+    elif span.kind == "other":
+        span.kind = next((kind for key, kind in _KINDS if key in attributes), span.kind)
+    if span.kind == "retrieval" and (query := text(attributes.get("crewai.knowledge.query"))):
+        span.retrieval = span.retrieval or Retrieval()
+        span.retrieval.query = span.retrieval.query or query
 
 
 CONVENTION = Convention(
@@ -44,6 +58,9 @@ CONVENTION = Convention(
                 "crewai.agent.goal": ("agent.description", text),
                 "crewai.agent.role": ("agent.name", text),
                 "crewai.agent.id": ("agent.id", text),
+                "crewai.mcp.tool_name": ("tool.name", text),
+                "crewai.mcp.server_name": ("mcp.server", text),
+                "crewai.memory.query": ("memory.query", text),
             }
         ),
         *rules(
@@ -52,6 +69,19 @@ CONVENTION = Convention(
                 "crewai.crew.inputs": ("io.input", parse),
                 "crewai.task.output": ("io.output", verbatim),
                 "crewai.crew.result": ("io.output", verbatim),
+                "crewai.crew.output": ("io.output", verbatim),
+                "crewai.flow.inputs": ("io.input", verbatim),
+                "crewai.flow.result": ("io.output", verbatim),
+                "crewai.method.params": ("io.input", verbatim),
+                "crewai.method.result": ("io.output", verbatim),
+                "crewai.mcp.tool_args": ("tool.arguments", verbatim),
+                "crewai.mcp.tool_result": ("tool.result", verbatim),
+                "crewai.memory.results": ("memory.records", parse),
+                "crewai.knowledge.retrieved_knowledge": ("io.output", verbatim),
+                "crewai.guardrail.description": ("io.input", verbatim),
+                "crewai.guardrail.result": ("io.output", verbatim),
+                "crewai.reasoning.plan": ("io.output", verbatim),
+                "crewai.conversation.user_message": ("io.input", verbatim),
                 "crewai.agent.tools": ("tools", tools),
             },
             content=True,

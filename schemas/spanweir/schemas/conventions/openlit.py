@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim
-from spanweir.schemas.genai import GenAISpan, Message, Retrieval, Text
+from spanweir.schemas.genai import GenAISpan, Message, Part, Retrieval, Text, ToolCall
 from spanweir.schemas.media import media
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import boolean, number, seconds, text
+from spanweir.schemas.values import Broken, boolean, loads, number, seconds, text
 
 _LINE = re.compile(r"^(system|user|assistant|tool|developer): ", re.MULTILINE)
 
@@ -30,9 +30,35 @@ def unflatten(found: list[Message]) -> list[Message]:
     ]
 
 
+def _called(raw: RawSpan, span: GenAISpan) -> None:
+    """Versions about 1.34 put the tools that a model called on its span, several joined by commas."""
+    if any(isinstance(part, ToolCall) for message in span.output for part in message.parts):
+        return
+    given = text(raw.attributes.get("gen_ai.tool.args")) or ""
+    assert span.tool is not None
+    names, ids = ((value or "").split(", ") for value in (span.tool.name, span.tool.id))
+    if not names[0]:
+        return
+    try:
+        listed = loads(f"[{given}]")
+    except ValueError:
+        listed = [given]
+    listed = listed.value if isinstance(listed, Broken) else listed
+    calls: list[Part] = [
+        ToolCall(name, ids[i] or None if i < len(ids) else None, listed[i] if i < len(listed) else None)
+        for i, name in enumerate(names)
+    ]
+    if span.output:
+        span.output[-1].parts += calls
+    else:
+        span.output = [Message("assistant", calls)]
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """A vector database call retrieves only where it queries; inserting documents is no retrieval."""
     span.input = unflatten(span.input)
+    if span.kind == "llm" and span.tool is not None:
+        _called(raw, span)
     if span.kind == "image" and not span.output and (url := text(raw.attributes.get("gen_ai.response.image"))):
         span.output = [Message("assistant", [media({"url": url}, notes, "image")])]
     if span.kind == "retrieval" and span.op == "vectordb":

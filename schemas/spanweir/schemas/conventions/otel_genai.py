@@ -59,6 +59,8 @@ SCALARS = {
     "gen_ai.request.previous_response.id": ("response.previous_response_id", text),
     "openai.response.service_tier": ("response.service_tier", text),
     "gen_ai.openai.response.service_tier": ("response.service_tier", text),
+    "gen_ai.response.service_tier": ("response.service_tier", text),
+    "gen_ai.response.system_fingerprint": ("response.system_fingerprint", text),
     "openai.response.system_fingerprint": ("response.system_fingerprint", text),
     "gen_ai.openai.response.system_fingerprint": ("response.system_fingerprint", text),
     "gen_ai.response.time_to_first_chunk": ("timing.ttft_ns", seconds),
@@ -115,6 +117,14 @@ COST = {
     "gen_ai.usage.output_cost": ("cost.output", number),
 }
 """Dollars. Not in the standard; OpenLIT, LiteLLM, OpenRouter, Bifrost, Cloudflare and Laminar agree on these."""
+
+LOOSE = {
+    **{f"gen_ai.tool.{name}": ("tool.arguments", verbatim) for name in ("arguments", "args", "input")},
+    **{f"gen_ai.tool.{name}": ("tool.result", verbatim) for name in ("result", "output")},
+    "gen_ai.agent.input": ("io.input", verbatim),
+    "gen_ai.agent.output": ("io.output", verbatim),
+}
+"""Never in the standard, but written by many who wrote down a tool's run before the standard had names for it."""
 
 _REFS = ("input.messages", "output.messages", "system_instructions", "tool.definitions")
 _REF_FIELDS = {
@@ -305,6 +315,7 @@ CONVENTION = Convention(
         *rules(SCALARS),
         *rules(COST),
         *rules(CONTENT, content=True),
+        *rules(LOOSE, rank=WHOLE, content=True),
         Rule("gen_ai.framework", "framework", text),
     ),
     many=(
