@@ -17,6 +17,7 @@ from spanweir.schemas.options import Duration
 from tests.support.traces import START_NS, trace
 
 DAY_NS = 86_400_000_000_000
+MODELS = ["model <0>", "bedrock/[eu]/anthropic.claude-sonnet-4-5-20250929-v1:0 of a name that goes on"]
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -31,7 +32,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         spans[1].attributes["mlflow.spanType"] = '"RETRIEVER"'
         spans[1].attributes["mlflow.spanOutputs"] = json.dumps([{"page_content": "x"}] * (number % 2 + 1))
         spans[2].attributes |= {"mlflow.chat.tokenUsage": usage, "mlflow.llm.cost": cost}
-        spans[2].attributes["mlflow.llm.model"] = json.dumps(f"model <{number % 2}>")
+        spans[2].attributes["mlflow.llm.model"] = json.dumps(MODELS[number % 2])
         spans[2].attributes |= {"gen_ai.prompt.name": '"greeting"', "gen_ai.prompt.version": f'"{number % 5}"'}
         if number == 7:
             spans[0].status = "ERROR"
@@ -55,8 +56,8 @@ def test_totals_count_roll_ups_once(path: str) -> None:
 
 def test_groups(path: str) -> None:
     groups = report(path).groups
-    assert {row.name: row.spans for row in groups["model"]} == {"model <0>": 15, "model <1>": 15}
-    assert {row.name.strip(): row.spans for row in groups["retriever depth"]} == {"1 documents": 15, "2 documents": 15}
+    assert {row.name: row.spans for row in groups["model"]} == dict.fromkeys(MODELS, 15)
+    assert {row.name.strip(): row.spans for row in groups["retriever depth"]} == {"1 document": 15, "2 documents": 15}
     assert [row.name for row in groups["prompt version"]] == [f"greeting {n}" for n in range(5)]
     assert [row.name for row in groups["service"]] == ["librarian"]
     assert [row.name for row in groups["framework"]] == ["tests"]
@@ -97,11 +98,25 @@ def test_the_terminal_and_the_queries(path: str) -> None:
     shown = CliRunner().invoke(commands, ["report", "--store", path], env={"COLUMNS": "160"}).output
     assert "30 traces, 90 spans, 1 traces failed" in shown
     assert "greeting 4" in shown
+    narrow = CliRunner().invoke(commands, ["report", "--store", path], env={"COLUMNS": "80"}).output
+    assert "p95" in narrow
+    assert "bedrock/[eu]/anthropic" in narrow
+    assert "…" not in narrow
     queries = CliRunner().invoke(commands, ["report", "--sql"]).output
     assert "-- retriever depth\nSELECT" in queries
 
 
-def test_an_empty_span_of_days(path: str) -> None:
+def test_an_empty_span_of_days(path: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(commands, ["report", "--store", path, "--since", "2030-01-01"])
     assert result.exit_code == 0, result.output
-    assert "0 traces" in result.output
+    assert "no days: 0 traces" in result.output
+    out = tmp_path / "empty.html"
+    CliRunner().invoke(commands, ["report", "--store", path, "--since", "2030-01-01", "--html", str(out)])
+    assert "There are no spans of these days" in out.read_text()
+
+
+def test_one_day(path: str, tmp_path: Path) -> None:
+    out = tmp_path / "day.html"
+    days = ["--since", "2025-11-26", "--until", "2025-11-26"]
+    assert CliRunner().invoke(commands, ["report", "--store", path, *days, "--html", str(out)]).exit_code == 0
+    assert "<h1>Traces, 2025-11-26</h1>" in out.read_text()

@@ -100,8 +100,11 @@ def test_show_prints_the_tree(place: str) -> None:
 
 def test_tail_shows_each_trace_once(place: str) -> None:
     lines = run("traces", "tail", "--store", place, "--interval", "0.01", "--seconds", "0.05").output.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 10
     assert lines[0].split()[1] < lines[-1].split()[1]
+    every = run("traces", "tail", "--store", place, "-n", "50", "--interval", "0.01", "--seconds", "0.05").output
+    assert len(every.splitlines()) == 12
+    assert every.splitlines()[-10:] == lines
 
 
 def test_a_place_that_is_none_is_told(tmp_path: Path) -> None:
@@ -150,6 +153,14 @@ def test_an_mlflow_dataset(places: dict[str, str]) -> None:
 def test_the_format_must_be_known(places: dict[str, str]) -> None:
     told = run("dataset", "create", "--from", places["delta"], "--out", "x.csv", code=2).output
     assert "ends with .jsonl or .parquet" in told
+    nowhere = run("dataset", "create", "--from", places["delta"], "--out", "/no/such/place/x.jsonl", code=2).output
+    assert "there is no directory /no/such/place" in nowhere
+
+
+def test_a_dataset_of_a_wrong_filter_is_told(place: str, tmp_path: Path) -> None:
+    out = tmp_path / "none.jsonl"
+    assert "'foo'" in run("dataset", "create", "--from", place, "--where", "foo", "--out", str(out), code=2).output
+    assert not out.exists()
 
 
 @scorer

@@ -152,7 +152,9 @@ def _document(number: int, document: Mapping[str, Any], width: int) -> Text:
     metadata = document.get("metadata") or {}
     score = metadata.get("score", document.get("score"))
     about = f" ({score:.2f})" if isinstance(score, int | float) else ""
-    return _labelled(f"doc {number}{about}", str(document.get("page_content")), width)
+    others = {key: value for key, value in document.items() if value and key != "page_content"}
+    text = document.get("page_content") or json.dumps(others, ensure_ascii=False)
+    return _labelled(f"doc {number}{about}", str(text), width)
 
 
 def _labelled(label: str, text: str, width: int) -> Text:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from spanweir.collector.cli._common import configured, fail, load_or_exit
-from spanweir.collector.stored import Store, configured_store, open_store
+from spanweir.collector.stored import Store, Trace, configured_store, open_store
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,3 +42,15 @@ def store_or_exit(
         return configured_store(load_or_exit(config, assignments), experiments=experiment)
     except LookupError as error:
         fail(str(error), code=2)
+
+
+def search_or_exit(store: Store, filter_string: str, order_by: Sequence[str], limit: int) -> list[Trace]:
+    """Traces that match; on a filter that cannot be read, the reason on standard error and exit code 2."""
+    try:
+        return store.search(filter_string or None, order_by, limit)
+    except (ValueError, LookupError) as error:
+        fail(str(error), code=2)
+    except Exception as error:
+        if type(error).__name__ == "MlflowException":
+            fail(str(error), code=2)
+        raise

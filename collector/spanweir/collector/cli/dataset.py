@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from spanweir.collector.cli._common import fail
-from spanweir.collector.cli._stores import store_or_exit, stored
+from spanweir.collector.cli._stores import search_or_exit, store_or_exit, stored
 
 
 @click.group()
@@ -38,11 +38,13 @@ def create(
     to_mlflow = out.startswith("mlflow:")
     if not to_mlflow and suffix not in (".jsonl", ".parquet"):
         fail(f"--out {out}: write mlflow:NAME, or a file that ends with .jsonl or .parquet", code=2)
+    if not to_mlflow and not Path(out).resolve().parent.is_dir():
+        fail(f"--out {out}: there is no directory {Path(out).resolve().parent}", code=2)
     store = store_or_exit(**where)
     uri = tracking_uri or getattr(store, "tracking_uri", "")
     if to_mlflow and not uri:
         fail("name the MLflow server or database that the dataset goes to with --tracking-uri", code=2)
-    traces = store.search(filter_string or None, None, limit)
+    traces = search_or_exit(store, filter_string, (), limit)
     made = dataset.examples(traces, outputs_are_expected=outputs_are_expected)
     without_inputs = len(traces) - len(made)
     kept = made if keep_duplicates else dataset.distinct(made)

@@ -36,6 +36,8 @@ def command(
         for name, statement in statements(top=top).items():
             click.echo(f"-- {name}\n{statement};\n")
         return
+    if html is not None and not html.resolve().parent.is_dir():
+        fail(f"--html {html}: there is no directory {html.resolve().parent}", code=2)
     try:
         found: Any = open_store(store, prefix=prefix) if store else _configured(config, assignments)
         if not hasattr(found, "tables"):
@@ -59,30 +61,49 @@ def _configured(config: Sequence[str], assignments: Sequence[str]) -> Any:
 
 
 def _print(report: "Report") -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console()
+    from spanweir.collector.stored.page import span_of_days
+
+    console = Console(highlight=False)
     total = report.total
     console.print(
-        f"[bold]{report.first} to {report.last}[/bold]: {total.traces:,} traces, {total.spans:,} spans, "
+        f"[bold]{span_of_days(report)}[/bold]: {total.traces:,} traces, {total.spans:,} spans, "
         f"{total.errors:,} traces failed, {total.input_tokens:,} + {total.output_tokens:,} tokens, ${total.cost:,.4f}, "
-        f"p50 {total.p50_ms:,.0f} ms, p95 {total.p95_ms:,.0f} ms"
+        f"p50 {total.p50_ms:,.0f} ms, p95 {total.p95_ms:,.0f} ms",
+        soft_wrap=True,
     )
     for name, rows in report.groups.items():
         if not rows:
             continue
-        table = Table(title_justify="left", title=f"by {name}", title_style="bold")
-        table.add_column(name)
-        for column in ("spans", "errors", "tokens in", "tokens out", "cost $", "p50 ms", "p95 ms"):
-            table.add_column(column, justify="right")
+        table = Table(
+            box=box.SIMPLE_HEAD, title_justify="left", title=f"by {name}", title_style="bold", collapse_padding=True,
+            pad_edge=False,
+        )  # fmt: skip
+        table.add_column(name, overflow="fold", min_width=12)
+        for column in ("spans", "errors", "tokens\nin", "tokens\nout", "cost $", "p50\nms", "p95\nms"):
+            table.add_column(column, justify="right", no_wrap=True)
         for row in rows:
-            table.add_row(*_cells(row))
+            first, *others = _cells(row)
+            table.add_row(Text(first), *others)
         console.print(table)
 
 
 def _cells(row: "Row") -> tuple[str, ...]:
     return (
-        row.name, f"{row.spans:,}", f"{row.errors:,}", f"{row.input_tokens:,}", f"{row.output_tokens:,}",
-        f"{row.cost:,.4f}", f"{row.p50_ms:,.0f}", f"{row.p95_ms:,.0f}",
+        row.name, _short(row.spans), _short(row.errors), _short(row.input_tokens), _short(row.output_tokens),
+        f"{row.cost:,.4f}" if row.cost < 100 else f"{row.cost:,.0f}", f"{row.p50_ms:,.0f}", f"{row.p95_ms:,.0f}",
     )  # fmt: skip
+
+
+def _short(number: int) -> str:
+    """At most seven characters, so that the names have room: `12,345`, `1.23 M`."""
+    if number < 100_000:
+        return f"{number:,}"
+    for unit, size in (("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)):
+        if number < 999.5 * size or unit == "G":
+            break
+    return f"{number / size:.{max(0, 3 - len(str(number // size)))}f} {unit}"

@@ -8,8 +8,8 @@ import click
 import orjson
 
 from spanweir.collector.cli._common import fail
-from spanweir.collector.cli._stores import store_or_exit, stored
-from spanweir.collector.stored import Store, Trace
+from spanweir.collector.cli._stores import search_or_exit, store_or_exit, stored
+from spanweir.collector.stored import Trace
 
 _KEPT_IDS = 10_000
 
@@ -30,7 +30,7 @@ def search(filter_string: str, order_by: Sequence[str], limit: int, as_json: boo
 
     For example: spanweir traces search "status = 'ERROR' AND span.type = 'TOOL'"
     """
-    found = _search(store_or_exit(**where), filter_string or None, order_by, limit)
+    found = search_or_exit(store_or_exit(**where), filter_string, order_by, limit)
     for trace in found:
         click.echo(orjson.dumps(trace) if as_json else line(trace))
     if not found and not as_json:
@@ -54,25 +54,30 @@ def show(trace_id: str, as_json: bool, width: int, **where: Any) -> None:
 
     from spanweir.exporters.tree import trace_tree
 
-    Console().print(trace_tree(line(trace), trace["data"]["spans"], width=width))
+    Console().print(trace_tree(line(trace, padded=False), trace["data"]["spans"], width=width))
 
 
 @command.command()
 @stored
 @click.argument("filter_string", default="", metavar="[FILTER]")
 @click.option("--interval", default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--lines", "-n", default=10, show_default=True, help="Traces to begin with, of those that are there.")
 @click.option("--seconds", type=float, default=None, help="Stop after so long.")
-def tail(filter_string: str, interval: float, seconds: float | None, **where: Any) -> None:
-    """Show traces as they come in, until interrupted."""
+def tail(filter_string: str, interval: float, lines: int, seconds: float | None, **where: Any) -> None:
+    """Show the last traces, and others as they come in, until interrupted."""
     store = store_or_exit(**where)
     seen: dict[str, None] = {}
+    first_look = True
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
-        for trace in reversed(_search(store, filter_string or None, (), 100)):
+        found = search_or_exit(store, filter_string, (), 100)
+        for number, trace in reversed(list(enumerate(found))):
             trace_id = trace["info"]["trace_id"]
             if trace_id not in seen:
                 seen[trace_id] = None
-                click.echo(line(trace))
+                if number < lines or not first_look:
+                    click.echo(line(trace))
+        first_look = False
         for trace_id in list(seen)[:-_KEPT_IDS]:
             del seen[trace_id]
         if deadline is not None and time.monotonic() >= deadline:
@@ -80,19 +85,8 @@ def tail(filter_string: str, interval: float, seconds: float | None, **where: An
         time.sleep(interval)
 
 
-def _search(store: Store, filter_string: str | None, order_by: Sequence[str], limit: int) -> list[Trace]:
-    try:
-        return store.search(filter_string, order_by, limit)
-    except (ValueError, LookupError) as error:
-        fail(str(error), code=2)
-    except Exception as error:
-        if type(error).__name__ == "MlflowException":
-            fail(str(error), code=2)
-        raise
-
-
-def line(trace: Trace) -> str:
-    """A trace in one line."""
+def line(trace: Trace, *, padded: bool = True) -> str:
+    """A trace in one line; `padded` so that lines stand below each other."""
     info = trace["info"]
     metadata = info.get("trace_metadata", {})
     usage = orjson.loads(metadata.get("mlflow.trace.tokenUsage") or "{}")
@@ -108,4 +102,4 @@ def line(trace: Trace) -> str:
         info.get("tags", {}).get("mlflow.traceName", ""),
         " ".join((info.get("request_preview") or "").split())[:60],
     ]
-    return "  ".join(part for part in parts if part)
+    return "  ".join(part if padded else part.strip() for part in parts if part)

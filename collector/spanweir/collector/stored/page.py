@@ -17,6 +17,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.5rem }
 table { border-collapse: collapse; width: 100%; margin-top: .75rem }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #e5eaf0; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left; white-space: normal; word-break: break-word }
+.wide { overflow-x: auto } .wide td:first-child { min-width: 11rem }
 svg { width: 100%; height: auto; margin-top: .75rem } text { fill: currentColor; font-size: 11px }
 @media (prefers-color-scheme: dark) {
   body { color: #dde5ee; background: #12181f } .figures div, th, td { border-color: #2c3744 }
@@ -34,10 +35,12 @@ def page(report: "Report") -> str:
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>Traces {report.first} to {report.last}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>Traces, {report.first} to {report.last}</h1>",
+        f"<title>Traces {span_of_days(report)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>Traces, {span_of_days(report)}</h1>",
         _figures(report.total),
     ]
+    if not report.total.spans:
+        parts.append("<p>There are no spans of these days in the tables.</p>")
     if len(report.days) > 1:
         parts += ["<h2>By day</h2>", _columns(report.days, lambda row: row.input_tokens + row.output_tokens, "tokens")]
         parts.append(_columns(report.days, lambda row: row.cost, "US dollars"))
@@ -45,6 +48,13 @@ def page(report: "Report") -> str:
         if rows:
             parts += [f"<h2>By {escape(name)}</h2>", _bars(rows), _table(name, rows)]
     return "".join([*parts, "</body></html>\n"])
+
+
+def span_of_days(report: "Report") -> str:
+    """`2025-11-25 to 2025-11-27`, one day, or that there is none."""
+    if report.first is None:
+        return "no days"
+    return str(report.first) if report.first == report.last else f"{report.first} to {report.last}"
 
 
 def _figures(total: "Row") -> str:
@@ -71,7 +81,8 @@ def _bars(rows: Sequence["Row"]) -> str:
         y = 20 + number * _LINE
         mark = _LABEL + row.p95_ms / slowest * room
         lines.append(
-            f"<text x='{_LABEL - 8}' y='{y + 13}' text-anchor='end'>{escape(_short(row.name))}</text>"
+            f"<text x='{_LABEL - 8}' y='{y + 13}' text-anchor='end'>{escape(_short(row.name))}"
+            f"<title>{escape(row.name)}</title></text>"
             f"<rect x='{_LABEL}' y='{y + 2}' width='{value / most * room:.1f}' height='14' fill='{_BAR}' rx='2'/>"
             f"<line x1='{mark:.1f}' x2='{mark:.1f}' y1='{y}' y2='{y + 18}' stroke='{_SECOND}' stroke-width='2'/>"
             f"<text x='{_WIDTH - 140}' y='{y + 13}'>{value:,} · {row.p95_ms:,.0f} ms</text>"
@@ -110,8 +121,9 @@ def _table(name: str, rows: Sequence["Row"]) -> str:
         f"<td>{row.output_tokens:,}</td><td>{row.cost:,.4f}</td><td>{row.p50_ms:,.0f}</td><td>{row.p95_ms:,.0f}</td></tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 38 else name[:37] + "…"
+    """Names differ at their ends more often than in the middle."""
+    return name if len(name) <= 36 else f"{name[:15]}…{name[-20:]}"

@@ -23,9 +23,10 @@ GROUPS: Final = {
         " coalesce(attributes['gen_ai.prompt.version'], ''))) END"
     ),
     "retriever depth": (
-        "CASE WHEN attributes['mlflow.spanType'] = 'RETRIEVER' THEN lpad(CAST((length(attributes['mlflow.spanOutputs'])"
+        "CASE WHEN attributes['mlflow.spanType'] = 'RETRIEVER' THEN replace("
+        "lpad(CAST((length(attributes['mlflow.spanOutputs'])"
         " - length(replace(attributes['mlflow.spanOutputs'], '\"page_content\"', ''))) / 14 AS VARCHAR), 3, ' ')"
-        " || ' documents' END"
+        " || ' documents', '  1 documents', '  1 document') END"
     ),
 }
 """Name and SQL of what spans are grouped by; spans for which it is empty are left out."""
