@@ -24,6 +24,9 @@ _DURATION_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 
 
 def check_endpoint(endpoint: str) -> None:
     """Raises ValueError unless it is `host:port`."""
+    if "/" in endpoint:
+        bare = endpoint.partition("://")[2].partition("/")[0] or "127.0.0.1:4317"
+        raise ValueError(f"endpoint is a place to listen on, host:port such as {bare}, not the URL {endpoint!r}")
     host, colon, port = endpoint.rpartition(":")
     if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"endpoint must be host:port such as 127.0.0.1:4317, not {endpoint!r}")

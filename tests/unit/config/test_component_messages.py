@@ -31,6 +31,10 @@ def check(where: str, text: str, message: str) -> None:
     [
         ("protocols: {}", "name at least one of grpc and http"),
         ("protocols: {grpc: {endpoint: localhost}}", "endpoint must be host:port such as 127.0.0.1:4317"),
+        (
+            "protocols: {grpc: {endpoint: 'http://0.0.0.0:4317/v1'}}",
+            "endpoint is a place to listen on, host:port such as 0.0.0.0:4317, not the URL 'http://0.0.0.0:4317/v1'",
+        ),
         ("protocols: {http: {endpoint: 'a:70000'}}", "endpoint must be host:port such as 127.0.0.1:4317"),
         ("protocols: {grpc: {max_recv_msg_size_mib: 0}}", "max_recv_msg_size_mib must be 1 to 2047, not 0"),
         ("protocols: {grpc: {workers: 0}}", "workers must be 1 to 1000, not 0"),

@@ -133,6 +133,33 @@ def test_a_whole_section_may_come_from_a_file(tmp_path: Path) -> None:
             "not the text 'loud'",
         ),
         (
+            with_service("processors: {batch: , genai: }\nexporters: {debug: }"),
+            "f.yaml:2: processors.batch: no processor 'batch'; leave it out: spanweir batches by itself, see "
+            "service.delivery; there are: ",
+        ),
+        (
+            with_service("exporters: {otlp: {endpoint: x, sending_queue: {}}, debug: }"),
+            "f.yaml:2: exporters.otlp.sending_queue: unknown option; leave it out: the queue stands before the "
+            "pipelines, see service.queue; options: ",
+        ),
+        (
+            with_service("exporters: {logging: , debug: }"),
+            "f.yaml:2: exporters.logging: no exporter 'logging'; it is called debug; there are: ",
+        ),
+        (
+            with_service("exporters: {debug: }", "{receivers: [otlp], processors: [genai], exporters: [debug]}"),
+            "f.yaml:3: service.pipelines.traces.processors.0: 'genai' is not defined under processors; write `genai:` "
+            "there",
+        ),
+        (
+            with_service("exporters: {debug: , file: {path: 7}}"),
+            "f.yaml:2: exporters.file.path: must be text, not the number 7; put it in quotes",
+        ),
+        (
+            with_service("exporters: {debug: , file: {path: }}"),
+            'f.yaml:2: exporters.file.path: must be text, not nothing; write "" for an empty one',
+        ),
+        (
             with_service("exporters: {debug: , file: {path: [a]}}"),
             "f.yaml:2: exporters.file.path: must be text, not a list",
         ),
@@ -168,7 +195,7 @@ def test_a_whole_section_may_come_from_a_file(tmp_path: Path) -> None:
         ),
         (
             with_service("exporters: {debug: }", "{receivers: [otlp], exporters: debug}"),
-            "f.yaml:3: service.pipelines.traces.exporters: must be a list, not the text 'debug'",
+            "f.yaml:3: service.pipelines.traces.exporters: must be a list, not the text 'debug'; write [debug]",
         ),
         (
             with_service("exporters: {debug: }", "{receivers: [otlp], exporter: [debug]}"),
@@ -191,7 +218,8 @@ def test_a_whole_section_may_come_from_a_file(tmp_path: Path) -> None:
         ("receivers: {otlp: }", "f.yaml: service: is missing; name at least one pipeline under service.pipelines"),
         (
             with_service("exporters: {debug: }") + "connectors: {}\n",
-            "f.yaml:4: connectors: unknown key; keys: exporters, extensions, processors, receivers, service",
+            "f.yaml:4: connectors: unknown key; leave it out: there are none; keys: exporters, extensions, processors, "
+            "receivers, service",
         ),
         (
             "exporters: {debug: }\nservice: {pipeline: {}}",

@@ -69,6 +69,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "message"),
     [
         ("a: {b: 1\n", "f.yaml:2: is not valid YAML: did not find expected ',' or '}'"),
+        ("a:\n\tb: 1\n", "f.yaml:2: a tab stands where YAML takes spaces only; indent with spaces"),
         ("- a\n- b\n", "f.yaml: must hold a mapping with receivers, exporters and service, not a list"),
         ("just text", "f.yaml: must hold a mapping with receivers, exporters and service, not text"),
         ("a:\n  b: 1\n  b: 2\n", "f.yaml:3: a.b: stands twice; keep one of the two"),

@@ -175,7 +175,16 @@ def _explain(value: Any, kind: Any, problem: str) -> str:
         return problem[0].lower() + problem[1:]
     wanted = " or ".join(_name(option) for option in options if option is not types.NoneType)
     given = "a secret text" if Secret in options and isinstance(value, str) else _shape(value)
-    return f"must be {wanted}, not {given}"
+    return f"must be {wanted}, not {given}{_remedy(value, options)}"
+
+
+def _remedy(value: Any, options: tuple[Any, ...]) -> str:
+    if str in options and value is None:
+        return '; write "" for an empty one'
+    if str in options and isinstance(value, int | float):
+        return "; put it in quotes"
+    lists = any(_container(option) is list for option in options)
+    return f"; write [{value}]" if lists and isinstance(value, str) and len(value) <= 40 else ""
 
 
 def _name(option: Any) -> str:

@@ -164,6 +164,8 @@ class _Loading:
             if (kind, name) in self._postponed:
                 self._report((kind, name), self._postponed[(kind, name)])
             elif name not in defined:
-                self._report(at, f"{name!r} is not defined under {kind}; {suggestion(name, defined, 'defined there')}")
+                known = components.canonical(kind, name) in components.known(kind)
+                what = f"write `{name}:` there" if known else suggestion(name, defined, "defined there")
+                self._report(at, f"{name!r} is not defined under {kind}; {what}")
             elif names.index(name) != i:
                 self._report(at, f"{name!r} stands twice in this list; keep one")

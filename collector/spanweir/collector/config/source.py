@@ -53,6 +53,9 @@ class Tree:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             where = f"{name}:{mark.line + 1}" if mark else name
+            lines = text.splitlines()
+            if mark and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
+                raise ConfigError(f"{where}: a tab stands where YAML takes spaces only; indent with spaces") from error
             raise ConfigError(f"{where}: is not valid YAML: {error.problem}") from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{name}: is not valid YAML: {error}") from error
