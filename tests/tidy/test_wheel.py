@@ -1,5 +1,6 @@
 """What is installed: the four parts of one namespace, the shipped configuration, and nothing else."""
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -68,3 +69,7 @@ def test_an_instrumented_application_needs_nothing_of_the_collector(wheel: Path,
     told = subprocess.run([home / "bin" / "spanweir", "run"], capture_output=True, text=True)
     assert told.returncode == 1
     assert "pip install 'spanweir[collector]'" in told.stderr
+    nobody = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    told = subprocess.run([home / "bin" / "spanweir", "doctor"], capture_output=True, text=True, env=nobody)
+    assert told.returncode == 1
+    assert "NOT reachable" in told.stdout, told.stderr

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spanweir.instrumentation.encode import PIECE_BYTES, dumps, pieces
+from spanweir.instrumentation.encode import PIECE_BYTES, dumps, pieces, tame
 from spanweir.instrumentation.freeze import ELIDED, MAX_COPIED, MAX_ITEMS, Frozen
 from spanweir.instrumentation.policy import Policy
 
@@ -75,6 +75,26 @@ def test_bytes_are_recorded_by_reference() -> None:
     image = b"\x89PNG" * 1000
     digest = hashlib.sha256(image).hexdigest()
     assert text_of({"image": image}) == {"image": {"type": "bytes", "size": 4000, "sha256": digest}}
+
+
+def test_attribute_values_become_the_types_of_otlp() -> None:
+    class Marked(str):
+        pass
+
+    class Number(float):
+        pass
+
+    class Kind(enum.StrEnum):
+        A = "a"
+
+    class Level(enum.IntEnum):
+        LOW = 1
+
+    given = [Marked("m"), Number(0.5), Kind.A, Level.LOW, True, (1, "b", [2]), {"c": 1}, b"d"]
+    made = [tame(value) for value in given]
+    assert made[:-1] == ["m", 0.5, "a", 1, True, [1, "b", "[2]"], '{"c":1}']
+    assert [type(value) for value in made[:5]] == [str, float, str, int, bool]
+    assert json.loads(made[-1])["size"] == 1
 
 
 def test_an_object_whose_repr_raises_is_named() -> None:

@@ -132,8 +132,11 @@ def test_a_span_that_cannot_be_encoded_is_dropped_alone(receiver: Sink) -> None:
     for name in ("a", "\ud800", "good"):
         with spanweir.workflow(name):
             pass
+    spanweir.workflow("before time").start(start_time_ns=-1).end()
     assert not spanweir.flush(10)
     assert receiver.named("invoke_workflow good")
+    assert attributes(receiver.named("invoke_workflow ?"))["gen_ai.workflow.name"] == "?"
+    assert len(receiver.spans) == 3
     assert worker.counters.dropped_failed == 1
 
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from spanweir.instrumentation.freeze import ELIDED, MAX_DEPTH
+from spanweir.instrumentation.freeze import ELIDED, MAX_DEPTH, Frozen
 
 PIECE_BYTES = 1 << 16
 MAX_REPR_CHARS = 4096
@@ -47,6 +47,41 @@ def describe(value: Any) -> Any:
     return text if len(text) <= MAX_REPR_CHARS else text[:MAX_REPR_CHARS] + ELIDED
 
 
+def tame(value: Any) -> Any:
+    """An attribute value that the SDK can take, whatever the application passed: text, numbers and lists of them as
+    they are, anything else described. The SDK (1.45) would walk through a `range` of any length, follow a list into
+    itself, and let a `__str__` raise; integers of more than 64 bits would cost the whole span.
+    """
+    kind = type(value)
+    if kind is int:
+        return value if -(1 << 63) <= value < 1 << 63 else f"<int of {value.bit_length()} bits>"
+    if kind is str:
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if kind in _SIMPLE:
+        return value
+    if kind is list or kind is tuple:
+        return [_tame_item(item) for item in value[:_MAX_LISTED]]
+    if kind is dict:
+        return dumps(Frozen(value).value).decode()
+    if not issubclass(kind, enum.Enum):
+        for base, plainly in _BASES:
+            if issubclass(kind, base):  # numpy's numbers, marked-up strings
+                return tame(plainly(value))
+    described = describe(value)
+    return tame(described) if type(described) in (str, int, float) else dumps(described).decode()
+
+
+def _tame_item(value: Any) -> Any:
+    return dumps(Frozen(value).value).decode() if type(value) in (list, tuple, dict) else tame(value)
+
+
+_SIMPLE = frozenset({float, bool})
+_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+)
+_MAX_LISTED = 1000
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"), default=describe
 )

@@ -17,6 +17,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation import names, responses, state, streams
+from spanweir.instrumentation.encode import tame
 from spanweir.instrumentation.span import Span, parent_context
 from spanweir.instrumentation.threads import detach
 
@@ -63,7 +64,7 @@ class Operation:
         self._target = target
         self._name = f"{op} {target}" if target else op
         self._attributes: dict[str, AttributeValue] = {names.OPERATION: op}
-        self._attributes.update({key: value for key, value in attributes.items() if value is not None})
+        self._attributes.update({key: tame(value) for key, value in attributes.items() if value is not None})
         if target and target_attribute:
             self._attributes[target_attribute] = target
         self._kind = kind
@@ -210,6 +211,13 @@ class Call:
             span.set_input(next(iter(given.values())) if len(given) == 1 else given)
 
     def finish(self, span: Span, result: Any) -> None:
+        try:
+            self._record_result(span, result)
+        except Exception as error:
+            span.set_attribute("spanweir.capture_error", type(error).__name__)
+        span.end()
+
+    def _record_result(self, span: Span, result: Any) -> None:
         if result is not None:
             if self._op in ("chat", "embeddings", "invoke_agent"):
                 span._set(responses.attributes_of(result))
@@ -217,7 +225,6 @@ class Call:
                 _record_verdict(span, result)
             if self._op != "embeddings":
                 span.set_output(result)
-        span.end()
 
 
 def _is_context(value: Any) -> bool:

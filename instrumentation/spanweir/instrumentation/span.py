@@ -4,6 +4,7 @@ Not here: which attributes an operation starts with (`operations`), what becomes
 """
 
 import contextvars
+import logging
 import time
 import traceback
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -15,8 +16,11 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation import lazy, names, state
+from spanweir.instrumentation.encode import tame
 from spanweir.instrumentation.freeze import Frozen
+from spanweir.instrumentation.policy import Policy
 
+_log = logging.getLogger(__name__)
 Parent = "Span | SpanContext | otel_context.Context | Mapping[str, str] | None"
 """A handle, a span context, an OpenTelemetry context, or carrier headers that `Span.inject` has filled elsewhere."""
 
@@ -123,7 +127,7 @@ class Span:
         """The verdict of an evaluation or guardrail: emits `gen_ai.evaluation.score.*` and `.explanation`."""
         self._set(
             {
-                names.EVALUATION_SCORE: float(value) if isinstance(value, (int, float)) else None,
+                names.EVALUATION_SCORE: _number(value),
                 names.EVALUATION_LABEL: label,
             }
         )
@@ -151,22 +155,28 @@ class Span:
             return
         try:
             self._exception(error)
-        except Exception:  # a __str__ of the application's that raises
+        except Exception:  # a class of the application's that misbehaves
             self._otel.set_status(Status(StatusCode.ERROR, type(error).__qualname__))
 
     def end(self, end_time_ns: int | None = None) -> None:
         """End the span. A second call does nothing."""
         if self._policy is None or not self._otel.is_recording():
             return
+        try:
+            self._complete(self._policy)
+        except Exception as error:  # a value or a logger of the application's that misbehaves
+            _log.warning("a span was not recorded whole: %s", type(error).__name__)
+        self._otel.end(end_time_ns)
+
+    def _complete(self, policy: Policy) -> None:
         if self._attributes:
             lazy.put(self._otel, self._attributes.copy())  # another thread may still be adding to it
         if not _VERDICT.isdisjoint(self._attributes) or names.EVALUATION_EXPLANATION in self._frozen:
             self._verdict()
-        if self._frozen and self._policy.on_spans:
-            lazy.attach(self._otel, self._frozen, self._policy)
-        if self._frozen and self._policy.on_events:
-            state.emit_details(self._otel, self._attributes, self._frozen, self._policy)
-        self._otel.end(end_time_ns)
+        if self._frozen and policy.on_spans:
+            lazy.attach(self._otel, self._frozen, policy)
+        if self._frozen and policy.on_events:
+            state.emit_details(self._otel, self._attributes, self._frozen, policy)
 
     # used by the operations
 
@@ -182,7 +192,7 @@ class Span:
         if self._policy is not None:
             for key, value in attributes.items():
                 if value is not None:
-                    self._attributes[key] = value
+                    self._attributes[key] = tame(value)
 
     def _verdict(self) -> None:
         """An evaluation is an event in the conventions; the span carries the same attributes."""
@@ -192,7 +202,7 @@ class Span:
             result = {key: value for key, value in self._attributes.items() if key in _VERDICT}
             explanation = self._frozen.get(names.EVALUATION_EXPLANATION)
             if explanation is not None and self._policy is not None and self._policy.on_spans:
-                result[names.EVALUATION_EXPLANATION] = explanation.value
+                result[names.EVALUATION_EXPLANATION] = tame(explanation.value)
             self._otel.add_event(names.EVALUATION_EVENT, {names.EVALUATION_NAME: name, **result})
 
     def _exception(self, error: BaseException) -> None:
@@ -204,7 +214,7 @@ class Span:
             self._otel.add_event("exception", {"exception.type": name, "exception.stacktrace": stack})
             self._otel.set_status(Status(StatusCode.ERROR, kind.__qualname__))
             return
-        message = str(error)[:_MAX_MESSAGE]
+        message = _message(error)
         stack = "".join(traceback.format_exception(error, limit=64))
         self._otel.add_event(
             "exception",
@@ -230,8 +240,25 @@ def parent_context(parent: Any) -> otel_context.Context:
     return propagate.extract(parent, context=empty) if isinstance(parent, Mapping) else empty
 
 
-def _texts(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, (list, tuple)) else [str(value)]
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:_MAX_MESSAGE]
+    except Exception as failed:
+        return f"<__str__ failed, {type(failed).__name__}>"
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, (int, float)) else None
+    except Exception:  # an integer that no float can hold
+        return None
+
+
+def _texts(value: Any) -> list[str] | None:
+    try:
+        return [str(item) for item in value] if isinstance(value, (list, tuple)) else [str(value)]
+    except Exception:
+        return None
 
 
 CLIENT = SpanKind.CLIENT

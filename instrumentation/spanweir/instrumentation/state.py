@@ -1,7 +1,9 @@
 """What the process has set up (policy, tracer) and what the spans of one trace share (session, user, metadata)."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -14,8 +16,11 @@ from spanweir.instrumentation.freeze import Frozen
 from spanweir.instrumentation.policy import Policy, from_environment
 from spanweir.instrumentation.start import Starter
 
+_log = logging.getLogger(__name__)
 SCOPE = "spanweir.instrumentation"
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
+MAX_TAGS = 1000
+"""Of one trace; later ones are left out."""
 TRACE_KEY = otel_context.create_key("spanweir-trace")
 
 _policy: Policy | None = None
@@ -91,6 +96,13 @@ def update_current_trace(
     `gen_ai.conversation.id` and `session.id` (session), `user.id` (user), `tag.tags` or `mlflow.traceTag.<key>` (tags,
     a list or a mapping), `metadata` (a JSON object; repeated calls add to it).
     """
+    try:
+        _update(session, user, tags, metadata)
+    except Exception as error:  # a value that misbehaves
+        _log.warning("the current trace was not updated: %s", type(error).__name__)
+
+
+def _update(session: Any, user: Any, tags: Any, metadata: Any) -> None:
     shared = otel_context.get_value(TRACE_KEY)
     current = trace.get_current_span()
     known = shared if isinstance(shared, Trace) else None
@@ -107,7 +119,8 @@ def update_current_trace(
         attributes.update({names.TRACE_TAG + str(key): str(value) for key, value in tags.items()})
     elif tags is not None:
         listed = known.tags if known is not None else []
-        listed.extend(str(tag) for tag in ([tags] if isinstance(tags, str) else tags) if str(tag) not in listed)
+        more = [tags] if isinstance(tags, str) else islice(tags, MAX_TAGS)
+        listed[:] = list(dict.fromkeys([*listed, *map(str, more)]))[:MAX_TAGS]
         attributes[names.TAGS] = list(listed)
     if metadata is not None:
         merged = known.metadata if known is not None else {}

@@ -6,6 +6,7 @@ never finished ends its span when it is closed or collected.
 
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 MAX_CHUNKS = 20_000
 """Chunks kept for the recorded output; later ones pass through unrecorded."""
+
+
+_NO_STREAMS = (str, bytes, dict, list, tuple, type(None), types.CoroutineType)
 
 
 class Chunks:
@@ -46,11 +50,9 @@ class Chunks:
         if error is not None and not isinstance(error, (GeneratorExit, StopIteration, StopAsyncIteration)):
             self.span.record_exception(error)
         chunks, self._chunks = self._chunks, []
-        for chunk in reversed(chunks[-3:]):
-            usage = responses.attributes_of(chunk)
-            if usage:
-                self.span._set(usage)
-                break
+        with suppress(Exception):  # a chunk that misbehaves must not reach the application
+            found = map(responses.attributes_of, reversed(chunks[-3:]))
+            self.span._set(next(filter(None, found), {}))
         texts = all(type(chunk) is str for chunk in chunks)
         self._call.finish(self.span, ("".join(chunks) if texts else chunks) if chunks else None)
 
@@ -129,15 +131,16 @@ def async_generator(call: "Call", function: Callable[..., Any]) -> Callable[...,
 def wrap(call: "Call", span: Span, context: otel_context.Context, result: Any) -> Any:
     """The stream that a function returned, observed; None if the result is no stream."""
     kind = type(result)
-    if isinstance(result, (str, bytes, dict, list, tuple)) or result is None:
+    if kind in _NO_STREAMS or issubclass(kind, _NO_STREAMS):
         return None
-    if isinstance(result, types.CoroutineType):
+    try:
+        if hasattr(kind, "__anext__") or (hasattr(kind, "__aiter__") and call.operation._op == "chat"):
+            return AsyncStream(result, Chunks(call, span), context)
+        is_stream = hasattr(kind, "__next__") and hasattr(kind, "__iter__") and not hasattr(kind, "readline")
+        if is_stream or (hasattr(kind, "__iter__") and hasattr(kind, "close") and call.operation._op == "chat"):
+            return Stream(result, Chunks(call, span), context)
+    except Exception:  # a metaclass that misbehaves must not reach the application
         return None
-    if hasattr(kind, "__anext__") or (hasattr(kind, "__aiter__") and call.operation._op == "chat"):
-        return AsyncStream(result, Chunks(call, span), context)
-    is_stream = hasattr(kind, "__next__") and hasattr(kind, "__iter__") and not hasattr(kind, "readline")
-    if is_stream or (hasattr(kind, "__iter__") and hasattr(kind, "close") and call.operation._op == "chat"):
-        return Stream(result, Chunks(call, span), context)
     return None
 
 

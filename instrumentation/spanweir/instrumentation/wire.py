@@ -8,7 +8,7 @@ Only four nested messages are framed by hand: request, ResourceSpans, ScopeSpans
 import copy
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status
 
 from spanweir.instrumentation import lazy, names
+from spanweir.instrumentation.encode import tame
 from spanweir.instrumentation.policy import Policy, redact_text
 
 Pieces = list[bytes]
@@ -169,3 +170,27 @@ def _description(span: ReadableSpan, policy: Policy) -> str | None:
     if not policy.captures:
         return str((span.attributes or {}).get(names.ERROR_TYPE) or "") or None
     return text if policy.redact is None else redact_text(policy.redact, names.EXCEPTION_MESSAGE, text)
+
+
+class Mended(ReadableSpan):
+    """A span that could not be encoded as it was."""
+
+
+def mended(span: ReadableSpan) -> ReadableSpan | None:
+    """The span with everything in it that protobuf cannot hold described (half of a surrogate pair, integers of more
+    than 64 bits). None if that has been done already."""
+    if isinstance(span, Mended):
+        return None
+    bare = copy.copy(span)
+    vars(bare).update(
+        _name=tame(span.name),
+        _attributes=_mended(span.attributes or {}),
+        _events=[Event(tame(event.name), _mended(event.attributes or {}), event.timestamp) for event in span.events],
+        _status=Status(span.status.status_code, tame(span.status.description or "")),
+    )
+    bare.__class__ = Mended
+    return bare
+
+
+def _mended(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {tame(key): tame(value) for key, value in attributes.items()}

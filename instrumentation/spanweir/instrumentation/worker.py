@@ -247,6 +247,8 @@ class Worker(SpanProcessor):
                 if left == len(batch) > 1:  # one of them cannot be encoded: find it
                     middle = left // 2
                     waiting += [(batch[:middle], limit), (batch[middle:], limit)]
+                elif left == 1 and (mended := wire.mended(batch[-1])) is not None:
+                    waiting.append(([mended], limit))
                 else:
                     self._dropped(left, f"{type(error).__name__}: {error}")
 
