@@ -12,7 +12,7 @@ import orjson
 
 from spanweir.schemas import content, streams, usage
 from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, Many, Rule, rules
-from spanweir.schemas.genai import GenAISpan, Usage
+from spanweir.schemas.genai import GenAISpan, Model, Usage
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.values import json_or_text, number, plain, quoted
@@ -89,6 +89,9 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
             whole = streams.completed(plain(span.io.output), raw.events)
             if whole is not None:
                 span.io.output = whole
+    # Automatic logging of before 3.10 sets the call's own parameters as attributes, and the model only so.
+    if span.model is None and span.kind in ("llm", "embedding") and (name := unquoted(raw.attributes.get("model"))):
+        span.model = Model(name)
 
 
 CONVENTION = Convention(

@@ -278,6 +278,8 @@ def _parameters(value: Any, notes: Notes) -> dict[str, Any] | None:
         offered = value.get("tools") or value.get("functions")
         if offered and (defs := content.tools(offered, notes)):
             found["tools"] = defs
+        if said := text(value.get("inputText")):  # Titan on Bedrock
+            found["input"] = [Message("user", [Text(said)])]
     return found or None
 
 

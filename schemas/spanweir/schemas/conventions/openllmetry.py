@@ -12,7 +12,19 @@ from typing import Any
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import LEGACY_INDEXED, WHOLE, Convention, Many, Rule, rules, word
-from spanweir.schemas.genai import Agent, Doc, GenAISpan, Graph, Message, Part, Rerank, Text, Tool, ToolDef
+from spanweir.schemas.genai import (
+    Agent,
+    Doc,
+    GenAISpan,
+    Graph,
+    Message,
+    Part,
+    Rerank,
+    Text,
+    Tool,
+    ToolDef,
+    ToolResult,
+)
 from spanweir.schemas.indexed import nested
 from spanweir.schemas.langchain import tool_result
 from spanweir.schemas.messages import message, parse, text_of
@@ -24,10 +36,19 @@ from spanweir.schemas.values import boolean, number, plain, strings, text, whole
 # ------------------------------------------------------------------------------------------------ indexed messages
 
 
-def indexed_message(item: Any, speaker: str, notes: Notes) -> Message | None:
-    """One entry of `gen_ai.prompt.N` or `gen_ai.completion.N`. Content may be JSON text of a list of parts."""
+_SPEAKERS = ("user", "assistant", "system")
+
+
+def indexed_message(item: Any, speaker: str, notes: Notes, *, quoted: bool = False) -> Message | None:
+    """One entry of `gen_ai.prompt.N` or `gen_ai.completion.N`. Content may be JSON text of a list of parts.
+
+    With `quoted` it may be JSON text of a string, as the Bedrock instrumentation writes it (its completions call the
+    text by its role, `gen_ai.prompt.0.user`) and the LangChain callback of before 0.40 for roles it does not know.
+    """
     if not isinstance(item, Mapping):
         return None
+    if len(item) == 1 and (name := next(iter(item))) in _SPEAKERS:
+        item = {"role": name, "content": item[name]}
     shaped = {key: value for key, value in item.items() if key not in ("content", "tool_calls", "role")}
     shaped["role"] = text(item.get("role")) or speaker
     content = item.get("content")
@@ -35,6 +56,9 @@ def indexed_message(item: Any, speaker: str, notes: Notes) -> Message | None:
         found = parse(content, Notes())
         if isinstance(found, list) and found and all(isinstance(part, Mapping) for part in found):
             content = found
+    elif (quoted or shaped["role"] == "unknown") and isinstance(content, str) and content[:1] == '"' == content[-1:]:
+        said = parse(content, Notes())
+        content = said if isinstance(said, str) else content
     shaped["content"] = content
     calls = item.get("tool_calls")
     if isinstance(calls, list):
@@ -52,7 +76,8 @@ def indexed_messages(prefix: str, speaker: str) -> Any:
     """A reader of all entries below `prefix`, for `Many`."""
 
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
-        found = [indexed_message(item, speaker, notes) for item in nested(attributes, keys, prefix)]
+        quoted = attributes.get("gen_ai.system") == "AWS"
+        found = [indexed_message(item, speaker, notes, quoted=quoted) for item in nested(attributes, keys, prefix)]
         if None in found:
             notes.lossy = True
         return [one for one in found if one is not None] or None
@@ -182,6 +207,10 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     for said in span.output:
         if said.role == "unknown":  # its LangChain callback, of streams
             said.role = "assistant"
+    for said in span.input:
+        if said.role == "unknown":  # its LangChain callback of before 0.40, of a ToolMessage
+            said.role = "tool"
+            said.parts = [ToolResult(part.content) if isinstance(part, Text) else part for part in said.parts]
     if span.op == "vector_db_retrieve":
         span.kind = "retrieval"
     if raw.scope.name.startswith("@traceloop/"):
