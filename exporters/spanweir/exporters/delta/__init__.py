@@ -16,7 +16,8 @@ TableName: TypeAlias = Literal["payload", "spans", "logs", "metrics", "annotatio
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: str = "./tables"
-    """Directory or URI (`s3://…`, `az://…`, `gs://…`) below which the tables lie, each in its own folder."""
+    """Directory or URI (`s3://…`, `az://…`, `gs://…`) below which the tables lie, each in its own folder; or
+    `uc://catalog.schema`, in which Unity Catalog has them."""
     prefix: str = "spanweir"
     """The tables are `{prefix}_payload`, `{prefix}_otel_spans`, `…_logs`, `…_metrics` and `…_annotations`."""
     tables: list[TableName] = msgspec.field(
@@ -26,8 +27,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     schema_version: Literal["v1", "v2"] = "v1"
     """`v1` keeps attributes as MAP<STRING,STRING>, which all readers open; `v2` as VARIANT, as in newer Databricks."""
     storage_options: dict[str, str] = {}
-    """Options of the object store, as delta-rs names them (`aws_region`, `aws_endpoint`, …). Credentials are better
-    left to the environment or written as `${env:NAME}`."""
+    """Options of the object store, as delta-rs names them (`aws_region`, `aws_endpoint`, …), and for Unity Catalog
+    `unity_workspace_url` and `unity_access_token`. Credentials are better left to the environment or written as
+    `${env:NAME}`."""
     commit_rows: int = 20_000
     """Commit when so many rows wait, of all tables together."""
     commit_interval: Duration = Duration(1)
@@ -78,8 +80,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 )
 
     def table_uri(self, suffix: str) -> str:
-        """`{path}/{prefix}_{suffix}`."""
-        return f"{self.path.rstrip('/')}/{self.prefix}_{suffix}"
+        """`{path}/{prefix}_{suffix}`; in Unity Catalog `{path}.{prefix}_{suffix}`."""
+        return f"{self.path.rstrip('/')}{'.' if self.path.startswith('uc://') else '/'}{self.prefix}_{suffix}"
 
     def build(self, context: Context) -> Exporter:
         from spanweir.exporters.delta.exporter import DeltaExporter

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spanweir.exporters.api import Permanent
+from spanweir.exporters.delta.unity import Place, place
 
 _CLIENT: Final = (
     "timeout", "connect_timeout", "pool_idle_timeout", "pool_max_idle_per_host", "proxy_url", "proxy_ca_certificate",
@@ -26,6 +27,7 @@ class Blobs:
         self._uri, self._options = uri, storage_options
         self.local = None if "://" in uri else Path(uri)
         self._store: Any = None
+        self._place = Place(uri, {}, 0.0)
 
     def put(self, path: str, content: bytes | memoryview) -> None:
         """Raises OSError, or what obstore raises."""
@@ -71,8 +73,9 @@ class Blobs:
         obstore.delete(self._opened(), path)
 
     def _opened(self) -> Any:
-        if self._store is None:
-            self._store = open_store(self._uri, self._options)
+        if self._store is None or not self._place.current:
+            self._place = place(self._uri, self._options)
+            self._store = open_store(self._place.uri, self._place.options)
         return self._store
 
 

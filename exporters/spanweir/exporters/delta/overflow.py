@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spanweir.exporters.delta.blobs import Blobs
 from spanweir.exporters.delta.errors import later
 from spanweir.exporters.delta.payload import Payload, Stored, stored
+from spanweir.exporters.delta.unity import SCHEME
 from spanweir.schemas.inference_table import REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ COLUMNS: Final = ("databricks_request_id", "request_date", "request", "response"
 
 
 def directory(config: "Config") -> str:
-    """`{path}/{prefix}_payload_overflow`: files `date=2025-11-25/{databricks_request_id}.response.json`."""
+    """`{path}/{prefix}_payload_overflow`: files `date=2025-11-25/{databricks_request_id}.response.json`.
+
+    Of tables in Unity Catalog, whose credentials reach no further, a folder in the table that readers do not see.
+    """
+    if config.path.startswith(SCHEME):
+        return f"{config.table_uri('payload')}/_overflow"
     return config.table_uri(_FOLDER)
 
 

@@ -13,11 +13,13 @@ import msgspec
 from arro3.core import RecordBatchReader
 from arro3.core import Table as ArrowTable
 
+from spanweir.exporters.api import Permanent, Retry
 from spanweir.exporters.delta import Config, overflow
 from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.errors import explained
 from spanweir.exporters.delta.overflow import Overflow
 from spanweir.exporters.delta.payload import assessed, span_hex
+from spanweir.exporters.delta.unity import Place, place
 from spanweir.schemas.inference_table import RESPONSE_TOO_LARGE
 
 Source: TypeAlias = "str | Config | Tables"
@@ -60,18 +62,22 @@ class Tables:
             source = Config(path=source, prefix=prefix, storage_options=storage_options or {})
         self.config = source
         self._open: dict[str, Any] = {}
+        self._places: dict[str, Place] = {}
 
     def table(self, suffix: str) -> Any:
         """The DeltaTable of `{prefix}_{suffix}`. Raises LookupError where there is none, or none that can be opened."""
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
-        if suffix not in self._open:
+        if suffix not in self._open or not self._places[suffix].current:
             uri = self.config.table_uri(suffix)
             try:
-                self._open[suffix] = DeltaTable(uri, storage_options=self.config.storage_options or None)
+                self._places[suffix] = where = place(uri, self.config.storage_options)
+                self._open[suffix] = DeltaTable(where.uri, storage_options=where.options or None)
             except TableNotFoundError as error:
                 raise LookupError(f"there is no table {uri}; check path and prefix") from error
+            except (Permanent, Retry) as error:
+                raise LookupError(str(error)) from error
             except (DeltaError, OSError, ValueError) as error:
                 raise LookupError(str(explained(uri, error))) from error
         return self._open[suffix]

@@ -33,6 +33,7 @@ from spanweir.exporters.delta.arrow import Layout, delta_fields
 from spanweir.exporters.delta.blobs import sync
 from spanweir.exporters.delta.errors import explained, later, said
 from spanweir.exporters.delta.files import Files
+from spanweir.exporters.delta.unity import Place, place
 from spanweir.schemas.inference_table import Table
 
 _LOG: Final = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Target:
         self._properties = {**properties, **spec.properties}
         self._files = Files(spec, uri, storage_options, compression)
         self._table: DeltaTable | None = None
+        self._place = Place(uri, self._options, float("inf"))
         self._lock = None if "://" in uri else Path(uri) / "_spanweir.lock"
         self._before = 0
         """What `written` was before the last commit was tried."""
@@ -71,7 +73,7 @@ class Target:
 
     @property
     def table(self) -> DeltaTable:
-        if self._table is None:
+        if self._table is None or not self._place.current:
             self._table = self.open_again()
         return self._table
 
@@ -85,7 +87,8 @@ class Target:
 
     def open_again(self) -> DeltaTable:
         """A handle of its own for another thread. Raises what deltalake raises."""
-        return DeltaTable(self.uri, storage_options=self._options)
+        self._place = place(self.uri, self._options)
+        return DeltaTable(self._place.uri, storage_options=self._place.options)
 
     def checkpoint(self) -> None:
         """Write a checkpoint of the log, and open the table from it before the next commit.
@@ -125,12 +128,12 @@ class Target:
         schema = Schema.from_json(json.dumps({"type": "struct", "fields": delta_fields(self.layout.columns)}))
         with suppress(CommitFailedError):  # another process made it in the meantime
             DeltaTable.create(
-                self.uri,
+                self._place.uri,
                 schema,
                 mode="ignore",
                 partition_by=[self.spec.partition] if self.spec.partition else None,
                 configuration=self._properties,
-                storage_options=self._options,
+                storage_options=self._place.options,
                 raise_if_key_not_exists=False,
             )
         return self.open_again()
