@@ -57,7 +57,8 @@ def delivered(exporter: Any, batch: Batch) -> bool:
 
 @pytest.mark.parametrize("name", known("exporters"))
 def test_every_exporter_has_a_bench(name: str) -> None:
-    assert find_spec(f"{BENCHES}.{name}") or name in WITHOUT_BENCH
+    there = bool(find_spec(f"{BENCHES}.{name}")) or name in WITHOUT_BENCH
+    assert there, f"an exporter is held to its contract by tests/contracts/exporter_benches/{name}.py"
 
 
 def test_what_was_exported_is_there(bench: Bench, tmp_path: Path) -> None:

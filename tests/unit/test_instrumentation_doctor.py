@@ -1,6 +1,8 @@
 """The doctor's findings."""
 
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -31,6 +33,20 @@ def test_no_collector(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "NOT reachable: UNAVAILABLE" in said
     assert "start one with `spanweir up`" in said
+
+
+def test_a_port_for_the_other_protocol(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    try:
+        assert __main__.main(["doctor"]) == 1
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert "that is a port for OTLP/HTTP: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in capsys.readouterr().out
 
 
 def test_what_this_process_exports() -> None:

@@ -84,6 +84,13 @@ def examine(timeout_s: float = 3.0) -> Report:
     )
 
 
+def _advice(report: Report) -> str:
+    # What gRPC's core says of a server that speaks HTTP/1.
+    if report.protocol == "grpc" and "http1.x" in report.problem:
+        return "that is a port for OTLP/HTTP: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or the port to 4317"
+    return "start one with `spanweir up`, or set OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
 def text(report: Report) -> str:
     """The report for a terminal: one finding a line, problems with what to do."""
     lines = [f"{name} {found}" for name, found in report.versions.items()]
@@ -92,7 +99,7 @@ def text(report: Report) -> str:
         "            reachable, takes OTLP" if report.reachable else f"            NOT reachable: {report.problem}"
     )
     if not report.reachable:
-        lines.append("            start one with `spanweir up`, or set OTEL_EXPORTER_OTLP_ENDPOINT")
+        lines.append(f"            {_advice(report)}")
     lines.append(f"content     {report.capture} ({policy.CAPTURE_VARIABLE})")
     lines.append(f"exporting   {'yes' if report.exporting else 'not in this process'} (provider: {report.provider})")
     if report.counters is not None:

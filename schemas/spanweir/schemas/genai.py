@@ -282,6 +282,7 @@ class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What one span means. Identity, times, status, links, scope and resource are the `RawSpan`'s."""
 
     kind: str = "other"
+    """One of `KINDS`."""
     mlflow_type: str | None = None
     """MLflow's span type, where the sender is MLflow's SDK; any string."""
     op: str | None = None
@@ -293,41 +294,69 @@ class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True):
     framework: str | None = None
     """Agent framework or gateway that stands where a provider is expected."""
     model: Model | None = None
+    """The model that was asked for, the one that answered, and where."""
     params: Params | None = None
+    """How it was asked: temperature, limits, response format."""
     response: Response | None = None
+    """Id, status and finish reasons of the answer."""
     system: list[Part] = []
     """System instructions that were sent apart from the messages. System messages in `input` stay there."""
     input: list[Message] = []
+    """Messages that went in, oldest first."""
     output: list[Message] = []
+    """Messages that came out, one for each choice."""
     tools: list[ToolDef] = []
+    """What the model was allowed to call."""
     tool: Tool | None = None
+    """What a tool span executed: name, arguments, result."""
     mcp: Mcp | None = None
+    """Method, server and session of a Model Context Protocol call."""
     documents: list[Doc] = []
+    """What a retriever or reranker gave."""
     retrieval: Retrieval | None = None
+    """Query and data source of a retriever."""
     rerank: Rerank | None = None
+    """Query and input of a reranker."""
     embeddings: list[Embedding] = []
+    """Texts that were embedded, and vectors where they were sent."""
     memory: Memory | None = None
+    """What an agent's memory was asked or told."""
     evaluations: list[Evaluation] = []
+    """Judgements that came with the span; they become assessments."""
     usage: Usage | None = None
+    """Tokens, all from one convention."""
     cost: Costs | None = None
+    """US dollars, reported or computed."""
     timing: Timing | None = None
+    """Time to the first token, and other durations inside of the call."""
     session_id: str | None = None
+    """The application's session."""
     conversation_id: str | None = None
+    """The thread that model calls belong to; stands for the session where there is none."""
     user_id: str | None = None
+    """Who the application worked for."""
     tags: list[str] = []
+    """Labels of the span."""
     trace_tags: dict[str, str] | None = None
     """Tags that the sender put on the whole trace, by name."""
     metadata: dict[str, Json] | None = None
+    """The sender's own facts, by name."""
     agent: Agent | None = None
+    """The agent that acts."""
     graph: Graph | None = None
+    """Where in a workflow the span stands."""
     prompt: Prompt | None = None
+    """The managed prompt or template that was used."""
     io: TraceIO | None = None
+    """What the span took and gave as a whole, where the sender says it in a form of its own."""
     error: Error | None = None
+    """What went wrong."""
     content_state: dict[str, str] | None = None
     """Of content fields that are not whole: `partial`, `redacted`, `truncated`, `elided` or `external`."""
     refs: dict[str, str] | None = None
     """Of content fields that were uploaded elsewhere: their URIs."""
     base: "DeltaBase | None" = None
+    """`input` continues that of another span, and holds only what is new."""
     flags: list[str] = []
     """What was odd, `reason:attribute key`, for counters and `spanweir explain`."""
     conventions: tuple[str, ...] = ()
