@@ -128,6 +128,16 @@ def test_an_orphan_is_adopted_after_the_idle_time() -> None:
     assert attribute(bench.stored("agent"), "mlflow.spanInputs")["messages"][0]["content"] == "q"
 
 
+def test_a_root_that_turns_out_to_have_a_remote_parent_stands_in_for_it() -> None:
+    bench = Bench(Options(idle_timeout=20))
+    bench.send(span("agent", op="invoke_agent", end=90, asked="q", said="a"), span("llm", "agent", op="chat", start=5))
+    assert bench.row.root_span_id == identity("agent")
+    bench.send(span("agent", "remote", op="invoke_agent", end=90, asked="q", said="a"))
+    bench.wait(21)
+    assert (bench.row.state, bench.row.span_count, bench.roots()) == ("OK", 2, ["agent"])
+    assert (bench.row.root_span_id, bench.row.request_preview) == (identity("agent"), "q")
+
+
 def test_several_orphans_get_a_root_under_the_missing_parents_id() -> None:
     bench = Bench(Options(idle_timeout=20))
     bench.send(

@@ -34,6 +34,9 @@ def fold(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> bo
         changed = True
         _insert(trace, span_id, node)
     changed = _own_values(trace, span_id, summary) or changed
+    if node.parent and trace.root == span_id:
+        # What was made of a coding agent's records had no parent, its span has one, perhaps a remote one.
+        trace.root, trace.root_ended = "", False
     if not node.parent and (not trace.root or _precedes(trace, span_id, node)):
         _take_root(trace, raw, summary, mapped)
     return changed
