@@ -1,13 +1,15 @@
 """The doctor's findings."""
 
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import spanweir.instrumentation as spanweir
+from spanweir.collector.queue.memory import Config as MemoryQueue
+from spanweir.collector.queue.memory import forget
+from spanweir.collector.receivers.api import Context
+from spanweir.collector.receivers.otlp import Config, Http, Protocols
 from spanweir.instrumentation import __main__, doctor, setup
 from tests.support.otlp_sink import sink
 
@@ -36,16 +38,18 @@ def test_no_collector(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 def test_a_port_for_the_other_protocol(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    queue = MemoryQueue(directory="doctor")
+    writer = queue.open_writer()
+    config = Config(protocols=Protocols(http=Http(endpoint="127.0.0.1:0")))
+    receiver = config.build(Context(name="otlp", writer=writer))
+    receiver.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{receiver.endpoints['http']}")
     try:
         assert __main__.main(["doctor"]) == 1
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        receiver.stop(1)
+        writer.close()
+        forget(queue)
     assert "that is a port for OTLP/HTTP: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in capsys.readouterr().out
 
 
