@@ -630,3 +630,8 @@ def test_one_operation_entered_by_several_tasks(spans: Spans) -> None:
     asyncio.run(main())
     assert sorted(str((span.attributes or {})["label"]) for span in spans.all()) == ["one", "two"]
     assert all(span.status.status_code is StatusCode.UNSET for span in spans.all())
+
+
+def test_an_argument_that_does_not_exist_is_an_error_that_names_those_that_do() -> None:
+    with pytest.raises(TypeError, match="no argument 'temprature', there are provider, temperature"):
+        spanweir.chat("m", temprature=1)  # type: ignore[call-overload]

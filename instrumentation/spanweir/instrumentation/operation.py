@@ -210,6 +210,14 @@ class Call:
         elif given := {key: value for key, value in given.items() if value is not None and not _is_context(value)}:
             span.set_input(next(iter(given.values())) if len(given) == 1 else given)
 
+    def returned(self, span: Span, context: otel_context.Context, result: Any) -> Any:
+        """The result for the caller: a stream is observed, anything else is recorded and ends the span."""
+        stream = streams.wrap(self, span, context, result)
+        if stream is not None:
+            return stream
+        self.finish(span, result)
+        return result
+
     def finish(self, span: Span, result: Any) -> None:
         try:
             self._record_result(span, result)
@@ -291,11 +299,7 @@ def _function(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
             raise
         finally:
             detach(token)
-        stream = streams.wrap(call, span, context, result)
-        if stream is not None:
-            return stream
-        call.finish(span, result)
-        return result
+        return call.returned(span, context, result)
 
     return wrapper
 
@@ -312,10 +316,6 @@ def _coroutine(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
             raise
         finally:
             detach(token)
-        stream = streams.wrap(call, span, context, result)
-        if stream is not None:
-            return stream
-        call.finish(span, result)
-        return result
+        return call.returned(span, context, result)
 
     return wrapper
