@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import spanweir.instrumentation as spanweir
-from spanweir.instrumentation import policy, state
+from spanweir.instrumentation import policy, records, state
 
 
 class Spans:
@@ -635,3 +635,30 @@ def test_one_operation_entered_by_several_tasks(spans: Spans) -> None:
 def test_an_argument_that_does_not_exist_is_an_error_that_names_those_that_do() -> None:
     with pytest.raises(TypeError, match="no argument 'temprature', there are provider, temperature"):
         spanweir.chat("m", temprature=1)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("mode", ["off", "redacted", "on"])
+def test_content_in_log_records_of_others(mode: str) -> None:
+    from opentelemetry._logs import LogRecord
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+
+    hook = {"redacted": lambda key, value: json.loads(json.dumps(value).replace("secret", "***"))}.get(mode)
+    state.set_policy(policy.Policy(on_spans=mode != "off", redact=hook))
+    kept = InMemoryLogRecordExporter()
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(records.Governed(kept)))
+    logger = provider.get_logger("somebody else's")
+    content = {
+        "gen_ai.input.messages": [{"role": "user", "parts": [{"content": "secret"}]}],
+        "gen_ai.request.model": "m",
+    }
+    logger.emit(LogRecord(event_name="gen_ai.client.inference.operation.details", attributes=content))
+    logger.emit(LogRecord(event_name="gen_ai.user.message", body={"content": "secret"}))
+    logger.emit(LogRecord(body="an ordinary secret"))
+    state.set_policy(None)
+    details, message, line = (record.log_record for record in kept.get_finished_logs())
+    assert ("secret" in str(details.attributes), "secret" in str(message.body)) == (mode == "on", mode == "on")
+    assert ("***" in str(details.attributes), "***" in str(message.body)) == (mode == "redacted", mode == "redacted")
+    assert (details.attributes or {})["gen_ai.request.model"] == "m"
+    assert line.body == "an ordinary secret"

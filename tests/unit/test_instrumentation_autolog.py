@@ -1,9 +1,11 @@
 """`autolog` with instrumentors made for the test, and the distro as `opentelemetry-instrument` runs it."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,19 @@ def test_without_any_code(tmp_path: Path) -> None:
         assert "hi" in attributes(receiver.named("invoke_workflow ours"))["gen_ai.input.messages"]
         assert attributes(receiver.requests[0].resource_spans[0].resource)["service.name"] == "zero"
         assert receiver.metadata[0]["user-agent"].startswith("spanweir-instrumentation/")
+
+
+def test_the_extras_install_what_autolog_prefers() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    checked = 0
+    for extra, packages in extras.items():
+        library = LIBRARIES.get(extra.replace("-", "_"))
+        if library is None or "spanweir[instrument]" not in packages:
+            continue
+        named = {re.split(r"[>=\[]", package)[0] for package in packages}
+        preferred = library.instrumentors[0].partition(":")[0].replace(".", "-").replace("_", "-")
+        assert preferred.startswith("native") or preferred in named, extra
+        assert library.package in {*named, extra}, extra
+        checked += 1
+    assert checked == 9

@@ -59,7 +59,7 @@ LIBRARIES: dict[str, Library] = {
             "openinference.instrumentation.llama_index:LlamaIndexInstrumentor",
             "opentelemetry.instrumentation.genai.llama_index:LlamaIndexInstrumentor",
         ),
-        "opentelemetry-instrumentation-genai-llama-index",
+        "openinference-instrumentation-llama-index",
     ),
     "openai_agents": Library(
         "agents",
@@ -81,7 +81,7 @@ LIBRARIES: dict[str, Library] = {
             "openinference.instrumentation.dspy:DSPyInstrumentor",
             "opentelemetry.instrumentation.genai.dspy:DSPyInstrumentor",
         ),
-        "opentelemetry-instrumentation-genai-dspy",
+        "openinference-instrumentation-dspy",
     ),
     "bedrock": Library(
         "botocore",

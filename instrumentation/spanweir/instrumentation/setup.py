@@ -145,8 +145,10 @@ def send_logs(resource: Resource | None = None) -> None:
         return
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
+    from spanweir.instrumentation import records
+
     logs = LoggerProvider(resource=resource or _resource())
-    logs.add_log_record_processor(BatchLogRecordProcessor(_log_exporter()))
+    logs.add_log_record_processor(BatchLogRecordProcessor(records.Governed(_log_exporter())))
     set_logger_provider(logs)
 
 
