@@ -33,3 +33,23 @@ def resident_mb(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's options")
 def test_large_blocks_do_not_stay() -> None:
     assert resident_mb("keep_little") < 60
+
+
+HOLES = """
+from spanweir.collector.allocator import give_back
+def resident_mb():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
+    return int(status["VmRSS"].split()[0]) // 1024
+blocks = [bytes(b"x") * 20_000 for _ in range(4000)]
+kept = blocks[::20]
+del blocks
+before = resident_mb()
+give_back()
+print(before - resident_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's function")
+def test_holes_between_blocks_go_back() -> None:
+    run = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 40

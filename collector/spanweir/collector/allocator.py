@@ -31,3 +31,11 @@ def keep_little() -> None:
     mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
     mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES)
     mallopt(_M_ARENA_MAX, ARENAS)
+
+
+def give_back() -> None:
+    """Return to the kernel what is free between blocks that are in use. It takes some milliseconds for 100 MB."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
