@@ -56,7 +56,8 @@ class DeltaExporter:
         self._gone: set[tuple[str, str]] = set()
         self._floor = 0
         self._oldest: float | None = None
-        self._last_batch: Batch | None = None
+        self._taken: Batch | None = None
+        """A batch whose rows are taken, but that will come again: writing it failed."""
         self._contents: dict[str, Contents] = {}
         self._content_bytes = 0
         self._complete: dict[str, int] = {}
@@ -106,12 +107,12 @@ class DeltaExporter:
         self._flush_when_due(idle=True)
 
     def export(self, batch: Batch) -> None:
-        if batch is not self._last_batch:
+        if batch is not self._taken:
             again = batch.first <= self._accepted
             if again or self._is_staged(batch):
                 self.flush()
             self._add(batch, reaches_back=again or batch.first <= self._floor)
-            self._last_batch = batch
+            self._taken = batch
             self._seen = max(self._seen, batch.last)
             if batch.first <= batch.last:  # else a part of a batch, of which more may follow, or made by the clock
                 self._accepted = max(self._accepted, batch.last)
@@ -119,6 +120,7 @@ class DeltaExporter:
                 self._oldest = self._clock()
         self._stage()
         self._flush_when_due()
+        self._taken = None
 
     def _is_staged(self, batch: Batch) -> bool:
         """Whether the batch amends a trace whose row is in a file that is not committed yet, and cannot be read."""
@@ -314,7 +316,7 @@ class DeltaExporter:
             self._commit(target, self._pending[name], last)
         self._forget = [trace for trace in self._complete if trace not in self._contents]
         self._contents, self._complete, self._content_bytes = {}, {}, 0
-        self._oldest, self._last_batch = None, None
+        self._oldest = None
         self._durable = last
 
     def _commit(self, target: Target, pending: Pending, last: int) -> None:
