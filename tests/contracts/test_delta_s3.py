@@ -12,8 +12,8 @@ from spanweir.exporters.api import Batch, Context, Permanent, Retry
 from spanweir.exporters.delta import Config, search_traces
 from spanweir.exporters.delta.care import maintain
 from spanweir.schemas.options import Duration, Size
-from tests.support.s3_server import answer, running
-from tests.support.traces import records, sliced, trace
+from tests.support.s3_server import answer, late, running
+from tests.support.traces import Trace, records, sliced, trace
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,7 @@ def options(endpoint: str) -> Iterator[dict[str, str]]:
         "aws_secret_access_key": "test", "max_retries": "0", "timeout": "10s",
     }  # fmt: skip
     answer(endpoint, 0)
+    late(endpoint, 0)
 
 
 def config(options: dict[str, str], name: str, **more: Any) -> Config:
@@ -45,6 +46,11 @@ def built(made: Config, directory: Path) -> Any:
 def read(options: dict[str, str], name: str, suffix: str) -> polars.DataFrame:
     known = {key: value for key, value in options.items() if key.startswith("aws_")}
     return polars.read_delta(f"s3://tables/{name}/spanweir_{suffix}", storage_options=known)
+
+
+def _traces(seed: int, count: int) -> list[Trace]:
+    rng = random.Random(seed)
+    return [trace(rng) for _ in range(count)]
 
 
 def test_tables_in_s3(options: dict[str, str], tmp_path: Path) -> None:
@@ -80,6 +86,26 @@ def test_a_store_that_answers_503_loses_nothing(options: dict[str, str], tmp_pat
         assert exporter.durable == 1
     assert len(read(options, "moody", "otel_spans")) == len(spans)
     assert len(read(options, "moody", "payload")) == 1
+
+
+def test_a_commit_whose_answer_comes_too_late_is_not_made_twice(options: dict[str, str], tmp_path: Path) -> None:
+    """It stands in the log, but the writer cannot know: the client gave up before the store answered."""
+    impatient = {**options, "timeout": "2s"}
+    batches = [Batch(first=n, last=n, spans=spans, traces=[row]) for n, (spans, row) in enumerate(_traces(43, 3), 1)]
+    with built(config(impatient, "slow"), tmp_path) as exporter:
+        exporter.export(batches[0])
+        late(options["aws_endpoint"], 4)
+        with pytest.raises(Retry) as told:
+            exporter.export(batches[1])
+        assert "\x1b" not in str(told.value)
+        assert exporter.durable == 1
+        late(options["aws_endpoint"], 0)
+        exporter.export(batches[1])
+        exporter.export(batches[2])
+        assert exporter.durable == 3
+    sent = sorted((s.trace_id, s.span_id) for batch in batches for s in batch.spans)
+    assert sorted(read(options, "slow", "otel_spans").select("trace_id", "span_id").rows()) == sent
+    assert len(read(options, "slow", "payload")) == 3
 
 
 def test_bad_credentials_are_told_at_the_start(options: dict[str, str], tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
     python -m tests.support.s3_server
 
 prints the address, and ends when its standard input does. `PUT /__answer/503` makes every request answered with 503,
-`PUT /__answer/0` opens the door again.
+`PUT /__answer/0` opens the door again. `PUT /__late/2` makes it answer two seconds late to what is put into a log.
 """
 
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,12 +25,16 @@ class Door(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     upstream: tuple[str, int] = ("", 0)
     answer = 0
+    late_s = 0.0
 
     def _handle(self) -> None:
         length = int(self.headers.get("content-length") or 0)
         body = self.rfile.read(length) if length else None
         if self.path.startswith("/__answer/"):
             type(self).answer = int(self.path.rpartition("/")[2])
+            self._reply(200, {}, b"")
+        elif self.path.startswith("/__late/"):
+            type(self).late_s = float(self.path.rpartition("/")[2])
             self._reply(200, {}, b"")
         elif self.answer:
             self._reply(self.answer, {}, b"<Error><Code>AccessDenied</Code></Error>" if self.answer == 403 else b"")
@@ -45,6 +50,8 @@ class Door(BaseHTTPRequestHandler):
         own = ("transfer-encoding", "connection", "content-length", "date", "server")
         kept = {k: v for k, v in response.getheaders() if k.lower() not in own}
         size = response.getheader("content-length") if self.command == "HEAD" else None
+        if self.command == "PUT" and "/_delta_log/" in self.path:
+            time.sleep(self.late_s)
         self._reply(response.status, kept, content, size)
         connection.close()
 
@@ -55,7 +62,8 @@ class Door(BaseHTTPRequestHandler):
         self.send_header("content-length", size or str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            with suppress(OSError):  # the client has not waited
+                self.wfile.write(content)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle  # noqa: N815 - names that http.server looks for
 
@@ -95,8 +103,17 @@ def running() -> Iterator[str]:
 
 def answer(address: str, status: int) -> None:
     """Answer every request with `status`; 0 passes them on."""
+    _tell(address, f"/__answer/{status}")
+
+
+def late(address: str, seconds: float) -> None:
+    """Answer so late to what is put into a log, which is stored at once."""
+    _tell(address, f"/__late/{seconds}")
+
+
+def _tell(address: str, path: str) -> None:
     connection = HTTPConnection(urlsplit(address).netloc)
-    connection.request("PUT", f"/__answer/{status}")
+    connection.request("PUT", path)
     connection.getresponse().read()
 
 
