@@ -46,8 +46,9 @@ def main() -> None:
         print("warnings:", Counter(line[:120] for text in said for line in text.splitlines()).most_common(5))
         config = Config(path=f"{directory}/tables")
         for suffix in ("otel_spans", "payload", "otel_annotations"):
-            done = Counter(entry["operation"] for entry in DeltaTable(config.table_uri(suffix)).history())
-            print(f"{suffix}: {dict(done)}")
+            table = DeltaTable(config.table_uri(suffix))
+            done = Counter(entry["operation"] for entry in table.history())
+            print(f"{suffix}: {dict(done)}, {len(table.file_uris())} files at the end")
         found = Counter(
             (row["trace_id"], row["span_id"])
             for row in rows(Tables(config).query("SELECT trace_id, span_id FROM otel_spans", "otel_spans"))

@@ -18,7 +18,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from spanweir.exporters.api import Batch, Context, Permanent, Request, Retry
-from spanweir.exporters.delta import Config
+from spanweir.exporters.delta import Config, search_traces
 from spanweir.schemas.options import Duration, Size
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import Assessment
@@ -108,7 +108,7 @@ def test_a_damaged_log_is_told_and_nothing_is_written_over_it(tmp_path: Path) ->
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
     if os.geteuid() or not shutil.which("mount") or subprocess.run(command, check=False).returncode:
         pytest.skip("a file system of its own cannot be mounted here")
     yield place
@@ -122,7 +122,7 @@ def test_a_full_disk_mid_commit_loses_nothing(small_disk: Path, tmp_path: Path) 
         exporter.export(one)
         filler = small_disk / "filler"
         with contextlib.suppress(OSError):
-            filler.write_bytes(bytes(1 << 20))
+            filler.write_bytes(bytes(4 << 20))
         for _ in range(2):
             with pytest.raises(Retry):
                 exporter.export(two)
@@ -132,6 +132,57 @@ def test_a_full_disk_mid_commit_loses_nothing(small_disk: Path, tmp_path: Path) 
         assert exporter.durable == 2
     for suffix, expected in (("otel_spans", 8), ("payload", 2), ("otel_annotations", 8)):
         assert len(polars.read_delta(str(small_disk / f"spanweir_{suffix}"))) == expected
+
+
+def test_a_disk_that_is_full_at_any_point_of_a_commit(small_disk: Path, tmp_path: Path) -> None:
+    """From no room at all to room for all of it, in steps: files, log entries and overflow meet the end in turn."""
+    config = Config(
+        path=str(small_disk), commit_interval=Duration(0), maintenance_interval=Duration(0), max_payload_bytes=Size(400)
+    )
+    filler, refused = small_disk / "filler", 0
+    batches = [whole(400 + n, n + 1) for n in range(22)]
+    with config.build(Context(name="delta", state_directory=str(tmp_path / "state"))) as exporter:
+        exporter.export(batches[0])
+        for number, batch in enumerate(batches[1:]):
+            free = shutil.disk_usage(small_disk).free - number * 4096
+            filler.write_bytes(bytes(max(free, 0)))
+            try:
+                exporter.export(batch)
+            except Retry:
+                refused += 1
+                filler.unlink()
+                exporter.export(batch)
+            filler.unlink(missing_ok=True)
+        assert exporter.durable == len(batches)
+    assert 5 < refused < len(batches) - 1
+    added = {Path(uri).name for uri in DeltaTable(config.table_uri("otel_spans")).file_uris()}
+    there = {file.name for file in Path(config.table_uri("otel_spans")).rglob("part-*")}
+    assert len(there - added) <= refused  # a whole file whose commit failed may stay until it is swept; no halves do
+    assert all(file.stat().st_size for file in Path(config.table_uri("otel_spans")).rglob("part-*"))
+    spans = polars.read_delta(str(small_disk / "spanweir_otel_spans")).select("trace_id", "span_id").rows()
+    assert sorted(spans) == sorted((s.trace_id, s.span_id) for b in batches for s in b.spans)
+    payload = polars.read_delta(str(small_disk / "spanweir_payload"))["databricks_request_id"].to_list()
+    assert sorted(payload) == sorted(f"tr-{b.traces[0].trace_id}" for b in batches)
+    assert len(search_traces(config, max_results=100)) == len(batches)
+
+
+def test_clocks_that_disagree_by_days(tmp_path: Path) -> None:
+    """Spans of one trace by three clocks; replayed by a writer that has lost what it knew."""
+    day_ns = 86_400_000_000_000
+    batch = whole(20)
+    for span, days in zip(batch.spans, (0, 2, -1, 36_500), strict=True):
+        span.start_ns += days * day_ns
+        span.end_ns = span.start_ns + 1
+    for state in ("state", "other"):
+        config = Config(path=str(tmp_path / "tables"), commit_interval=Duration(0), maintenance_interval=Duration(0))
+        with config.build(Context(name="delta", state_directory=str(tmp_path / state))) as exporter:
+            exporter.export(batch)
+            exporter.export(batch)
+    assert sorted(read(tmp_path, "otel_spans")["span_id"]) == sorted(span.span_id for span in batch.spans)
+    assert len(read(tmp_path, "payload")) == 1
+    start_ms = batch.traces[0].start_ns // 1_000_000
+    [found] = search_traces(config, filter_string=f"timestamp_ms = {start_ms} AND span.name = 'step 1'")
+    assert len(found.data.spans) == 4
 
 
 def test_payloads_too_large_keep_their_row(tmp_path: Path) -> None:

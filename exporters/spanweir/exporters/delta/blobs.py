@@ -39,10 +39,14 @@ class Blobs:
         target = self.local / path
         new_folder = not target.parent.exists()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with target.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            target.unlink(missing_ok=True)  # on a full disk, each attempt would leave half a file
+            raise
         sync(target.parent)
         if new_folder:
             sync(target.parent.parent)
