@@ -2,10 +2,11 @@
 
     python tests/benchmarks/store.py [--backends sqlite postgresql] [--traces 20 100] [--spans 5000] [--sizes 1 10]
 
-The standard load is decoded, mapped and assembled before the clock starts. MLflow's store is given the same requests
-as its OTLP endpoint gives them to it: as span objects, made before the clock starts, through `log_spans`, which maps
-and stores them. CPU is that of this process, and of the database's server beside it. `--growth` compares one trace of
-10,000 spans in batches of 5 with 2,000 traces of 5. Rates depend on what else the machine does.
+The standard load is decoded, mapped and assembled before the clock starts, in batches such as the service makes of
+requests that wait (`service.delivery.read_max_bytes`; `--apart`: one a request). MLflow's store is given the same
+requests as its OTLP endpoint gives them to it: as span objects, made before the clock starts, through `log_spans`,
+which maps and stores them. CPU is that of this process, and of the database's server beside it. `--growth` compares
+one trace of 10,000 spans in batches of 5 with 2,000 traces of 5. Rates depend on what else the machine does.
 """
 
 import argparse
@@ -27,6 +28,7 @@ if __name__ == "__main__":
 
 import psutil
 
+from spanweir.collector.delivery import Options as Delivery
 from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.mlflow import Config
 from tests.benchmarks.load import make_requests
@@ -50,7 +52,9 @@ def main() -> None:
     parser.add_argument("--chat", action="store_true", help="traces of one chat: 13 messages and 10 tools")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--alone", action="store_true", help="without MLflow's store")
+    parser.add_argument("--apart", action="store_true", help="a batch of ours for each request")
     options = parser.parse_args()
+    at_once = 0 if options.apart else int(Delivery().read_max_bytes)
     with ExitStack() as stack:
         place = Path(tempfile.mkdtemp(prefix="spanweir-bench-"))
         stack.callback(shutil.rmtree, place, ignore_errors=True)
@@ -59,11 +63,11 @@ def main() -> None:
             uri = stack.enter_context(database(backend, place / backend))
             for traces in options.traces:
                 bodies = make_requests(max(1, options.spans // (5 * traces)), traces, seed=traces)
-                compare(f"{backend}, {traces} traces a batch", uri, bodies, options.alone)
+                compare(f"{backend}, {traces} traces a request", uri, bodies, options.alone, at_once)
             for size in options.sizes:
-                compare(f"{backend}, traces of {size:g} MB", uri, large(size), options.alone)
+                compare(f"{backend}, traces of {size:g} MB", uri, large(size), options.alone, at_once)
             if options.chat:
-                compare(f"{backend}, chat traces", uri, chats(), options.alone)
+                compare(f"{backend}, chat traces", uri, chats(), options.alone, at_once)
             if options.growth:
                 growth(backend, uri)
 
@@ -85,8 +89,8 @@ def database(backend: str, place: Path) -> Iterator[Callable[[str], str]]:
         yield make
 
 
-def compare(title: str, uri: Callable[[str], str], bodies: Sequence[bytes], alone: bool) -> None:
-    batches = mapped.batches(bodies)
+def compare(title: str, uri: Callable[[str], str], bodies: Sequence[bytes], alone: bool, at_once: int) -> None:
+    batches = mapped.batches(bodies, read_max_bytes=at_once)
     spans = sum(len(batch.spans) for batch in batches)
     traces = sum(len(batch.traces) for batch in batches)
     name = "b" + str(time.monotonic_ns())
@@ -95,10 +99,11 @@ def compare(title: str, uri: Callable[[str], str], bodies: Sequence[bytes], alon
     show("spanweir", ours, spans, traces)
     if alone:
         return
-    share = max(1, len(batches) // 5)
-    some = sum(len(batch.spans) for batch in batches[:share])
+    share = max(1, len(bodies) // 5)
+    part = mapped.batches(bodies[:share])
+    some = sum(len(batch.spans) for batch in part)
     theirs = measure(write_theirs, uri(name + "m"), bodies[:share])
-    show("MLflow's store", theirs, some, sum(len(batch.traces) for batch in batches[:share]))
+    show("MLflow's store", theirs, some, sum(len(batch.traces) for batch in part))
     cpu = [(one.cpu_s + one.server_cpu_s) / count for one, count in ((theirs, some), (ours, spans))]
     rate = [count / one.wall_s for one, count in ((ours, spans), (theirs, some))]
     print(f"  {cpu[0] / cpu[1]:.1f} times less CPU, {rate[0] / rate[1]:.1f} times the rate")
@@ -205,7 +210,7 @@ def large(megabytes: float) -> list[bytes]:
             }
         ]
     )
-    for body in make_requests(max(3, int(60 / megabytes)), 1):
+    for body in make_requests(max(3, int(120 / megabytes)), 1):
         message = ExportTraceServiceRequest.FromString(body)
         for span in message.resource_spans[0].scope_spans[0].spans:
             for attribute in span.attributes:

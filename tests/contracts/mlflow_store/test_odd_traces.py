@@ -273,7 +273,7 @@ def test_a_column_of_a_type_of_somebodys_own(pairs: Callable[[str], Pair], kind:
     pair = pairs("postgresql")
     store = oracle.store(pair.ours, pair.artifact_root)
     execute(pair.ours, f"ALTER TABLE spans ALTER COLUMN total_cost TYPE {kind}")
-    trace = make_trace(290 if kind == "numeric" else 291)
+    trace = make_trace(294 if kind == "numeric" else 295)
     with pair.exporter(experiment=EXPERIMENT) as exporter:
         exporter.export(make_batch([trace]))
     assert len(stored(store, trace[0]).data.spans) == 5
