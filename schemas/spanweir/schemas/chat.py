@@ -39,10 +39,13 @@ def chat_messages(messages: list[Message], system: list[Part]) -> list[dict[str,
     if system and not (messages and messages[0].role == "system" and messages[0].parts == system):
         found += _message(Message("system", system))  # OpenLIT sends it in both places
     for message in messages:
-        parts = message.parts
-        plain = message.name is None and message.id is None and message.finish_reason is None
-        if plain and len(parts) == 1 and parts[0].__class__ is Text and message.role != "developer":
-            found.append({"role": message.role, "content": parts[0].content})
+        parts, role = message.parts, message.role
+        plain = message.name is None and message.id is None and role != "developer"
+        if plain and len(parts) == 1 and parts[0].__class__ is Text:
+            body = {"role": role, "content": parts[0].content}
+            if message.finish_reason is not None:
+                body["finish_reason"] = message.finish_reason
+            found.append(body)
         else:
             found += _message(message)
     return found

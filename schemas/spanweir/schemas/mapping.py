@@ -240,9 +240,7 @@ def _value(
         value = None
     if len(notes.flags) > before:
         notes.flags[before:] = [f"{flag}:{candidate.key or keys[0]}" for flag in notes.flags[before:]]
-    if value is None or value == [] or value == {} or value == "":
-        return None
-    return value
+    return value if value or not is_empty(value) else None
 
 
 def _fuller(value: Any, state: str | None, best: Any, best_state: str | None, equals: bool) -> bool:

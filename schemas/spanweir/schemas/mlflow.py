@@ -6,6 +6,8 @@ Not here: the shapes of messages and documents (`chat`), what the trace's row ne
 
 import binascii
 from collections.abc import Mapping
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -45,6 +47,8 @@ _KINDS = (
 )
 _STATUS = ("UNSET", "OK", "ERROR")
 _CODES = ("STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR")
+_CACHED_IDS = 4096
+_CACHED_NAMES = 4096
 
 
 class Renderer:
@@ -100,14 +104,19 @@ class Renderer:
         self, raw: RawSpan, span: GenAISpan | None, shown: tuple[str, ...], encoded: bool, attributes: dict[str, str]
     ) -> None:
         """Keep the sender's attributes, except those whose content is shown already."""
-        drop = set(attributes)
-        if encoded and span is not None and span.tools and "tools" not in (span.consumed or ()):
-            drop.discard("mlflow.chat.tools")  # says more than could be understood of it
-        if span is not None and span.consumed and not self.keep_originals:
-            drop |= {key for field, keys in span.consumed.items() if field in shown for key in keys}
+        hidden: set[str] = set()
+        fuller = ""
+        if span is not None:
+            consumed = span.consumed
+            if consumed is not None and not self.keep_originals:
+                for field in shown:
+                    if field in consumed:
+                        hidden.update(consumed[field])
+            if encoded and span.tools and (consumed is None or "tools" not in consumed):
+                fuller = "mlflow.chat.tools"  # the sender's says more than could be understood of it
         dump = orjson.dumps
         for key, value in raw.attributes.items():
-            if key in drop:
+            if key in hidden or (key in attributes and key != fuller):
                 continue
             kind = value.__class__
             if kind is str:
@@ -131,15 +140,18 @@ class Renderer:
             self._scope_json = _fragment(scope.attributes, named)
         status = status_of(raw, span)
         content: dict[str, Any] = {
-            "trace_id": _base64(raw.trace_id),
+            "trace_id": _shared_base64(raw.trace_id),
             "span_id": _base64(raw.span_id),
-            "parent_span_id": _base64(raw.parent_id) if raw.parent_id else None,
+            "parent_span_id": _shared_base64(raw.parent_id) if raw.parent_id else None,
             "name": mapped.name,
             "kind": _KINDS[raw.kind] if 0 <= raw.kind < 6 else _KINDS[0],
             "start_time_unix_nano": raw.start_ns,
             "end_time_unix_nano": raw.end_ns or None,
-            "events": _events(raw, span),
-            "status": {"code": _CODES[status], "message": raw.status_message or _told(raw, span)},
+            "events": _events(raw, span) if raw.events or status == 2 else [],
+            "status": {
+                "code": _CODES[status],
+                "message": raw.status_message or (_told(raw, span) if status == 2 else ""),
+            },
             "attributes": mapped.attributes,
             "links": [_link(link) for link in raw.links] if raw.links else [],
             "resource": self._resource_json,
@@ -182,6 +194,16 @@ def _base64(hex_id: str) -> str:
         return binascii.b2a_base64(binascii.unhexlify(hex_id), newline=False).decode()
     except ValueError:
         return hex_id
+
+
+_shared_base64 = lru_cache(maxsize=_CACHED_IDS)(_base64)
+"""For ids that many spans name: of traces and parents."""
+
+
+@lru_cache(maxsize=_CACHED_NAMES)
+def _name(value: str) -> str:
+    """JSON text of a name that many spans have."""
+    return dumps(value)
 
 
 def _is_json(value: Any) -> bool:
@@ -230,7 +252,7 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -
     """Write MLflow's own attributes; returns the canonical fields whose whole content they show."""
     kind = span.kind
     mapped.type = span.mlflow_type or ("LLM" if span.op == "text_completion" else TYPES.get(kind, "UNKNOWN"))
-    attributes["mlflow.spanType"] = f'"{mapped.type}"' if span.mlflow_type is None else dumps(mapped.type)
+    attributes["mlflow.spanType"] = f'"{mapped.type}"' if span.mlflow_type is None else _name(mapped.type)
     shown: tuple[str, ...] = ("tools",) if span.tools else ()
     given, of_input = inputs_of(span)
     if given is not None:
@@ -247,10 +269,10 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -
     if span.model is not None:
         mapped.model = span.model.response or span.model.request
         if mapped.model is not None:
-            attributes["mlflow.llm.model"] = dumps(mapped.model)
+            attributes["mlflow.llm.model"] = _name(mapped.model)
     if span.provider is not None and kind not in ("tool", "other"):
         mapped.provider = PROVIDERS.get(span.provider, span.provider)
-        attributes["mlflow.llm.provider"] = dumps(mapped.provider)
+        attributes["mlflow.llm.provider"] = _name(mapped.provider)
     if span.cost is not None and (cost := cost_of(span.cost)) is not None:
         mapped.cost = cost
         attributes["mlflow.llm.cost"] = dumps(
@@ -264,17 +286,17 @@ _COUNTS = (
     "reasoning", "input_text", "input_audio", "input_image", "input_video", "output_text", "output_audio",
     "output_image", "accepted_prediction", "rejected_prediction", "tool_use_prompt", "cache_write_5m",
 )  # fmt: skip
+_counts_of = attrgetter(*_COUNTS)
 
 
 def _unslotted(span: GenAISpan, attributes: dict[str, str]) -> None:
     """What MLflow has no place for, under spanweir's own prefix; prompts under the name MLflow's SDK gives them."""
     usage = span.usage
     if usage is not None:
-        counts = {name: count for name in _COUNTS if (count := getattr(usage, name))}
-        if usage.other:
-            counts |= usage.other
-        if counts:
-            attributes["spanweir.usage"] = dumps(counts)
+        values = _counts_of(usage)
+        if usage.other or any(values):
+            counts = {name: count for name, count in zip(_COUNTS, values, strict=True) if count}
+            attributes["spanweir.usage"] = dumps({**counts, **(usage.other or {})})
     if span.timing is not None and span.timing.ttft_ns is not None:
         attributes["spanweir.time_to_first_token_ms"] = dumps(span.timing.ttft_ns / 1e6)
     if span.content_state is not None:

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from spanweir.schemas.values import dumps, loads
 
 
-class Notes:
-    """What reading one span has come across. `lossy` is set by a reader that could not keep all of a value."""
+class Notes(msgspec.Struct):
+    """What reading one span has come across."""
 
-    __slots__ = ("flags", "lossy", "states", "taken")
-
-    def __init__(self) -> None:
-        self.flags: list[str] = []
-        self.lossy = False
-        self.states: dict[str, str] = {}
-        self.taken: dict[str, tuple[str, ...]] = {}
+    flags: list[str] = []
+    lossy: bool = False
+    """A reader could not keep all of a value."""
+    states: dict[str, str] = {}
+    taken: dict[str, tuple[str, ...]] = {}
 
 
 Shape = Mapping[str, Any]

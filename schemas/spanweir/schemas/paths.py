@@ -34,10 +34,10 @@ def get_field(span: GenAISpan, field: str) -> Any:
 
 
 def set_field(span: GenAISpan, field: str, value: Any) -> None:
-    head, _, tail = field.partition(".")
-    if not tail:
-        setattr(span, head, value)
+    if "." not in field:
+        setattr(span, field, value)
         return
+    head, _, tail = field.partition(".")
     group = getattr(span, head)
     if group is None:
         group = GROUPS[head]()

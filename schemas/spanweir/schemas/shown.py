@@ -3,6 +3,7 @@
 Not here: the shapes of messages and documents (`chat`), everything else of a span (`mlflow`).
 """
 
+from operator import attrgetter
 from typing import Any
 
 from spanweir.schemas.chat import chat_messages, choices, docs
@@ -115,6 +116,7 @@ _SHOWN_PARAMS = (
     "temperature", "top_p", "top_k", "max_tokens", "n", "seed", "stop", "frequency_penalty", "presence_penalty",
     "stream", "response_format", "tool_choice",
 )  # fmt: skip
+_params_of = attrgetter(*_SHOWN_PARAMS)
 
 
 def _call(span: GenAISpan, body: dict[str, Any]) -> None:
@@ -123,8 +125,7 @@ def _call(span: GenAISpan, body: dict[str, Any]) -> None:
         body["model"] = model
     params = span.params
     if params is not None:
-        for name in _SHOWN_PARAMS:
-            value = getattr(params, name)
+        for name, value in zip(_SHOWN_PARAMS, _params_of(params), strict=True):
             if value is not None:
                 body[name] = value
         if params.reasoning_level is not None:

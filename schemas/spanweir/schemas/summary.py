@@ -52,12 +52,13 @@ class Summary(msgspec.Struct, omit_defaults=True):
 
 
 _NOTHING = frozenset({"{}", "[]", '""', "null"})
+_NOTHING_CHARS = 4
 
 
 def said(mapped: MappedSpan, slot: str) -> str | None:
     """JSON text of the span's inputs or outputs; None where they are missing or empty (a root that returned `{}`)."""
     found = mapped.attributes.get(slot)
-    return None if found is None or found in _NOTHING else found
+    return None if found is None or (len(found) <= _NOTHING_CHARS and found in _NOTHING) else found
 
 
 def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summary:

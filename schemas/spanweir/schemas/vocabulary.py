@@ -22,7 +22,7 @@ FINISH_REASONS = {
 
 def finish_reason(value: str) -> str:
     """The common form of a finish reason (OpenTelemetry's), or the reason as sent (semconv guide 7.4.11)."""
-    return FINISH_REASONS.get(value.lower().rpartition(".")[2], value)
+    return FINISH_REASONS.get(value) or FINISH_REASONS.get(value.lower().rpartition(".")[2], value)
 
 
 ROLES = {
@@ -87,6 +87,9 @@ def provider(value: Any) -> tuple[str | None, str | None]:
     """(provider in the spelling of `gen_ai.provider.name`, framework): one of the two, from any spelling of either."""
     if value.__class__ is not str or not value:
         return None, None
+    known = PROVIDERS.get(value)
+    if known is not None:
+        return known, None
     lowered = value.strip().strip('"').lower()
     known = PROVIDERS.get(lowered)
     if known is not None:

@@ -139,9 +139,10 @@ def _take_root(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan)
     trace.root_ended = summary.end_ns > 0
     attributes = raw.attributes
     tags = _resource_tags(raw.resource)
-    own = {key[len(_TRACE_TAG) :]: v for key, v in attributes.items() if key.startswith(_TRACE_TAG)}
+    own = [key for key in attributes if key.startswith(_TRACE_TAG)]
     if own:
-        tags = {**tags, **{key: value for key, value in own.items() if isinstance(value, str)}}
+        given = ((key[len(_TRACE_TAG) :], attributes[key]) for key in own)
+        tags = {**tags, **{key: value for key, value in given if isinstance(value, str)}}
     trace.root_tags = tags
     trace.client_request_id = _text(attributes.get("mlflow.clientRequestId")) or trace.client_request_id
     trace.model_id = _text(attributes.get("mlflow.modelId")) or trace.model_id
@@ -172,23 +173,28 @@ def _text(value: object) -> str | None:
 def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
     """Values of the trace that any of its spans may give."""
     start, changed = summary.start_ns, False
-    given = (
-        ("first_name", summary.name if not trace.root else None),
-        ("title", (summary.title or summary.name) if summary.kind in _TITLED else None),
-        ("session", summary.session_id or summary.conversation_id),
-        ("user", summary.user_id),
-        ("given_name", summary.trace_name),
-        ("given_request", summary.trace_request),
-        ("given_response", summary.trace_response),
-    )
+    given: list[tuple[str, str]] = []
+    if not trace.root and summary.name:
+        given.append(("first_name", summary.name))
+    if summary.kind in _TITLED and (title := summary.title or summary.name):
+        given.append(("title", title))
+    if session := summary.session_id or summary.conversation_id:
+        given.append(("session", session))
+    if summary.user_id:
+        given.append(("user", summary.user_id))
+    if summary.trace_name:
+        given.append(("given_name", summary.trace_name))
+    if summary.trace_request:
+        given.append(("given_request", summary.trace_request))
+    if summary.trace_response:
+        given.append(("given_response", summary.trace_response))
     for field, value in given:
-        if value:
-            old: First | None = getattr(trace, field)
-            weaker = field == "session" and summary.session_id is None
-            best = earlier(old, (start + _WEAKER_NS if weaker else start, span_id, value))
-            if best != old:
-                setattr(trace, field, best)
-                changed = True
+        old: First | None = getattr(trace, field)
+        weaker = field == "session" and summary.session_id is None
+        best = earlier(old, (start + _WEAKER_NS if weaker else start, span_id, value))
+        if best != old:
+            setattr(trace, field, best)
+            changed = True
     if summary.tags:
         changed = _merge(trace.tags, summary.tags, start, span_id) or changed
     if summary.metadata:
