@@ -135,3 +135,15 @@ def test_an_exporter_that_can_never_work_is_taken_back(service: Service) -> None
     logged(service, "the configuration from before the reload is in force again")
     service.call(make_requests(1, 1)[0])
     eventually(lambda: spans_with(service, "config-one")() == 5, what="the spans in the file")
+
+
+def test_the_memory_queue_is_kept_too(tmp_path: Path) -> None:
+    text = BEFORE.replace("SECOND", "0").replace("{type: disk, directory: ./queue}", "{type: memory}")
+    with Service(tmp_path, text) as running:
+        running.call(make_requests(1, 1)[0])
+        eventually(lambda: spans_with(running, "config-one")() == 5, what="spans of the first configuration")
+        change(running, ("value: config-one", "value: config-two"))
+        logged(running, "reloaded")
+        running.call(make_requests(1, 1, seed=2)[0])
+        eventually(lambda: spans_with(running, "config-two")() == 5, what="spans of the second configuration")
+        assert spans_with(running, "config-one")() == 5

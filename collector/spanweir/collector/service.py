@@ -33,6 +33,7 @@ _ABANDON_S = 1.0
 """What a delivery process is given whose service did not start."""
 _HAND_OVER_S = 5.0
 """What the old delivery process is given when the configuration changes: it need not drain the queue."""
+_CHECK_S = 120.0
 _PROBATION_S = 60.0
 """How long a reloaded configuration can still be taken back."""
 
@@ -247,7 +248,10 @@ def _made_of(configuration: Configuration, part: str) -> object:
 def _check(configuration: Configuration) -> None:
     """Build everything, in another process: what exporters import is not for this one. Raises ConfigError."""
     command = [sys.executable, "-m", "spanweir.collector.child", CHECK]
-    checked = subprocess.run(command, input=pickled(configuration), capture_output=True)
+    try:
+        checked = subprocess.run(command, input=pickled(configuration), capture_output=True, timeout=_CHECK_S)
+    except subprocess.TimeoutExpired as error:
+        raise ServiceError(f"the configuration could not be checked within {_CHECK_S:.0f} s") from error
     if checked.returncode:
         raise ConfigError(*checked.stderr.decode(errors="replace").strip().splitlines())
 
@@ -305,5 +309,7 @@ def _reload(service: Service, load: Callable[[], Configuration]) -> None:
         for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
             _log.error("%s", problem)
         _log.error("not reloaded: the collector goes on with the configuration it has")
+    except Exception:
+        _log.exception("not reloaded: the collector goes on with the configuration it has")
     else:
         _log.info("reloaded")
