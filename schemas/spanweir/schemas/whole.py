@@ -10,7 +10,18 @@ from typing import Any
 import msgspec
 
 from spanweir.schemas import content, langchain, usage
-from spanweir.schemas.genai import GenAISpan, Message, Other, Response, Retrieval, Text, Tool, ToolResult, Usage
+from spanweir.schemas.genai import (
+    GenAISpan,
+    Message,
+    Other,
+    Response,
+    Retrieval,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from spanweir.schemas.notes import Notes, first
 from spanweir.schemas.paths import get_field, is_empty, set_field
 from spanweir.schemas.values import UNREADABLE, plain
@@ -45,7 +56,7 @@ def _request(span: GenAISpan, notes: Notes) -> None:
     io = span.io
     if io is None or io.input is None:
         return
-    hollow = any(not message.parts for message in span.input)
+    hollow = any(not message.parts for message in span.input) or _answers_nobody(span.input)
     partial = not hollow and span.input and _lacks(span, io.input)
     if span.input and not hollow and not partial and (span.tools or not _mentions(io.input, "tools")):
         return
@@ -106,7 +117,8 @@ def _response(span: GenAISpan, notes: Notes) -> None:
     else:
         fields = content.response(said, notes) or {}
     found: list[Message] = fields.pop("output", [])
-    if found and (not span.output or (several and _says_more(found, span.output))):
+    more = several and _says_more(found, span.output)
+    if found and (not span.output or more or _adds_calls(found, span.output)):
         span.output = found
         notes.taken.pop("output", None)
     elif found and (response is None or not response.finish_reasons):
@@ -121,6 +133,21 @@ def _response(span: GenAISpan, notes: Notes) -> None:
 def _says_more(found: list[Message], said: list[Message]) -> bool:
     """Whether `found` has more answers, or as many of which more say something."""
     return (len(found), sum(bool(m.parts) for m in found)) > (len(said), sum(bool(m.parts) for m in said))
+
+
+def _calls(said: list[Message]) -> int:
+    return sum(part.__class__ is ToolCall for message in said for part in message.parts)
+
+
+def _adds_calls(found: list[Message], said: list[Message]) -> bool:
+    """Whether `found` has all that was said, and calls of tools besides."""
+    parts = [part for message in found for part in message.parts]
+    return _calls(found) > _calls(said) and all(part in parts for message in said for part in message.parts)
+
+
+def _answers_nobody(said: list[Message]) -> bool:
+    """Whether there are tools' results, but no calls: OpenInference's LangChain of before 0.1.40 with Anthropic."""
+    return any(message.role == "tool" for message in said) and not _calls(said)
 
 
 def _details(span: GenAISpan, reported: Usage | None) -> None:

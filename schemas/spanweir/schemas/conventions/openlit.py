@@ -9,6 +9,7 @@ from typing import Any
 from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim
 from spanweir.schemas.genai import GenAISpan, Message, Part, Retrieval, Text, ToolCall
 from spanweir.schemas.media import media
+from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import Broken, boolean, loads, number, seconds, text
@@ -24,10 +25,26 @@ def unflatten(found: list[Message]) -> list[Message]:
     if not marks or marks[0].start() != 0:
         return found
     ends = [mark.start() for mark in marks[1:]] + [len(part.content)]
-    return [
-        Message(mark[1], [Text(part.content[mark.end() : end].removesuffix("\n"))])
-        for mark, end in zip(marks, ends, strict=True)
-    ]
+    said = [part.content[mark.end() : end].removesuffix("\n") for mark, end in zip(marks, ends, strict=True)]
+    whole = next((one for one in reversed(said) if one.startswith("[{'role': ")), None)
+    if whole is not None:  # 1.34 says the whole list where a message has no content
+        return messages(parse(whole, Notes()), Notes()) or found
+    return [Message(mark[1], [Text(one)]) for mark, one in zip(marks, said, strict=True)]
+
+
+def _calls_of_1_33(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    """Versions about 1.33 put the calls into an attribute, as a Python list, and `None` for the answer's text."""
+    read = messages([{"role": "assistant", "tool_calls": parse(raw.attributes[_CALLS], notes)}], notes) or []
+    calls = [part for message in read for part in message.parts if isinstance(part, ToolCall)]
+    if not calls or any(isinstance(part, ToolCall) for message in span.output for part in message.parts):
+        return
+    if not span.output:
+        span.output = [Message("assistant", [])]
+    said = span.output[-1]
+    said.parts = [*(part for part in said.parts if part != Text("None")), *calls]
+
+
+_CALLS = "gen_ai.response.tool_calls"
 
 
 def _called(raw: RawSpan, span: GenAISpan) -> None:
@@ -59,6 +76,8 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     span.input = unflatten(span.input)
     if span.kind == "llm" and span.tool is not None:
         _called(raw, span)
+    if span.kind == "llm" and _CALLS in raw.attributes:
+        _calls_of_1_33(raw, span, notes)
     if span.kind == "image" and not span.output and (url := text(raw.attributes.get("gen_ai.response.image"))):
         span.output = [Message("assistant", [media({"url": url}, notes, "image")])]
     if span.kind == "retrieval" and span.op == "vectordb":

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import LEGACY_INDEXED, WHOLE, Convention, Many, Rule, rules, word
@@ -31,7 +33,7 @@ from spanweir.schemas.messages import message, parse, text_of
 from spanweir.schemas.notes import Notes, arguments, rest
 from spanweir.schemas.parts import parts, tool_output
 from spanweir.schemas.raw import Attributes, RawSpan
-from spanweir.schemas.values import boolean, number, plain, strings, text, whole_strings
+from spanweir.schemas.values import UNREADABLE, boolean, number, plain, strings, text, whole_strings
 
 # ------------------------------------------------------------------------------------------------ indexed messages
 
@@ -56,6 +58,8 @@ def indexed_message(item: Any, speaker: str, notes: Notes, *, quoted: bool = Fal
         found = parse(content, Notes())
         if isinstance(found, list) and found and all(isinstance(part, Mapping) for part in found):
             content = found
+    elif content == '""' and item.get("tool_calls"):  # the LangChain callback of 0.40
+        content = ""
     elif (quoted or shaped["role"] == "unknown") and isinstance(content, str) and content[:1] == '"' == content[-1:]:
         said = parse(content, Notes())
         content = said if isinstance(said, str) else content
@@ -128,6 +132,25 @@ def entity_input(value: Any, notes: Notes) -> Any:
             rest(found, frozenset({"inputs", "input_str"}), notes)
             return found.get("inputs") or arguments(found["input_str"])
     return found
+
+
+class _Callback(msgspec.Struct):
+    """What LangChain's callback says besides a run's inputs; the rest of the JSON is skipped, not decoded."""
+
+    metadata: dict[str, Any] = {}
+
+
+_CALLBACK = msgspec.json.Decoder(_Callback)
+
+
+def callback_metadata(value: Any) -> dict[str, Any] | None:
+    """The metadata of a LangChain run: with the instrumentation alone, without Traceloop's SDK, it stands only here."""
+    if not isinstance(value, str) or '"metadata"' not in value or '"inputs"' not in value:
+        return None
+    try:
+        return _CALLBACK.decode(value.encode()).metadata or None
+    except UNREADABLE:
+        return None
 
 
 def entity_output(value: Any, notes: Notes) -> Any:
@@ -303,6 +326,7 @@ CONVENTION = Convention(
             content=True,
         ),
         *_ASSOCIATED,
+        Rule("traceloop.entity.input", "metadata", callback_metadata),
         Rule("gen_ai.handoff.to_agent", "metadata", lambda value: {"handoff.to_agent": value} if value else None),
     ),
     many=(
