@@ -11,14 +11,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from google.protobuf import json_format
+from mlflow.entities import Span, TraceInfo
+from mlflow.protos import databricks_tracing_pb2
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanweir.exporters.api import Context, Exporter, Permanent, Retry
 from spanweir.exporters.mlflow import Config
 from tests.contracts.mlflow_store.test_oracle import make_traces, trace_of
 from tests.support import mlflow_oracle as oracle
 from tests.support import servers
-from tests.support.mlflow_spans import make_batch, make_span, make_trace
+from tests.support.mlflow_spans import make_batch, make_feedback, make_span, make_trace
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -253,21 +257,59 @@ def test_a_server_that_is_not_there_is_waited_for() -> None:
         exporter.export(make_batch([make_trace(1)]))
 
 
+@pytest.mark.parametrize(
+    ("table", "location"),
+    [
+        ("main.traces.prod_otel_spans", "main.traces.prod"),
+        ("main.traces.mlflow_experiment_trace_otel_spans", "main.traces"),
+    ],
+)
 def test_a_databricks_profile(
-    recorder: tuple[str, type[Recorder]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: tuple[str, type[Recorder]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, location: str
 ) -> None:
+    """Calls and bodies are those of MLflow's own client for Databricks, parsed by its messages."""
     host, handler = recorder
     (tmp_path / "cfg").write_text(f"[work]\nhost = http://{host}\nclient_id = id\nclient_secret = secret\n")
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "cfg"))
-    handler.answers += [(200, {}, b'{"access_token": "fresh", "expires_in": 3600}'), EXPERIMENT]
-    with exporter_of("databricks://work", spans_table="main.traces.spans") as exporter:
-        exporter.export(make_batch([make_trace(1)]))
-    paths = [path.partition("?")[0] for path, _, _ in handler.seen]
-    assert paths[0] == "/oidc/v1/token"
-    assert paths[2] == "/api/2.0/otel/v1/traces"
-    assert handler.seen[2][1]["x-databricks-uc-table-name"] == "main.traces.spans"
+    handler.answers.append((200, {}, b'{"access_token": "fresh", "expires_in": 3600}'))
+    row, spans = make_trace(1)
+    row.run_id, row.assessments = "run-1", [make_feedback("quality", value=0.5)]
+    with exporter_of("databricks://work", spans_table=table) as exporter:
+        exporter.export(make_batch([(row, spans)]))
+    assert [path for path, _, _ in handler.seen] == [
+        "/oidc/v1/token",
+        "/api/2.0/otel/v1/traces",
+        f"/api/4.0/mlflow/traces/{location}/{row.trace_id}/info",
+        f"/api/4.0/mlflow/traces/{location}/link-to-run/batchCreate",
+    ]
+    assert handler.seen[1][1]["x-databricks-uc-table-name"] == table
     assert {headers["authorization"] for _, headers, _ in handler.seen[1:]} == {"Bearer fresh"}
+    sent = [
+        Span.from_otel_proto(one, location, preserve_request_id=True)
+        for one in ExportTraceServiceRequest.FromString(handler.seen[1][2]).resource_spans[0].scope_spans[0].spans
+    ]
+    ours = {span.span_id: span for span in spans}
+    assert {span.span_id: span.trace_id for span in sent} == dict.fromkeys(ours, f"trace:/{location}/{row.trace_id}")
+    for span in sent:
+        expected = {key: json.loads(value) for key, value in ours[span.span_id].attributes.items()}
+        assert {key: value for key, value in span.attributes.items() if key != "mlflow.traceRequestId"} == {
+            key: value for key, value in expected.items() if key != "mlflow.traceRequestId"
+        }
+    info = TraceInfo.from_proto(json_format.Parse(handler.seen[2][2], databricks_tracing_pb2.TraceInfo()))
+    assert info.trace_id == f"trace:/{location}/{row.trace_id}"
+    assert (info.state, info.request_preview) == (row.state, row.request_preview)
+    assert [(one.name, one.value, one.trace_id) for one in info.assessments] == [("relevance", 0.5, info.trace_id)]
+    link = json_format.Parse(handler.seen[3][2], databricks_tracing_pb2.BatchLinkTraceToRun())
+    assert (link.location_id, list(link.trace_ids), link.run_id) == (location, [row.trace_id], "run-1")
+
+
+def test_databricks_settings_that_name_nothing(
+    recorder: tuple[str, type[Recorder]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cfg").write_text(f"[work]\nhost = http://{recorder[0]}\ntoken = t\n")
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "cfg"))
     with pytest.raises(Permanent, match="no profile other"):
-        exporter_of("databricks://other", spans_table="main.traces.spans")
-    with pytest.raises(Permanent, match="spans_table"):
-        exporter_of("databricks://work")
+        exporter_of("databricks://other", spans_table="main.traces.prod_otel_spans")
+    for table in ("", "main.traces.spans", "traces.prod_otel_spans", "main.traces._otel_spans"):
+        with pytest.raises(Permanent, match="spans_table"):
+            exporter_of("databricks://work", spans_table=table)

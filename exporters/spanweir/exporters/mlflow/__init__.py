@@ -49,7 +49,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections: int = 4
     """How many requests to a tracking server may be under way at once."""
     spans_table: str = ""
-    """Databricks: the Unity Catalog table of the experiment's spans, `catalog.schema.table`."""
+    """Databricks: the Unity Catalog table of the experiment's spans, `catalog.schema.<prefix>_otel_spans`. Traces go
+    there and nowhere else, whatever experiment they are routed to."""
     experiment: str = "Default"
     """Name or id of the experiment of traces that no routing rule sent elsewhere."""
     create_experiments: bool = True

@@ -21,6 +21,9 @@ from spanweir.exporters.api import Permanent, Retry
 EXPERIMENT_HEADER: Final = "x-mlflow-experiment-id"
 WORKSPACE_HEADER: Final = "x-mlflow-workspace"
 TABLE_HEADER: Final = "x-databricks-uc-table-name"
+SPANS_SUFFIX: Final = "_otel_spans"
+SCHEMA_TABLE: Final = "mlflow_experiment_trace_otel_spans"
+"""The table of a schema whose tables have no prefix of their own."""
 EARLY_S: Final = 60.0
 """A token is renewed this long before it expires."""
 
@@ -33,6 +36,11 @@ class Credentials(Protocol):
 
     @property
     def spans_path(self) -> str: ...
+    @property
+    def location(self) -> str:
+        """Where in Unity Catalog the traces are, `catalog.schema.prefix` or `catalog.schema`; empty: in experiments."""
+        ...
+
     def spans_headers(self, experiment_id: str) -> dict[str, str]:
         """What a request with spans says beside who sends it."""
         ...
@@ -50,6 +58,7 @@ class Server:
     """A tracking server. What the configuration leaves out is taken from MLflow's own variables."""
 
     spans_path = "/v1/traces"
+    location = ""
 
     def __init__(
         self, uri: str, *, username: str, password: str, token: str, workspace: str, headers: Mapping[str, str]
@@ -86,7 +95,7 @@ class Databricks:
     spans_path = "/api/2.0/otel/v1/traces"
 
     def __init__(self, uri: str, *, table: str) -> None:
-        """Raises Permanent if the profile does not say where the workspace is, or no table is named."""
+        """Raises Permanent if the profile does not say where the workspace is, or no table of spans is named."""
         settings = _profile(urlsplit(uri).netloc or os.environ.get("DATABRICKS_CONFIG_PROFILE", ""))
         self.host = settings.get("host", "").rstrip("/")
         if not self.host:
@@ -97,6 +106,7 @@ class Databricks:
             self.host = f"https://{self.host}"
         self._settings = settings
         self._table = table
+        self.location = _location(table)
         self._token, self._until = settings.get("token", ""), float("inf")
         self._lock = threading.Lock()
 
@@ -129,6 +139,21 @@ class Databricks:
             raise Retry(f"{self.host}/oidc/v1/token: HTTP {answer.status}", after_s=30.0)
         given = orjson.loads(answer.data)
         return given["access_token"], time.monotonic() + float(given.get("expires_in", 3600)) - EARLY_S
+
+
+def _location(table: str) -> str:
+    """MLflow names the table of spans after the place of its traces (3.18 `entities/trace_location.py`)."""
+    catalog, _, rest = table.partition(".")
+    schema, _, name = rest.partition(".")
+    if f"{catalog}.{schema}.{SCHEMA_TABLE}" == table:
+        return f"{catalog}.{schema}"
+    prefix = name.removesuffix(SPANS_SUFFIX)
+    if not catalog or not schema or not prefix or prefix == name or "." in name:
+        raise Permanent(
+            f"databricks: spans_table {table!r} is not a table of spans as MLflow names them, "
+            f"catalog.schema.<prefix>{SPANS_SUFFIX}"
+        )
+    return f"{catalog}.{schema}.{prefix}"
 
 
 def _profile(name: str) -> dict[str, str]:

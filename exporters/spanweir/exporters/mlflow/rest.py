@@ -126,12 +126,17 @@ class RestStore:
         for row in rows:
             if row.complete and row.trace_id not in rejected:
                 try:
-                    self._call(
-                        "POST", "/api/3.0/mlflow/traces", wire.trace_body(row, experiment_id, spans[row.trace_id])
-                    )
+                    self._send_row(row, experiment_id, spans[row.trace_id])
                 except Refused as reason:
                     rejected[row.trace_id] = str(reason)
         return rejected
+
+    def _send_row(self, row: TraceRow, experiment_id: str, spans: Sequence[MappedSpan]) -> None:
+        if location := self._credentials.location:
+            path = f"/api/4.0/mlflow/traces/{location}/{row.trace_id}/info"
+            self._call("POST", path, wire.catalog_body(row, location, spans))
+        else:
+            self._call("POST", "/api/3.0/mlflow/traces", wire.trace_body(row, experiment_id, spans))
 
     def _without_attachments(self, experiment: Experiment, spans: Sequence[MappedSpan]) -> Sequence[MappedSpan]:
         """Large values go where the server keeps artifacts itself; elsewhere (a bucket) they stay in their spans."""
@@ -162,7 +167,7 @@ class RestStore:
             return {}
         try:
             headers = {"content-type": "application/x-protobuf", **self._credentials.spans_headers(experiment_id)}
-            self._call("POST", self._credentials.spans_path, wire.request(spans), headers)
+            self._call("POST", self._credentials.spans_path, wire.request(spans, self._credentials.location), headers)
         except Refused as reason:
             if len(spans) == 1:
                 return {spans[0].trace_id: str(reason)}
@@ -177,20 +182,30 @@ class RestStore:
         runs: dict[str, list[str]] = {}
         for row in rows:
             if row.run_id and row.complete:
-                runs.setdefault(row.run_id, []).append(request_id(row.trace_id))
+                runs.setdefault(row.run_id, []).append(row.trace_id)
+        location = self._credentials.location
         for run_id, trace_ids in runs.items():
             for start in range(0, len(trace_ids), LINKS_PER_REQUEST):
                 part = trace_ids[start : start + LINKS_PER_REQUEST]
-                body = orjson.dumps({"trace_ids": part, "run_id": run_id})
+                if location:
+                    path = f"/api/4.0/mlflow/traces/{location}/link-to-run/batchCreate"
+                    body: dict[str, Any] = {"location_id": location, "trace_ids": part, "run_id": run_id}
+                else:
+                    path = "/api/2.0/mlflow/traces/link-to-run"
+                    body = {"trace_ids": [request_id(trace_id) for trace_id in part], "run_id": run_id}
                 try:
-                    self._call("POST", "/api/2.0/mlflow/traces/link-to-run", body)
+                    self._call("POST", path, orjson.dumps(body))
                 except Refused as reason:
                     _log.warning("traces are not linked to run %s: %s", run_id, reason)
 
     def _delete(self, batch: Batch) -> None:
-        """Traces that were taken back whole: no row of theirs came with it."""
+        """Traces that were taken back whole: no row of theirs came with it. Unity Catalog has no call for that."""
         rows = {row.trace_id for row in batch.traces}
-        for key in sorted({request_id(trace_id) for trace_id, _ in batch.retracted if trace_id not in rows}):
+        gone = sorted({request_id(trace_id) for trace_id, _ in batch.retracted if trace_id not in rows})
+        if gone and self._credentials.location:
+            _log.warning("%d traces were taken back and stay in %s", len(gone), self._credentials.location)
+            return
+        for key in gone:
             try:
                 answer = orjson.loads(self._call("GET", f"/api/3.0/mlflow/traces/{key}"))
                 location = answer["trace"]["trace_info"]["trace_location"]["mlflow_experiment"]
@@ -201,7 +216,9 @@ class RestStore:
                     _log.warning("trace %s was taken back and stays: %s", key, reason)
 
     def _experiment(self, key: str) -> Experiment:
-        """Raises Refused if it neither is there nor may be created."""
+        """Raises Refused if it neither is there nor may be created. In Unity Catalog the table alone says where."""
+        if self._credentials.location:
+            return Experiment("", "")
         known = self._experiments.get(key)
         if known is None or known[1] < time.monotonic():
             try:

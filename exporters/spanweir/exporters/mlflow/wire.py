@@ -2,7 +2,8 @@
 
 Spans go as OTLP with MLflow's own attributes. MLflow encodes each attribute value as JSON once more, and takes that off
 again where it finds JSON text of an object, a list or a string inside (`sanitize_attributes`): objects and lists are
-sent as their JSON text, everything else as what it is.
+sent as their JSON text, everything else as what it is. Databricks keeps attributes as they come, so there all of them
+are sent as what they are, as MLflow's own client does it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,12 +42,19 @@ _STATUS = {"OK": 1, "ERROR": 2}
 _UINT64 = (1 << 64) - 1
 
 
-def request(spans: Iterable[MappedSpan]) -> bytes:
-    """An `ExportTraceServiceRequest`."""
+def request(spans: Iterable[MappedSpan], location: str = "") -> bytes:
+    """An `ExportTraceServiceRequest`; for Databricks `location` is where in Unity Catalog the traces are."""
     message = ExportTraceServiceRequest()
     into = message.resource_spans.add().scope_spans.add().spans
     for span in spans:
-        _add(into.add(), span)
+        made = into.add()
+        _add(made, span)
+        if location:
+            values = {key: orjson.loads(encoded) for key, encoded in span.attributes.items()}
+            values["mlflow.traceRequestId"] = f"trace:/{location}/{span.trace_id}"
+            fill(made.attributes, values)
+        else:
+            _add_attributes(made, span)
     return bytes(message.SerializeToString())
 
 
@@ -62,6 +70,17 @@ def _add(into: Any, span: MappedSpan) -> None:
     into.end_time_unix_nano = min(max(span.end_ns or span.start_ns, 0), _UINT64)
     into.status.code = _STATUS.get(span.status, 0)
     into.status.message = utf8(span.raw.status_message)
+    for event in span.raw.events:
+        made = into.events.add()
+        made.name, made.time_unix_nano = utf8(event.name), min(max(event.time_ns, 0), _UINT64)
+        fill(made.attributes, event.attributes)
+    for link in span.raw.links:
+        linked = into.links.add()
+        linked.trace_id, linked.span_id = bytes.fromhex(link.trace_id), bytes.fromhex(link.span_id)
+        fill(linked.attributes, link.attributes)
+
+
+def _add_attributes(into: Any, span: MappedSpan) -> None:
     for key, encoded in span.attributes.items():
         attribute = into.attributes.add()
         attribute.key = utf8(key)
@@ -73,26 +92,38 @@ def _add(into: Any, span: MappedSpan) -> None:
             # column of the span's type before it takes the second encoding off.
             looks_like_json = isinstance(value, str) and value.lstrip()[:1] in ('"', "{", "[")
             set_value(attribute.value, encoded if looks_like_json else value)
-    for event in span.raw.events:
-        made = into.events.add()
-        made.name, made.time_unix_nano = utf8(event.name), min(max(event.time_ns, 0), _UINT64)
-        fill(made.attributes, event.attributes)
-    for link in span.raw.links:
-        linked = into.links.add()
-        linked.trace_id, linked.span_id = bytes.fromhex(link.trace_id), bytes.fromhex(link.span_id)
-        fill(linked.attributes, link.attributes)
 
 
 def trace_body(row: TraceRow, experiment_id: str, spans: Sequence[MappedSpan]) -> bytes:
     """The JSON body of `StartTraceV3`. `spans` are those that were sent with it."""
+    place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment_id}}
+    return orjson.dumps({"trace": {"trace_info": _info(row, request_id(row.trace_id), place, spans)}})
+
+
+def catalog_body(row: TraceRow, location: str, spans: Sequence[MappedSpan]) -> bytes:
+    """The JSON body of `CreateTraceInfo` (Databricks, `/api/4.0`) for a trace in Unity Catalog."""
+    catalog, schema, *prefix = location.split(".")
+    names = {"catalog_name": catalog, "schema_name": schema}
+    place: dict[str, Any] = (
+        {"type": "UC_TABLE_PREFIX", "uc_table_prefix": {**names, "table_prefix": prefix[0]}}
+        if prefix
+        else {"type": "UC_SCHEMA", "uc_schema": names}
+    )
+    info = _info(row, row.trace_id, place, spans)
+    for assessment in info["assessments"]:
+        assessment["trace_location"] = place
+    return orjson.dumps(info)
+
+
+def _info(row: TraceRow, trace_id: str, place: dict[str, Any], spans: Sequence[MappedSpan]) -> dict[str, Any]:
     info: dict[str, Any] = {
-        "trace_id": request_id(row.trace_id),
-        "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment_id}},
+        "trace_id": trace_id,
+        "trace_location": place,
         "request_time": _timestamp(row.start_ns // 1_000_000),
         "state": row.state,
         "trace_metadata": _metadata(row, [len(span.content) for span in spans]),
         "tags": _tags(row),
-        "assessments": [_assessment(given, request_id(row.trace_id)) for given in row.assessments],
+        "assessments": [_assessment(given, trace_id) for given in row.assessments],
     }
     if row.end_ns is not None:
         milliseconds = row.end_ns // 1_000_000 - row.start_ns // 1_000_000
@@ -102,7 +133,7 @@ def trace_body(row: TraceRow, experiment_id: str, spans: Sequence[MappedSpan]) -
     for name in ("request_preview", "response_preview"):
         if (preview := getattr(row, name)) is not None:
             info[name] = text(utf8(preview), PREVIEW_CHARS)
-    return orjson.dumps({"trace": {"trace_info": info}})
+    return info
 
 
 def _metadata(row: TraceRow, sizes: list[int]) -> dict[str, str]:
