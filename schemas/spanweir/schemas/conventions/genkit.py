@@ -9,11 +9,11 @@ from typing import Any
 from spanweir.schemas import usage
 from spanweir.schemas.content import documents, request, response, texts
 from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim, word
-from spanweir.schemas.genai import Agent, GenAISpan, Graph, Model, Retrieval, Tool
+from spanweir.schemas.genai import Agent, GenAISpan, Graph, Model, Other, Part, Response, Retrieval, Text, Tool
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import plain, quoted, text
+from spanweir.schemas.values import dumps, plain, quoted, text
 from spanweir.schemas.vocabulary import provider
 
 KINDS = {
@@ -62,12 +62,38 @@ def _model(span: GenAISpan, name: str, given: Any, returned: Any, notes: Notes) 
     span.tools = span.tools or fields.get("tools") or []
     answer = response(returned, notes) or {}
     span.output = span.output or answer.get("output") or []
+    for said in span.output:
+        said.parts = [_data(item) for item in said.parts]
     if isinstance(returned, Mapping):
         reason = text(returned.get("finishReason"))
         if reason and span.output and span.output[-1].finish_reason is None:
             span.output[-1].finish_reason = reason
+        _provider_says(span, returned.get("raw"), notes)
         if span.usage is None:
             span.usage = usage.from_object(returned.get("usage"))
+
+
+def _provider_says(span: GenAISpan, answer: Any, notes: Notes) -> None:
+    """The plugins for OpenAI and its like pass the provider's own response on, which alone has the count of cached
+    tokens and the reason `tool_calls` (Genkit says `stop`)."""
+    found = response(answer, notes) if isinstance(answer, Mapping) else None
+    if found is None:
+        return
+    span.response = span.response or Response()
+    span.response.id = span.response.id or found.get("response.id")
+    if span.model is not None:
+        span.model.response = span.model.response or found.get("model.response")
+    span.usage = span.usage or found.get("usage")
+    reasons = [said.finish_reason for said in found.get("output") or [] if said.finish_reason]
+    if len(reasons) == len(span.output) == 1:
+        span.output[0].finish_reason = reasons[0]
+
+
+def _data(item: Part) -> Part:
+    """Genkit's part `{data}`: structured output, parsed."""
+    if item.__class__ is Other and isinstance(item.value, Mapping) and item.value.keys() == {"data"}:
+        return Text(dumps(item.value["data"]))
+    return item
 
 
 def _said(value: Any) -> str | None:
