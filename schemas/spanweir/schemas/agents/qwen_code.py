@@ -58,10 +58,12 @@ class QwenCode:
         for item in items:
             if item.trace_id and (prompt := first_text(item.attributes, "qwen-code.prompt_id", "prompt_id")):
                 traces.setdefault(prompt, item.trace_id)
+        homes = _homes(items)
         placed: dict[str, list[Item]] = {}
         bare: list[Item] = []
         for item in items:
             trace_id = item.trace_id or traces.get(text_of(item.attributes.get("prompt_id")), "")
+            trace_id = homes.get(trace_id, trace_id)
             (placed.setdefault(trace_id, []) if trace_id else bare).append(item)
         turns = [turn for trace_id, own in placed.items() for turn in _turns_of_trace(group, trace_id, own)]
         return [*turns, *_turns_of_session(group, bare)]
@@ -72,6 +74,8 @@ class QwenCode:
         if not spans:
             return compose(turn, read.facts()) if read.tells_something() else []
         made = _amended(turn, spans)
+        if _strays(turn, spans):
+            return _gathered(turn, spans, made, read)
         if turn.final:
             made = _completed(turn, made, read)
         return made
@@ -79,6 +83,40 @@ class QwenCode:
 
 def _kind(span: RawSpan) -> str:
     return span.name.removeprefix("qwen-code.")
+
+
+def _homes(items: list[Item]) -> dict[str, str]:
+    """Traces of single model calls and tools, and the trace of the interaction that each belongs to."""
+    prompts: dict[str, str] = {}
+    begun: list[tuple[int, str]] = []
+    for item in items:
+        if item.span is not None and _kind(item.span) == "interaction":
+            prompts.setdefault(text_of(item.attributes.get("qwen-code.prompt_id")), item.trace_id)
+            begun.append((item.start_ns, item.trace_id))
+    whole = {i.trace_id for i in items if i.span is not None and _kind(i.span) == "llm_request" and i.span.parent_id}
+    if not begun or any(trace_id in whole for _, trace_id in begun):
+        return {}
+    called = {
+        call: text_of(item.attributes.get("prompt_id"))
+        for item in items
+        if item.event == "tool_call" and (call := text_of(item.attributes.get("call_id")))
+    }
+    homes: dict[str, str] = {}
+    for item in items:
+        span = item.span
+        if span is None or span.parent_id or _kind(span) not in ("llm_request", "tool"):
+            continue
+        prompt = text_of(span.attributes.get("qwen-code.prompt_id")) or called.get(_call_id(span), "")
+        home = prompts.get(prompt, "")
+        if not prompt:
+            home = next((trace_id for start, trace_id in reversed(begun) if start <= item.start_ns), "")
+        if home:
+            homes[span.trace_id] = home
+    return homes
+
+
+def _call_id(span: RawSpan) -> str:
+    return first_text(span.attributes, "call_id", "gen_ai.tool.call.id")
 
 
 def _turns_of_trace(group: Group, trace_id: str, items: list[Item]) -> list[Turn]:
@@ -156,7 +194,7 @@ def _amended(turn: Turn, spans: list[RawSpan]) -> list[RawSpan]:
         if kind == "llm_request":
             _add_call(more, span)
         elif kind == "tool":
-            _add_tool(more, span, results.get(first_text(span.attributes, "call_id", "gen_ai.tool.call.id")))
+            _add_tool(more, span, results.get(_call_id(span)))
         elif kind in ("interaction", "subagent"):
             more["gen_ai.operation.name"] = "invoke_agent"
             if kind == "interaction" and prompts and "gen_ai.input.messages" not in span.attributes:
@@ -171,6 +209,29 @@ def _amended(turn: Turn, spans: list[RawSpan]) -> list[RawSpan]:
             made.status_message = text_of(made.attributes.get("error.message")) or span.status_message
         out.append(made)
     return sorted(out, key=lambda span: (kinds[span.span_id] != "interaction", span.start_ns, span.span_id))
+
+
+def _strays(turn: Turn, spans: list[RawSpan]) -> bool:
+    """Whether the turn was put together from several traces."""
+    own = [span for span in spans if _kind(span) == "interaction"]
+    return len(own) == 1 and any(span.trace_id != own[0].trace_id for span in spans)
+
+
+def _gathered(turn: Turn, spans: list[RawSpan], made: list[RawSpan], read: Logs) -> list[RawSpan]:
+    """Spans of several traces below their interaction, with the content that their log records have."""
+    root = made[0]
+    turn.root_id = root.span_id
+    told = {span.span_id: span for span in compose(turn, read.facts())} if read.events else {}
+    astray = {span.span_id for span in spans if span.trace_id != root.trace_id}
+    for span in made:
+        if span is not root and not span.parent_id:
+            span.parent_id = root.span_id
+        if span.span_id in astray and span.attributes.get(UTILITY) == "standalone":
+            del span.attributes[UTILITY]  # what it says of every call
+        if known := told.get(span.span_id):
+            span.attributes = {**known.attributes, **span.attributes}
+    root.end_ns = max(span.end_ns for span in made)
+    return made
 
 
 def _completed(turn: Turn, spans: list[RawSpan], read: Logs) -> list[RawSpan]:
