@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from deltalake import DeltaTable
 
 from spanweir.collector.cli import commands
 from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta import Config
-from spanweir.exporters.delta.analytics import Report, report
+from spanweir.exporters.delta.analytics import Report, report, statements
 from spanweir.schemas.options import Duration
 from tests.support.traces import START_NS, trace
 
@@ -104,6 +105,29 @@ def test_the_terminal_and_the_queries(path: str) -> None:
     assert "…" not in narrow
     queries = CliRunner().invoke(commands, ["report", "--sql"]).output
     assert "-- retriever depth\nSELECT" in queries
+
+
+def test_the_queries_for_duckdb_give_the_same(path: str) -> None:
+    import duckdb
+
+    table = DeltaTable(f"{path}/spanweir_otel_spans")
+    if table.metadata().configuration["otel.schemaVersion"] != "v1":
+        pytest.skip("DuckDB is asked for the MAP layout")
+    database = duckdb.connect()
+    database.execute(
+        f"CREATE VIEW otel_spans AS SELECT * FROM read_parquet({table.file_uris()}, hive_partitioning = true)"
+    )
+    made = report(path)
+    for name, statement in statements(dialect="duckdb").items():
+        found = [row[:7] for row in database.sql(statement).fetchall()]
+        if name in made.groups:
+            rows = made.groups[name]
+            expected = [
+                (r.name, r.spans, r.traces, r.errors, r.input_tokens, r.output_tokens, pytest.approx(r.cost))
+                for r in rows
+            ]
+            assert found == expected
+    assert "try_variant_get(attributes, '$[\"mlflow.llm.model\"]', 'string')" in statements(dialect="spark-v2")["model"]
 
 
 def test_an_empty_span_of_days(path: str, tmp_path: Path) -> None:

@@ -24,16 +24,25 @@ _DAY = click.DateTime(formats=["%Y-%m-%d"])
 @click.option("--until", type=_DAY, default=None, help="Last day.")
 @click.option("--top", default=20, show_default=True, help="Most rows of a table.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write a page with charts.")
-@click.option("--sql", is_flag=True, help="Print the queries instead, to run them elsewhere.")
+@click.option(
+    "--sql",
+    is_flag=False,
+    flag_value="datafusion",
+    default=None,
+    metavar="ENGINE",
+    type=click.Choice(["datafusion", "duckdb", "spark", "spark-v2"]),
+    help="Print the queries over the spans table instead, to run them elsewhere: as `datafusion` (default) runs them, "
+    "`duckdb`, `spark` (Databricks too), or `spark-v2` for tables with VARIANT columns.",
+)
 def command(
     store: str, prefix: str, config: Sequence[str], assignments: Sequence[str], since: datetime | None,
-    until: datetime | None, top: int, html: Path | None, sql: bool,
+    until: datetime | None, top: int, html: Path | None, sql: Any,
 ) -> None:  # fmt: skip
     """Tokens, cost and latency by model, framework, service, prompt version and retriever depth."""
     from spanweir.exporters.delta.analytics import report, statements
 
     if sql:
-        for name, statement in statements(top=top).items():
+        for name, statement in statements(top=top, dialect=sql).items():
             click.echo(f"-- {name}\n{statement};\n")
         return
     if html is not None and not html.resolve().parent.is_dir():

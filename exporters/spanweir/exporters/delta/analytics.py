@@ -6,7 +6,7 @@ version 1; of version 2 `unfolded` makes such.
 
 import re
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -24,9 +24,9 @@ GROUPS: Final = {
     ),
     "retriever depth": (
         "CASE WHEN attributes['mlflow.spanType'] = 'RETRIEVER' THEN replace("
-        "lpad(CAST((length(attributes['mlflow.spanOutputs'])"
-        " - length(replace(attributes['mlflow.spanOutputs'], '\"page_content\"', ''))) / 14 AS VARCHAR), 3, ' ')"
-        " || ' documents', '  1 documents', '  1 document') END"
+        "lpad(CAST(CAST((length(attributes['mlflow.spanOutputs'])"
+        " - length(replace(attributes['mlflow.spanOutputs'], '\"page_content\"', ''))) / 14 AS BIGINT) AS STRING),"
+        " 3, ' ') || ' documents', '  1 documents', '  1 document') END"
     ),
 }
 """Name and SQL of what spans are grouped by; spans for which it is empty are left out."""
@@ -81,8 +81,27 @@ class Report(msgspec.Struct, kw_only=True):
     """By day, oldest first; `name` is the date."""
 
 
-def statements(where: str = "TRUE", top: int = 20) -> dict[str, str]:
+Dialect = Literal["datafusion", "duckdb", "spark", "spark-v2"]
+_EXTRACT: Final = (r"regexp_match\((.*?), ('\"[^']*')\)\[1\]", r"regexp_extract(\1, \2, 1)")
+_SPARK: Final = (_EXTRACT, ("approx_percentile_cont", "percentile_approx"))
+_DIALECTS: Final[dict[Dialect, tuple[tuple[str, str], ...]]] = {
+    "datafusion": (),
+    "duckdb": (_EXTRACT, ("approx_percentile_cont", "quantile_cont")),
+    "spark": _SPARK,
+    "spark-v2": (*_SPARK, (r"attributes\['([^']+)'\]", r"""try_variant_get(attributes, '$["\1"]', 'string')""")),
+}
+"""What other engines call by other names: patterns and what stands for them. `spark-v2` reads VARIANT columns."""
+
+
+def statements(where: str = "TRUE", top: int = 20, dialect: Dialect = "datafusion") -> dict[str, str]:
     """SQL by group, over `otel_spans`."""
+    made = _statements(where, top)
+    for pattern, other in _DIALECTS[dialect]:
+        made = {name: re.sub(pattern, other, sql) for name, sql in made.items()}
+    return made
+
+
+def _statements(where: str, top: int) -> dict[str, str]:
     made = {
         name: (
             f"SELECT {sql} AS name, {_FIGURES}\nFROM otel_spans WHERE {where} AND {sql} IS NOT NULL "
@@ -91,7 +110,7 @@ def statements(where: str = "TRUE", top: int = 20) -> dict[str, str]:
         for name, sql in GROUPS.items()
     }
     made["day"] = (
-        f"SELECT CAST(date AS VARCHAR) AS name, {_FIGURES}\nFROM otel_spans WHERE {where} GROUP BY 1 ORDER BY 1"
+        f"SELECT CAST(date AS STRING) AS name, {_FIGURES}\nFROM otel_spans WHERE {where} GROUP BY 1 ORDER BY 1"
     )
     made["total"] = f"SELECT 'all' AS name, {_FIGURES}\nFROM otel_spans WHERE {where}"
     made["roots"] = f"SELECT 'all' AS name, {_FIGURES}\nFROM otel_spans WHERE {where} AND parent_span_id = ''"
