@@ -255,6 +255,7 @@ def _fill(span: GenAISpan, fields: Mapping[str, Any]) -> None:
 
 _QUERY_NAMES = (
     "query", "query_text", "input", "question", "text", "search_query", "q", "str_or_query_bundle", "query_str",
+    "query_bundle",
 )  # fmt: skip
 
 

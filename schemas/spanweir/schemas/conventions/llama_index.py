@@ -1,5 +1,6 @@
 """LlamaIndex's own OpenTelemetry handler: span names `Class.method`, everything else in span events named after
 LlamaIndex's instrumentation events, fields flattened with dots. Source: llama-index-observability-otel 0.4 to 0.7.
+Beside it what OpenLLMetry's instrumentation calls LlamaIndex's classes, 0.40 to 0.62.
 """
 
 import re
@@ -14,7 +15,7 @@ from spanweir.schemas.indexed import tree
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import text
+from spanweir.schemas.values import plain, text
 
 _SHAPES = (
     (re.compile(r"\w*Retriever\._?a?retrieve"), "retrieval"), (re.compile(r"\w*Embedding\."), "embedding"),
@@ -77,7 +78,42 @@ def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
     return {field: value for field, value in fields.items() if value is not None}
 
 
+# Classes whose runs OpenLLMetry calls tasks, and those at the top workflows, with `traceloop.entity.name` `Class.task`.
+_CLASSES = (
+    ("Retriever", "retrieval"), ("Embedding", "embedding"), ("Rerank", "rerank"), ("Tool", "tool"), ("Agent", "agent"),
+    ("AgentWorkflow", "agent"),
+)  # fmt: skip
+
+
+def _openllmetry(raw: RawSpan, span: GenAISpan) -> None:
+    """What OpenLLMetry's instrumentation says of a run, by its class: values are dumped one by one, as JSON texts."""
+    name = (text(raw.attributes.get("traceloop.entity.name")) or "").partition(".")[0]
+    if span.kind in ("task", "workflow"):
+        span.kind = next((kind for end, kind in _CLASSES if name.endswith(end)), span.kind)
+    io = span.io
+    if io is None:
+        return
+    said = plain(io.output)
+    if said == "{}":  # a StopEvent: its result is not among its fields
+        io.output = None
+    elif span.kind == "retrieval" and isinstance(said, list):
+        io.output = [parse(one, Notes()) for one in said]
+    elif span.kind == "tool":
+        result = parse(said, Notes())
+        if isinstance(result, Mapping) and "raw_output" in result:
+            span.tool = span.tool or Tool(text(result.get("tool_name")))
+            io.output = result["raw_output"]
+    if span.kind == "agent":
+        span.agent = span.agent or Agent(name)
+        given = plain(io.input)
+        start = parse(given.get("start_event"), Notes()) if isinstance(given, Mapping) else None
+        if isinstance(start, Mapping) and start.get("user_msg"):
+            io.input = start["user_msg"]
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    if raw.scope.name.startswith(_OPENLLMETRY):
+        _openllmetry(raw, span)
     if span.kind != "other":
         return
     for shape, kind in _SHAPES:
@@ -90,12 +126,13 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         span.tool = span.tool or Tool(raw.name.partition(".")[0])
 
 
+_OPENLLMETRY = "opentelemetry.instrumentation.llamaindex"
 _TAGS, _PROPERTIES = associations.bag("llamaindex.")
 
 
 CONVENTION = Convention(
     name="llama_index",
-    scopes=("llamaindex", "llama_index", "llama-index"),
+    scopes=("llamaindex", "llama_index", "llama-index", _OPENLLMETRY),
     rank=NATIVE,
     rules=_TAGS,
     many=_PROPERTIES,
