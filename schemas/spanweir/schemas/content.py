@@ -120,6 +120,8 @@ _DOC = frozenset(
 )
 
 
+# Haystack 2 writes a document flat: what is none of its own fields was its metadata.
+_HAYSTACK = frozenset({"id", "content", "blob", "score", "embedding", "sparse_embedding", "dataframe"})
 _DOCS = msgspec.json.Decoder(list[Doc])
 
 
@@ -164,6 +166,8 @@ def document(item: Any, notes: Notes) -> Doc | None:
         content = first(item, "page_content", "content", "text", "pageContent")
         doc = Doc(_said(content))
         metadata = first(item, "metadata", "meta")
+        if metadata is None and "sparse_embedding" in item:
+            metadata = {key: value for key, value in item.items() if key not in _HAYSTACK} or None
         doc.metadata = parse(metadata, notes) if metadata not in (None, "", {}) else None
     doc.id = doc.id or id_of(item, "id", "doc_id", "id_")
     doc.title = doc.title or id_of(item, "title", "name")
@@ -272,7 +276,7 @@ def request(value: Any, notes: Notes) -> dict[str, Any] | None:
         found = messages(given, notes) if given is not None else None
     if found:
         fields["input"] = found
-    config = first(value, "config", "generation_config", "generationConfig")
+    config = first(value, "config", "generation_config", "generationConfig", "kwargs")  # kwargs: LlamaIndex
     config = config if isinstance(config, Mapping) else {}
     system = first(
         value, "system", "instructions", "system_instruction", "systemInstruction", "system_prompt"
