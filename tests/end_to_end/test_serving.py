@@ -22,15 +22,34 @@ from tests.support.service import Service, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
+INSTRUMENT = "from opentelemetry.instrumentation.auto_instrumentation import run; run()"
+"""The command `opentelemetry-instrument`."""
+PLAIN_AGENT = """
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+
+class Agent(PythonModel):
+    def predict(self, context, model_input: list[dict[str, str]], params=None) -> list[str]:
+        return ["a weir"]
+
+
+mlflow.models.set_model(Agent())
+"""
 AGENT = Path(__file__).parents[1] / "support" / "pyfunc_agent.py"
 
 
 @contextmanager
-def serving(directory: Path, **variables: str) -> Iterator[str]:
+def serving(directory: Path, *, zero_code: bool = False, **variables: str) -> Iterator[str]:
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'registry.db'}")
-    mlflow.pyfunc.save_model(str(directory / "agent"), python_model=str(AGENT), pip_requirements=[])
+    agent = AGENT
+    if zero_code:
+        agent = directory / "plain_agent.py"
+        agent.write_text(PLAIN_AGENT)
+    mlflow.pyfunc.save_model(str(directory / "agent"), python_model=str(agent), pip_requirements=[])
     port = free_ports(1)[0]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(directory / "agent")]
+    command = [sys.executable, "-c", INSTRUMENT] if zero_code else []
+    command += [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(directory / "agent")]
     command += ["--env-manager", "local", "--port", str(port), "--host", "127.0.0.1"]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), **variables}
     # MLflow starts `uvicorn` from the PATH: it must be the one of this interpreter.
@@ -103,6 +122,19 @@ def test_a_served_agent_fills_the_inference_table(tmp_path: Path) -> None:
     assert returned.info.client_request_id == "r-7"
     assert ours(span.name for span in returned.data.spans) == SPANS
     assert returned.data.spans[-1].outputs["choices"][0]["message"]["content"] == "a weir"
+
+
+def test_an_agent_without_a_line_of_tracing(tmp_path: Path) -> None:
+    with sink() as receiver:
+        flags = {"ENABLE_MLFLOW_TRACING": "True", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        flags["OTEL_PYTHON_DISTRO"] = "spanweir"  # opentelemetry-distro may be installed beside it
+        with serving(tmp_path, zero_code=True, **flags) as address:
+            headers, answer = ask(address, tmp_path)
+            eventually(lambda: "invoke_workflow /invocations" in [s.name for s in receiver.spans], what="a span")
+    assert answer == {"predictions": ["a weir"]}
+    got = attributes(receiver.named("invoke_workflow /invocations"))
+    assert headers["x-mlflow-trace-id"] == "tr-" + receiver.named("invoke_workflow /invocations").trace_id.hex()
+    assert json.loads(got["mlflow.spanOutputs"]) == {"predictions": ["a weir"]}
 
 
 def test_the_flag_off(tmp_path: Path) -> None:

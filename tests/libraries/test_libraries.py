@@ -205,6 +205,44 @@ def test_llama_index() -> None:
     assert "A weir meters a river." in str([a for a in found if a.get("openinference.span.kind") == "RETRIEVER"])
 
 
+def check_streams(receiver: Sink, count: int) -> None:
+    check_chats(receiver, count)
+    assert all(span["gen_ai.response.time_to_first_chunk"] > 0 for span in chats(receiver))
+
+
+def test_langchain_streams() -> None:
+    with sink() as receiver:
+        run("langchain", "langchain_stream", receiver)
+    agent = ["invoke_agent forecaster", *AGENT]
+    assert tree(receiver) == ["invoke_workflow RunnableSequence", "  chat gpt-4o-mini", *agent, *agent]
+    check_streams(receiver, 5)
+
+
+def test_llama_index_streams() -> None:
+    with sink() as receiver:
+        run("llama", "llama_index_stream", receiver)
+    lines = tree(receiver)
+    assert not [line for line in lines if line.endswith("(orphan)") or line.strip().startswith("chat ")]
+    streamed = attributes(receiver.named("OpenAI.stream_chat"))
+    assert streamed["gen_ai.response.time_to_first_chunk"] > 0
+    assert ANSWER in streamed["llm.output_messages.0.message.content"]
+
+
+def test_openai_agents_streams() -> None:
+    with sink() as receiver:
+        run("agents", "openai_agents_stream", receiver, libraries="openai_agents,openai")
+    expected = ["invoke_workflow Agent workflow", "  invoke_agent forecaster", *("  " + line for line in AGENT)]
+    assert tree(receiver) == expected
+    check_streams(receiver, 2)
+
+
+def test_pydantic_ai_streams() -> None:
+    with sink() as receiver:
+        run("agents", "pydantic_ai_stream", receiver)
+    assert tree(receiver) == ["invoke_agent forecaster", *AGENT]
+    check_streams(receiver, 2)
+
+
 def test_openai_agents() -> None:
     with sink() as receiver:
         run("agents", "openai_agents", receiver, libraries="openai_agents,openai")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Tracer, use_span
+from opentelemetry.trace import Tracer, set_span_in_context, use_span
 
 import spanweir.instrumentation as spanweir
 from spanweir.instrumentation import setup
@@ -22,9 +22,11 @@ def exported() -> Iterator[tuple[TracerProvider, Sink]]:
         setup.reset()
 
 
+CALL = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+
+
 def chat(tracer: Tracer, name: str, **more: Any) -> Any:
-    given = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", **more}
-    return tracer.start_as_current_span(name, attributes=given)
+    return tracer.start_as_current_span(name, attributes={**CALL, **more})
 
 
 def test_the_outer_span_stays_and_learns_what_the_inner_knows(exported: tuple[TracerProvider, Sink]) -> None:
@@ -79,6 +81,45 @@ def test_a_framework_that_says_what_a_span_is_when_it_ends(
     assert spanweir.flush(10)
     assert sorted(span.name for span in receiver.spans) == left
     assert ("gen_ai.response.id" in attributes(receiver.named("outer"))) == (kind == "LLM")
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_stream_whose_call_begins_when_it_is_read(exported: tuple[TracerProvider, Sink], streams: int) -> None:
+    """The client's span is then a sibling of the framework's; of two open streams nobody knows which it belongs to."""
+    provider, receiver = exported
+    framework = provider.get_tracer("openinference.instrumentation.llama_index")
+    query = framework.start_span("query")
+    with use_span(query):
+        begun = [framework.start_span("begin") for _ in range(streams)]
+        opened = [framework.start_span("stream", set_span_in_context(span)) for span in begun]
+        for span in begun:
+            span.end()
+        with chat(provider.get_tracer("client"), "inner") as inner:
+            inner.set_attribute("gen_ai.response.id", "r")
+    for span in [*opened, query]:
+        span.set_attributes({"openinference.span.kind": "LLM" if span is not query else "CHAIN", "llm.model_name": "m"})
+        span.end()
+    assert spanweir.flush(10)
+    names = sorted(span.name for span in receiver.spans)
+    assert names == ["begin"] * streams + ["inner"] * (streams - 1) + ["query"] + ["stream"] * streams
+    if streams == 1:
+        assert attributes(receiver.named("stream"))["gen_ai.response.id"] == "r"
+
+
+def test_calls_side_by_side_stay_with_their_own(exported: tuple[TracerProvider, Sink]) -> None:
+    provider, receiver = exported
+    framework = provider.get_tracer("openinference.instrumentation.llama_index")
+    outer = [framework.start_span(f"outer {n}") for n in range(2)]
+    inner = []
+    for n, span in enumerate(outer):
+        with use_span(span):
+            inner.append(provider.get_tracer("client").start_span("inner", attributes={**CALL, "call": n}))
+    for span in [*inner, *outer]:
+        span.set_attributes({"openinference.span.kind": "LLM", "llm.model_name": "m"})
+        span.end()
+    assert spanweir.flush(10)
+    assert [attributes(receiver.named(f"outer {n}"))["call"] for n in range(2)] == [0, 1]
+    assert len(receiver.spans) == 2
 
 
 def test_our_own_decorator_around_an_instrumented_client(exported: tuple[TracerProvider, Sink]) -> None:

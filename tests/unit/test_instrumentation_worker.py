@@ -16,12 +16,14 @@ from typing import Any
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import spanweir.instrumentation as spanweir
-from spanweir.instrumentation import setup, transport
+from spanweir.instrumentation import setup, state, transport
 from spanweir.instrumentation.worker import Limits, Worker
 from tests.support.otlp_sink import Sink, attributes, sink
 
@@ -228,6 +230,37 @@ def test_the_redaction_hook_reads_what_exceptions_and_judges_say(receiver: Sink)
     assert "***" in str(judged.events[0])
 
 
+@pytest.mark.parametrize("mode", ["EVENT_ONLY", "SPAN_AND_EVENT"])
+def test_details_records_are_written_off_the_calling_thread(
+    receiver: Sink, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    threads = set()
+
+    def redact(key: str, value: Any) -> Any:
+        threads.add(threading.current_thread().name)
+        return value
+
+    kept = InMemoryLogRecordExporter()
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(kept))
+    monkeypatch.setattr(setup, "send_logs", lambda resource: state.set_logger_provider(provider))
+    worker = start(receiver.endpoint, capture_content=mode, redact=redact)
+    for n in range(3):
+        with spanweir.chat("m", input="hi") as span:
+            span.set_output(f"answer {n}")
+    assert spanweir.flush(10)
+    state.set_logger_provider(None)
+    records = [record.log_record for record in kept.get_finished_logs()]
+    assert [dict(r.attributes or {})["gen_ai.output.messages"][0]["parts"][0]["content"] for r in records] == [
+        f"answer {n}" for n in range(3)
+    ]
+    assert {r.span_id for r in records} == {int.from_bytes(span.span_id, "big") for span in receiver.spans}
+    assert all(r.timestamp for r in records)
+    assert threads == {"spanweir-export"}
+    assert worker.counters.dropped_records == worker._queued_bytes == 0
+    assert ("hi" in str(receiver.requests)) == (mode == "SPAN_AND_EVENT")
+
+
 def test_the_length_limit_of_the_sdk(receiver: Sink) -> None:
     setup.reset()
     mine = InMemorySpanExporter()
@@ -323,6 +356,25 @@ def test_a_program_that_ends_at_once_has_sent_its_spans(receiver: Sink) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert receiver.named("invoke_workflow w")
     assert attributes(receiver.requests[0].resource_spans[0].resource)["service.name"] == "a-script"
+
+
+def test_spans_and_streams_that_are_open_when_the_program_ends(receiver: Sink) -> None:
+    done = run(
+        """
+        spanweir.init()
+        forever = spanweir.workflow("never ended").start()
+        stream = spanweir.chat("m")(lambda: (n for n in range(10)))()
+        next(stream)
+        numbers = spanweir.tool("numbers")(lambda: (yield 1))()
+        next(numbers)
+        block = spanweir.agent("never left")
+        block.__enter__()
+        spanweir.tool("done").start(parent=forever).end()
+        """,
+        receiver.endpoint,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert receiver.named("execute_tool done")
 
 
 def test_a_dead_collector_does_not_hold_up_the_end_of_a_program() -> None:

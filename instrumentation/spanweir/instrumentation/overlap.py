@@ -36,6 +36,7 @@ class Overlap:
         self._open: dict[int, Span] = {}
         self._inner: dict[int, Span] = {}
         self._held: dict[int, list[ReadableSpan]] = {}
+        self._above: dict[int, frozenset[int]] = {}
 
     def started(self, span: Span) -> None:
         context = span.context
@@ -46,14 +47,26 @@ class Overlap:
         if family:
             outer = self._open.get(parent)
             if outer is not None and (parent in self._held or _same_call(_raw(outer), _raw(span))):
-                self._inner[context.span_id] = self._inner.get(parent, outer)
+                outer = self._inner.get(parent, outer)
+                self._inner[context.span_id] = self._streaming(parent) or outer
+            elif (outer := self._streaming(parent)) is not None:
+                self._inner[context.span_id] = outer
         elif span.instrumentation_scope is not None and span.instrumentation_scope.name == _LATE:
             self._held[context.span_id] = []
+            self._above[context.span_id] = self._above.get(parent, frozenset()) | {parent}
         else:
             return
         self._open[context.span_id] = span
         if len(self._open) > MAX_OPEN:
             self._forget(next(iter(self._open)))
+
+    def _streaming(self, parent: int) -> Span | None:
+        """The open span of a stream that a framework has begun below `parent`, and whose client's call only begins when
+        the stream is read, outside that span. None if there are several that it could be."""
+        below = [key for key, above in self._above.items() if parent in above and key in self._open]
+        inside = set().union(*(self._above[key] for key in below))
+        leaves = [key for key in below if key not in inside]
+        return self._open[leaves[0]] if len(leaves) == 1 else None
 
     def ended(self, span: ReadableSpan, context: SpanContext) -> list[ReadableSpan]:
         """The spans to export now: this one, none if another stands for it, or more that were waiting for it."""
@@ -65,11 +78,13 @@ class Overlap:
         if known is None:
             return [span]
         held = self._held.pop(context.span_id, None)
+        self._above.pop(context.span_id, None)
         if held is not None:
             return _decide(span, held)
         if outer is not None and outer.is_recording():
-            if parent in self._held and outer.context is not None and outer.context.span_id == parent:
-                self._held[parent].append(span)
+            waiting = self._held.get(outer.context.span_id) if outer.context is not None else None
+            if waiting is not None:
+                waiting.append(span)
             else:
                 outer.set_attributes(_details(_raw(outer), span))
             return []
@@ -79,6 +94,7 @@ class Overlap:
         self._open.pop(span_id, None)
         self._inner.pop(span_id, None)
         self._held.pop(span_id, None)
+        self._above.pop(span_id, None)
 
 
 def _decide(outer: ReadableSpan, held: list[ReadableSpan]) -> list[ReadableSpan]:

@@ -77,6 +77,7 @@ def init(
         provider.add_span_processor(_worker)
         if content.on_events:
             send_logs(provider.resource)
+            state.set_defer(_worker.defer)
         atexit.register(_worker.shutdown)
         notebook.enable(_worker)
         if settings.protocol == "grpc":
@@ -89,7 +90,13 @@ def flush(timeout_s: float = 30.0) -> bool:
     if worker is None:
         return True
     before = worker.counters.dropped_failed
-    return worker.force_flush(int(timeout_s * 1000)) and worker.counters.dropped_failed == before
+    done = worker.force_flush(int(timeout_s * 1000)) and worker.counters.dropped_failed == before
+    if state.policy().on_events:
+        from opentelemetry._logs import get_logger_provider
+
+        flush_logs = getattr(get_logger_provider(), "force_flush", None)
+        done = (flush_logs is None or flush_logs(int(timeout_s * 1000)) is not False) and done
+    return done
 
 
 def worker() -> Worker | None:
@@ -107,6 +114,7 @@ def reset() -> None:
         _worker = None
         state.set_policy(None)
         state.set_provider(None)
+        state.set_defer(None)
 
 
 def _provider(service_name: str | None, extra: Mapping[str, AttributeValue] | None) -> TracerProvider:

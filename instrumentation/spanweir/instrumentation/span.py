@@ -173,10 +173,10 @@ class Span:
             lazy.put(self._otel, self._attributes.copy())  # another thread may still be adding to it
         if not _VERDICT.isdisjoint(self._attributes) or names.EVALUATION_EXPLANATION in self._frozen:
             self._verdict()
+        if self._frozen and policy.on_events:  # before the attributes are such that reading them makes text
+            state.emit_details(self._otel, self._attributes, self._frozen, policy)
         if self._frozen and policy.on_spans:
             lazy.attach(self._otel, self._frozen, policy)
-        if self._frozen and policy.on_events:
-            state.emit_details(self._otel, self._attributes, self._frozen, policy)
 
     # used by the operations
 

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -26,6 +27,7 @@ TRACE_KEY = otel_context.create_key("spanweir-trace")
 _policy: Policy | None = None
 _provider: trace.TracerProvider | None = None
 _loggers: Any = None
+_defer: Callable[[Callable[[], None], int], None] | None = None
 _starters: dict[int, tuple[trace.TracerProvider, Starter]] = {}
 
 
@@ -47,6 +49,12 @@ def set_logger_provider(new: Any) -> None:
     """Where details records go; None: to the global logger provider."""
     global _loggers
     _loggers = new
+
+
+def set_defer(new: Callable[[Callable[[], None], int], None] | None) -> None:
+    """What runs work off the calling thread; None: nothing does."""
+    global _defer
+    _defer = new
 
 
 def set_provider(new: trace.TracerProvider | None) -> None:
@@ -135,6 +143,28 @@ def emit_details(
     span: trace.Span, attributes: Mapping[str, AttributeValue], frozen: Mapping[str, Frozen], policy: Policy
 ) -> None:
     """The content as a `gen_ai.client.inference.operation.details` log record of the span (modes with EVENT)."""
+    context = trace.set_span_in_context(span, otel_context.Context())
+    known = {**(getattr(span, "attributes", None) or {}), **attributes}
+    for key in frozen:
+        known.pop(key, None)
+    now = time.time_ns()
+
+    def emit() -> None:
+        _emit_details(context, known, frozen, policy, now)
+
+    if _defer is None:
+        emit()
+    else:
+        _defer(emit, sum(item.size for item in frozen.values()) + 1000)
+
+
+def _emit_details(
+    context: otel_context.Context,
+    attributes: Mapping[str, AttributeValue],
+    frozen: Mapping[str, Frozen],
+    policy: Policy,
+    time_ns: int,
+) -> None:
     from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
 
     content: dict[str, Any] = {}
@@ -142,12 +172,12 @@ def emit_details(
         text = b"".join(policy.render(key, item)).decode()
         if text:
             content[key] = json.loads(text) if item.form != "text" else text
-    context = trace.set_span_in_context(span, otel_context.Context())
     get_logger(SCOPE, schema_url=SCHEMA_URL, logger_provider=_loggers).emit(
         LogRecord(
+            timestamp=time_ns,
             context=context,
             event_name=names.CLIENT_DETAILS_EVENT,
             severity_number=SeverityNumber.INFO,
-            attributes={**(getattr(span, "attributes", None) or {}), **attributes, **content},
+            attributes={**attributes, **content},
         )
     )

@@ -71,6 +71,8 @@ class Counters:
     sent: int = 0
     dropped_full: int = 0
     dropped_failed: int = 0
+    dropped_records: int = 0
+    """Details records (capture modes with EVENT) for which there was no room."""
     requests: int = 0
     last_error: str = ""
 
@@ -97,6 +99,7 @@ class Worker(SpanProcessor):
         self.counters = Counters()
         self._queue: deque[ReadableSpan] = deque()
         self._sizes: deque[int] = deque()
+        self._later: deque[tuple[Callable[[], None], int]] = deque()
         self._queued_bytes = 0
         self._wake = threading.Event()
         self._lock = threading.Lock()
@@ -144,6 +147,17 @@ class Worker(SpanProcessor):
         if self._queued_bytes > self.limits.max_request_bytes:
             self._wake.set()
 
+    def defer(self, action: Callable[[], None], size: int) -> None:
+        """Run `action` in the worker's thread; `size` is about how many bytes it holds until then."""
+        with self._lock:
+            if self._queued_bytes + size > self.limits.max_queued_bytes:
+                self.counters.dropped_records += 1
+                return
+            self._queued_bytes += size
+            self._later.append((action, size))
+            if self._thread is None:
+                self._start()
+
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until every span that has ended is sent or dropped. False: the time was up first."""
         until = time.monotonic() + timeout_millis / 1000
@@ -153,7 +167,7 @@ class Worker(SpanProcessor):
             self._flushes += 1
             self._wake.set()
             try:
-                while self.counters.waiting > 0 and self._thread.is_alive():
+                while (self.counters.waiting > 0 or self._later) and self._thread.is_alive():
                     if not self._idle.wait(min(until - time.monotonic(), 0.2)) and time.monotonic() >= until:
                         return False
                 return self.counters.waiting == 0
@@ -202,7 +216,20 @@ class Worker(SpanProcessor):
             if self._transport is not None:
                 self._transport.close()
 
+    def _run_deferred(self) -> None:
+        while self._later:
+            action, size = self._later[0]  # stays until it is done: a flush waits for it
+            try:
+                action()
+            except Exception as error:
+                self._warn(f"a record was not sent: {type(error).__name__}")
+            with self._idle:
+                self._later.popleft()
+                self._queued_bytes -= size
+                self._idle.notify_all()
+
     def _drain(self) -> None:
+        self._run_deferred()
         while True:
             spans, size = self._take()
             if not spans:
