@@ -7,6 +7,7 @@ Source of the trace's shape: `Trace.to_dict()` of MLflow 3.17 (`entities/trace.p
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -134,8 +135,12 @@ def info(trace: TraceRow, metadata: dict[str, str], tags: dict[str, str]) -> dic
 def timestamp(time_ns: int) -> str:
     """RFC 3339 with milliseconds where there are any, as protobuf's JSON writes a Timestamp of milliseconds."""
     seconds, ms = divmod(time_ns // 1_000_000, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
-    return f"{text}.{ms:03d}Z" if ms else f"{text}Z"
+    return f"{_second(seconds)}.{ms:03d}Z" if ms else f"{_second(seconds)}Z"
+
+
+@lru_cache(maxsize=64)  # traces come in the order of time, more or less
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def assessment(a: Assessment, trace: TraceRow) -> dict[str, Any]:
