@@ -94,7 +94,8 @@ def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summa
     if span.tags:
         summary.tags = {**summary.tags, "tags": dumps(span.tags)}
     if span.metadata and not raw.parent_id:
-        summary.metadata = {k: v if isinstance(v, str) else dumps(v) for k, v in span.metadata.items()}
+        told = {key: value for key, value in span.metadata.items() if value is not None and value != ""}
+        summary.metadata = {key: value if isinstance(value, str) else dumps(value) for key, value in told.items()}
     summary.evaluations = span.evaluations
     io = span.io
     if io is not None:

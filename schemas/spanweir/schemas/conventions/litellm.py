@@ -23,7 +23,8 @@ def calls(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Mes
         call = item.get("function_call") if isinstance(item, Mapping) else None
         if isinstance(call, Mapping) and (name := text(call.get("name"))):
             found.append(ToolCall(name, text(call.get("id")), arguments(call.get("arguments"))))
-    return [Message("assistant", found)] if found else None
+    reason = text(attributes.get("gen_ai.completion.0.finish_reason"))
+    return [Message("assistant", found, finish_reason=reason)] if found else None
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
