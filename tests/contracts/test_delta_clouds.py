@@ -17,7 +17,7 @@ from spanweir.schemas.options import Duration, Size
 from tests.support.object_stores import ACCOUNT, KEY, azurite, gcs, gcs_key
 from tests.support.traces import records, sliced
 
-pytestmark = [pytest.mark.external, pytest.mark.slow]
+pytestmark = [pytest.mark.external, pytest.mark.slow, pytest.mark.timeout(900)]
 Place = tuple[str, dict[str, str]]
 _CLIENT = {"allow_http": "true", "max_retries": "0", "timeout": "20s"}
 

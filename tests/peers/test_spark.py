@@ -18,7 +18,7 @@ from spanweir.schemas.options import Duration
 from tests.support.object_stores import installed
 from tests.support.traces import trace
 
-pytestmark = [pytest.mark.external, pytest.mark.slow]
+pytestmark = [pytest.mark.external, pytest.mark.slow, pytest.mark.timeout(900)]
 JARS = ("io.delta:delta-spark_2.13:4.0.0", "io.delta:delta-storage:4.0.0", "org.antlr:antlr4-runtime:4.13.1")
 
 

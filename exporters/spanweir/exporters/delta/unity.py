@@ -46,7 +46,7 @@ class Place(msgspec.Struct, frozen=True):
         return time.time() < self.until
 
 
-_places: dict[tuple[str, str], Place] = {}
+_places: dict[tuple[str, str, frozenset[tuple[str, str]]], Place] = {}
 _lock: Final = threading.Lock()
 
 
@@ -62,10 +62,11 @@ def place(uri: str, options: Mapping[str, str]) -> Place:
     server = _setting(_URL, lowered)
     if server is None:
         raise Permanent(f"{uri}: name the workspace's URL as unity_workspace_url in storage_options")
+    key = (server, name, frozenset(lowered.items()))
     with _lock:
-        found = _places.get((server, name))
+        found = _places.get(key)
         if found is None or not found.current:
-            found = _places[(server, name)] = _asked(server, name, lowered)
+            found = _places[key] = _asked(server, name, lowered)
     return Place(f"{found.uri}/{below}" if below else found.uri, found.options, found.until)
 
 
