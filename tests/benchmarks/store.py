@@ -210,7 +210,7 @@ def large(megabytes: float) -> list[bytes]:
             }
         ]
     )
-    for body in make_requests(max(3, int(120 / megabytes)), 1):
+    for body in make_requests(max(3, int(60 / megabytes)), 1):
         message = ExportTraceServiceRequest.FromString(body)
         for span in message.resource_spans[0].scope_spans[0].spans:
             for attribute in span.attributes:

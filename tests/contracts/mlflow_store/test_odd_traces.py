@@ -267,6 +267,20 @@ def test_spans_are_taken_back_and_a_trace_with_its_last(exporter: Exporter, stor
             assert connection.exec_driver_sql(query).scalar() == 0
 
 
+def test_large_texts_stay_as_they_are(exporter: Exporter, store: SqlAlchemyStore) -> None:
+    row, spans = make_trace(296)
+    text = 'C:\\new "quoted"\t\u00e9\U0001f600 \\N\n' * 20_000
+    large = [
+        make_span(row.trace_id, f"{n:016x}", None if n == 1 else f"{1:016x}", values={"mlflow.spanInputs": {"a": text}})
+        for n in range(1, 4)
+    ]
+    row.span_count = len(spans) + len(large)
+    exporter.export(make_batch([(row, [*spans, *large])]))
+    found = {span.span_id: span.inputs for span in stored(store, row).data.spans}
+    assert [found[span.span_id] for span in large] == [{"a": text}] * 3
+    assert len(found) == row.span_count
+
+
 @pytest.mark.parametrize("kind", ["numeric", "double precision"])
 def test_a_column_of_a_type_of_somebodys_own(pairs: Callable[[str], Pair], kind: str) -> None:
     """PostgreSQL's binary COPY takes a value only in the type of its column."""

@@ -45,19 +45,25 @@ ENCODERS: Final[dict[int, Encode]] = {
 def encoded(rows: Sequence[tuple[Any, ...]], encoders: Sequence[Encode]) -> Iterator[bytes]:
     """The rows as a COPY takes them, in pieces; an encoder a column. Raises OverflowError or UnicodeError."""
     count = struct.pack(">h", len(encoders))
-    parts = [HEAD]
+    parts: list[bytes] = [HEAD]
     size = 0
     for row in rows:
         try:
             fields = [_NULL if value is None else encode(value) for value, encode in zip(row, encoders, strict=True)]
         except struct.error as error:
             raise OverflowError(str(error)) from error
+        length = sum(map(len, fields))
+        if length >= CHUNK_BYTES:
+            # Joined to its neighbours a large value would be copied once more.
+            yield b"".join([*parts, count])
+            yield from fields
+            parts, size = [], 0
+            continue
         parts.append(count)
         parts += fields
-        size += sum(map(len, fields))
+        size += length
         if size >= CHUNK_BYTES:
             yield b"".join(parts)
-            parts = []
-            size = 0
+            parts, size = [], 0
     parts.append(TAIL)
     yield b"".join(parts)
