@@ -5,8 +5,9 @@ of its own against a real receiver in another process (MLflow: `mlflow server` w
 function that is given messages of 4 KB each (one of 10 KB holds three) and returns 1 KB; `agent` is a request of 10 KB
 in four spans (a workflow that calls a retriever with three documents, a tool and a model).
 
-- added latency: median time in the calling thread, less the same function without tracing, exporter idle and caches
-  cold (2 ms of sleep before each request); `busy`: the same of requests one right after the other;
+- added latency: median time in the calling thread, less the same function without tracing, exporter idle for 2 ms, the
+  messages made right before the call; `cold`: messages made long before, nothing done since the sleep; `busy`: requests
+  one right after the other. On a machine that others use too, compare with the other modes, not with a number;
 - CPU: of the whole application process, background export included, per request;
 - stall: longest time that a busy application thread stood still while the export ran, median over the exports; the
   same without any export is printed beside it, because other programs on the machine cause stalls too.
@@ -122,11 +123,14 @@ def traced_by_mlflow(endpoint: str) -> tuple[Traced, Callable[[], object]]:
 MODES = {"spanweir": traced_by_spanweir, "otel": traced_by_otel, "mlflow": traced_by_mlflow}
 
 
-def median_ns(function: Request, prompts: list[Messages], idle: Callable[[], object]) -> float:
+def median_ns(function: Request, prompts: list[Messages], idle: Callable[[], object], *, fresh: bool = False) -> float:
+    """`fresh`: each request's messages are made right before it, as an application does."""
     times = []
     for prompt in prompts:
         idle()
         time.sleep(0.002)
+        if fresh:
+            prompt = messages(sum(len(message["content"]) for message in prompt))
         start = time.perf_counter_ns()
         function(prompt)
         times.append(time.perf_counter_ns() - start)
@@ -173,7 +177,8 @@ def measured(
     flush: Callable[[], object],
 ) -> dict[str, float]:
     without = median_ns(bare, prompts, lambda: None)
-    latency = median_ns(run, prompts, flush) - without
+    cold = median_ns(run, prompts, flush) - without
+    latency = median_ns(run, prompts, flush, fresh=True) - median_ns(bare, prompts, lambda: None, fresh=True)
     flush()
     times = []
     cpu = time.process_time()
@@ -185,6 +190,7 @@ def measured(
     cpu = time.process_time() - cpu
     return {
         "latency_ms": latency / 1e6,
+        "cold_ms": cold / 1e6,
         "busy_ms": (statistics.median(times) - without) / 1e6,
         "cpu_ms": cpu * 1e3 / len(prompts),
     }
@@ -294,7 +300,7 @@ def main() -> None:
         for mode, figures in compare(options.repeat, not options.without_mlflow):
             for size in (*SIZES, "agent"):
                 row = figures[size]
-                latency = f"latency {row['latency_ms']:9.3f} ms   busy {row['busy_ms']:9.3f} ms"
+                latency = f"latency {row['latency_ms']:9.3f} ms  cold {row['cold_ms']:9.3f}  busy {row['busy_ms']:9.3f}"
                 print(f"{mode:9} {size:>6}  {latency}   CPU {row['cpu_ms']:9.3f} ms/request")
             print(
                 f"{mode:9}  10 MB  stall {figures['stall_ms']:.1f} ms (without export {figures['quiet_ms']:.1f} ms)",
