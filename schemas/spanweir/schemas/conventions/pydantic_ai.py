@@ -67,6 +67,16 @@ def old_history(value: Any, notes: Notes) -> dict[str, Any] | None:
     return {"input": found[:cut], "output": found[cut:]}
 
 
+def call_events(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """`events` of one call. Logfire 3 ends those of the Responses API with an assistant's message for each item."""
+    fields = old_history(value, notes)
+    if fields is not None and len(fields["output"]) > 1 and "gen_ai.choice" not in str(value):
+        first, *others = fields["output"]
+        first.parts += [part for said in others for part in said.parts]
+        fields["output"] = [first]
+    return fields
+
+
 def model_parameters(value: Any, notes: Notes) -> Any:
     """`model_request_parameters`: the tools that were offered, and those that only structure the output."""
     found = parse(value, notes)
@@ -143,7 +153,7 @@ CONVENTION = Convention(
             {
                 "pydantic_ai.all_messages": ("*", history),
                 "all_messages_events": ("*", old_history),
-                "events": ("*", events),
+                "events": ("*", call_events),
                 "request_data": ("*", request),
                 "response_data": ("*", response_data),
                 "model_request_parameters": ("tools", model_parameters),
