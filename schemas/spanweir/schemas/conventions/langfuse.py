@@ -15,7 +15,7 @@ from spanweir.schemas.content import params, tools
 from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, rules, verbatim, word
 from spanweir.schemas.genai import Error, GenAISpan, Timing, TraceIO, Usage
 from spanweir.schemas.langchain import tool_arguments, tool_result
-from spanweir.schemas.messages import parse
+from spanweir.schemas.messages import otel_parts, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import instant, number, plain, quoted, strings, text
@@ -148,6 +148,9 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
             io.input = rest
             span.tools = span.tools or offered
         _name_tools(io)
+    told = raw.attributes.get("langfuse.observation.metadata.instructions")
+    if told and span.kind == "llm" and not span.system:  # its wrapper of OpenAI's SDK for JavaScript, Responses API
+        span.system = otel_parts(told, notes) or []
     if io is not None and span.kind == "tool":
         io.input, io.output = tool_arguments(plain(io.input)), tool_result(plain(io.output))
     if span.timing is not None and span.timing.completion_start_ns and span.timing.ttft_ns is None:

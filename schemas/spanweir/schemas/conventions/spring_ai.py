@@ -4,7 +4,7 @@ Content stands in span events `gen_ai.content.*` of versions before 1.0 (`otel_g
 1.x (semconv guide 5.9).
 """
 
-from spanweir.schemas.content import documents
+from spanweir.schemas.content import documents, tools
 from spanweir.schemas.convention import NATIVE, Convention, rules, verbatim, word
 from spanweir.schemas.genai import GenAISpan, Tool
 from spanweir.schemas.notes import Notes
@@ -52,6 +52,7 @@ CONVENTION = Convention(
         ),
         *rules(
             {
+                "spring.ai.model.request.tool.names": ("tools", tools),
                 "spring.ai.tool.call.arguments": ("tool.arguments", verbatim),
                 "spring.ai.tool.call.result": ("tool.result", verbatim),
                 "db.vector.query.response.documents": ("documents", documents),
