@@ -2,13 +2,16 @@
 telemetry (`crew_key`, `task_key`), which holds no model calls. Source: crewai 1.15, openllmetry 0.62 (guide 5.9).
 """
 
+import re
+from collections.abc import Mapping
+
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim
 from spanweir.schemas.genai import Agent, GenAISpan, Graph, Retrieval
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import text
+from spanweir.schemas.values import plain, text
 
 _KINDS = (
     ("crewai.mcp.tool_name", "tool"), ("crewai.memory.query", "memory"), ("crewai.memory.value", "memory"),
@@ -20,9 +23,33 @@ _KINDS = (
 """Of CrewAI's own spans without a standard operation: what a span is by what it tells."""
 
 
+_CALLING = re.compile(r"tool_name=.* arguments=(\{.*\})$", re.DOTALL)
+
+
+def _printed(span: GenAISpan) -> None:
+    """OpenInference's instrumentation of before 1.0 prints the objects that a run was given: a tool's call stands in
+    `calling`, an agent's task only in what came of it."""
+    io = span.io
+    given = plain(io.input) if io is not None else None
+    if io is None or not isinstance(given, Mapping):
+        return
+    calling = given.get("calling")
+    if span.kind == "tool" and isinstance(calling, str) and (found := _CALLING.match(calling)):
+        read = parse(found[1], Notes())
+        io.input = read if isinstance(read, Mapping) else given
+    elif span.kind == "agent" and str(given.get("agent")).startswith("id=UUID("):
+        said = plain(io.output)
+        if isinstance(said, Mapping) and (task := text(said.get("description"))):
+            io.input, io.output = task, said.get("raw", io.output)
+            span.agent = span.agent or Agent(text(said.get("agent")))
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """A task is no agent, although OpenLLMetry calls the operation of both `invoke_agent`."""
     attributes = raw.attributes
+    if raw.scope.name == _OPENINFERENCE:
+        _printed(span)
+        return
     if "crewai.task.id" in attributes or raw.name.endswith(".task"):
         span.kind = "task"
         span.graph = span.graph or Graph()
@@ -42,10 +69,11 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         span.retrieval.query = span.retrieval.query or query
 
 
+_OPENINFERENCE = "openinference.instrumentation.crewai"
 CONVENTION = Convention(
     name="crewai",
     marks=("crewai.", "crew_key", "crew_id", "task_key"),
-    scopes=("crewai", "opentelemetry.instrumentation.crewai"),
+    scopes=("crewai", "opentelemetry.instrumentation.crewai", _OPENINFERENCE),
     rank=WHOLE,
     rules=(
         *rules(
