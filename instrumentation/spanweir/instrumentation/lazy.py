@@ -92,7 +92,10 @@ def attach(span: Span, frozen: dict[str, Frozen], policy: Policy) -> None:
         turned.__class__ = LazyAttributes
         turned.frozen = frozen
         turned.policy = policy
-        turned.size = sum(item.size for item in frozen.values())
+        size = 0
+        for item in frozen.values():
+            size += item.size
+        turned.size = size
         return
     for key, item in frozen.items():  # not the SDK's span: write the text now
         pieces = policy.render(key, item)

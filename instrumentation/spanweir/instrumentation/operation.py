@@ -227,7 +227,7 @@ class Call:
 
     def _record_result(self, span: Span, result: Any) -> None:
         if result is not None:
-            if self._op in ("chat", "embeddings", "invoke_agent"):
+            if self._op in ("chat", "embeddings", "invoke_agent") and type(result) is not str:
                 span._set(responses.attributes_of(result))
             if self._op == "evaluate" or self._op == "apply_guardrail":
                 _record_verdict(span, result)

@@ -63,6 +63,8 @@ class Overlap:
     def _streaming(self, parent: int) -> Span | None:
         """The open span of a stream that a framework has begun below `parent`, and whose client's call only begins when
         the stream is read, outside that span. None if there are several that it could be."""
+        if not self._above:
+            return None
         below = [key for key, above in self._above.items() if parent in above and key in self._open]
         inside = set().union(*(self._above[key] for key in below))
         leaves = [key for key in below if key not in inside]
@@ -128,7 +130,9 @@ def _family(attributes: Mapping[str, Any]) -> str | None:
 
 def _raw(span: Span) -> Mapping[str, Any]:
     """The live attributes, without the lock and the copy that the public property costs."""
-    return span._attributes or {}
+    attributes: Any = span._attributes
+    raw: Mapping[str, Any] = getattr(attributes, "_dict", attributes)
+    return raw
 
 
 def _same_call(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:

@@ -62,7 +62,7 @@ class Starter:
         if self._shared is not None and CLEAN.issuperset(map(type, attributes.values())):
             tracer = self._tracer
             current = context.get(_SPAN_KEY)
-            parent = current.get_span_context() if isinstance(current, trace.Span) else None
+            parent = None if current is None else current.get_span_context()  # type: ignore[attr-defined]
             known = tracer.sampler is DEFAULT_ON and tracer._tracer_config.is_enabled
             if parent is not None and not parent.is_valid:
                 parent = None
