@@ -121,6 +121,10 @@ OF_ATTRIBUTES: dict[str, Callable[[MappedSpan], bool]] = {
     "span.attributes.gen_ai.usage.input_tokens = '4' AND span.name = 'step 3'": lambda span: False,
     "span.attributes.note LIKE 'with \"quotes\" and %'": lambda span: True,
     "span.attributes.mlflow.spanInputs LIKE '%\"number 4, %'": lambda span: span.name == "step 4",
+    "span.attributes.mlflow.llm.model LIKE '%4o-mini'": lambda span: span.model is not None,
+    "span.attributes.gen_ai.usage.input_tokens LIKE '%4%'": lambda span: span.name == "step 4",
+    "span.attributes.mlflow.spanInputs LIKE '%question%number 3%'": lambda span: span.name == "step 3",
+    'span.attributes.mlflow.spanInputs LIKE \'{"question":"number 3, %\'': lambda span: span.name == "step 3",
     "span.attributes.missing != 'x'": lambda span: False,
     "span.type = 'CHAT_MODEL' AND span.name = 'step 1'": lambda span: False,
 }

@@ -26,4 +26,5 @@ spark = builder.getOrCreate()
 asked = json.load(sys.stdin)
 for view, path in asked["tables"].items():
     spark.read.format("delta").load(path).createOrReplaceTempView(view)
-print(json.dumps({name: [list(row) for row in spark.sql(sql).collect()] for name, sql in asked["statements"].items()}))
+found = {name: [list(row) for row in spark.sql(sql).collect()] for name, sql in asked["statements"].items()}
+print(json.dumps(found, default=float))  # Decimal

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from spanweir.exporters.delta.matching import Clause, one_span_matches
 from spanweir.exporters.delta.reading import Source, Tables, literal, opened, rows, unified
-from spanweir.exporters.delta.unfolded import Need, key_occurs, unfolded, value_occurs
+from spanweir.exporters.delta.unfolded import Need, key_occurs, like_occurs, unfolded, value_occurs
 
 if TYPE_CHECKING:
     from arro3.core import Table as ArrowTable
@@ -288,6 +288,8 @@ class _Query:
         if comparator in ("=", "IN"):
             occurs = value_occurs([value] if comparator == "=" else value)
             self._occurring += [f"({occurs})"] if occurs else []
+        elif comparator == "LIKE" and (occurs := like_occurs(value)):
+            self._occurring.append(occurs)
         return compared(f"attributes[{literal(name)}]", comparator, value)
 
 

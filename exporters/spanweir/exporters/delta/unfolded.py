@@ -5,6 +5,7 @@ into a table in a temporary folder, which the query then reads in place of the r
 """
 
 import logging
+import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,10 @@ class Need(msgspec.Struct):
     """SQL; rows for which one of these holds may matter. Without any, all do."""
     keys: Collection[str] = ()
     """Members of the VARIANT column that become a MAP. Without any, the column becomes text as a whole."""
+
+
+_WORD: Final = re.compile(r"(?=.*[A-DF-Za-df-z])[\w ./-]{3,}", re.ASCII)
+"""Stands in a text as it is, quoted or not; the letter tells it from numbers, which may be written with an e."""
 
 
 @contextmanager
@@ -111,6 +116,15 @@ def value_occurs(values: Collection[str]) -> str | None:
     if any(_is_json(value) for value in values):
         return None
     return " OR ".join(_contains("attributes['value']", value) for value in values)
+
+
+def like_occurs(pattern: str) -> str | None:
+    """As `value_occurs`, of a LIKE pattern: its longest part that a text holds and that no number or JSON sign does."""
+    part = max(re.split("[%_]", pattern), key=len)
+    if not _WORD.fullmatch(part) or any(part in word for word in ("true", "false", "null")):
+        return None
+    places = ("attributes['value']", "attributes['metadata']")  # members' names stand in the latter
+    return f"({' OR '.join(_contains(place, part) for place in places)})"
 
 
 def _contains(column: str, part: str) -> str:
