@@ -70,6 +70,8 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
     elif said not in (None, ""):
         found += _structured(said, notes)
     for one in below(item, "message.tool_calls.", notes):
+        if not any(one.values()):
+            continue  # openinference-vercel 3 writes keys without values for parts that are no calls
         call = _call(one, notes)
         same = [
             c for c in calls if (c.id == call.id if call.id else (c.name, c.arguments) == (call.name, call.arguments))
@@ -116,6 +118,8 @@ def _call(one: Mapping[str, Value], notes: Notes) -> ToolCall:
     rest(one, _CALL, notes)
     name = text(one.get("tool_call.function.name")) or text(one.get("tool_call.name")) or ""
     given = one.get("tool_call.function.arguments")
+    if isinstance(given, str) and given[:2] == '"{':  # JSON text as JSON text (openinference-vercel 3)
+        given = json_or_text(given)
     return ToolCall(
         name, text(one.get("tool_call.id")), arguments(given if given is not None else one.get("tool_call.arguments"))
     )
