@@ -69,9 +69,7 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
             notes.lossy = True
     elif said not in (None, ""):
         found += _structured(said, notes)
-    for one in below(item, "message.tool_calls.", notes):
-        if not any(one.values()):
-            continue  # openinference-vercel 3 writes keys without values for parts that are no calls
+    for one in filter(lambda x: any(x.values()), below(item, "message.tool_calls.", notes)):  # some say nothing
         call = _call(one, notes)
         same = [
             c for c in calls if (c.id == call.id if call.id else (c.name, c.arguments) == (call.name, call.arguments))
