@@ -189,7 +189,7 @@ class _Query:
         if self._keys:
             matching = [*self._days(days), *self._plain, *self._occurring]
             roots = [" AND ".join([*self._days(days), *self._root])] if self._root else []
-            made["otel_spans"] = Need(conditions=[" AND ".join(matching) or "TRUE", *roots], keys=self._keys)
+            made["otel_spans"] = Need(conditions=[" AND ".join(matching) or "TRUE"], plain=roots, keys=self._keys)
         if self._annotations:
             made["otel_annotations"] = Need(conditions=self._annotations)
         return made

@@ -42,6 +42,8 @@ class Need(msgspec.Struct):
 
     conditions: list[str] = []
     """SQL; rows for which one of these holds may matter. Without any, all do."""
+    plain: list[str] = []
+    """As `conditions`; of these rows the VARIANT column does not matter."""
     keys: Collection[str] = ()
     """Members of the VARIANT column that become a MAP. Without any, the column becomes text as a whole."""
 
@@ -65,8 +67,10 @@ def _unfold(tables: "Tables", suffix: str, need: Need, place: str) -> Any:
     from deltalake import DeltaTable, write_deltalake
 
     column, others = _COLUMNS[suffix]
-    where = " OR ".join(f"({condition})" for condition in need.conditions) or "TRUE"
-    sql = f"SELECT {others}, {column}['metadata'] AS m, {column}['value'] AS v FROM {suffix} WHERE {where}"
+    wanted = " OR ".join(f"({condition})" for condition in need.conditions) or "TRUE"
+    where = " OR ".join([wanted, *(f"({condition})" for condition in need.plain)])
+    parts = (f"CASE WHEN {wanted} THEN {column}['{part}'] END AS {part[0]}" for part in ("metadata", "value"))
+    sql = f"SELECT {others}, {', '.join(parts)} FROM {suffix} WHERE {where}"
     layout = _MAP if need.keys else _TEXT
     found = tables.stream(sql, suffix)
     fields = [found.schema.field(name) for name in found.schema.names if name not in ("m", "v")]
