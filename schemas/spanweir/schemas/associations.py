@@ -3,7 +3,7 @@
 One table for all of them: `bag("langsmith.metadata.")` gives the rules and the pattern that a convention needs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from spanweir.schemas.convention import WHOLE, Many, Rule
@@ -47,7 +47,7 @@ def _unquoted(value: Value) -> Any:
 def from_object(value: Any, notes: Notes) -> dict[str, Any] | None:
     """Fields of a metadata object, structured or JSON text: `metadata`; session, user and tags too."""
     found = parse(value, notes)
-    if not isinstance(found, Mapping) or not found:
+    if not isinstance(found, dict) or not found:
         return None
     fields: dict[str, Any] = {"metadata": dict(found)}
     for field, names in (("session_id", SESSION_NAMES), ("user_id", USER_NAMES)):

@@ -6,7 +6,6 @@ whole call, as many SDKs put into one attribute.
 Not here: messages (`messages`).
 """
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -62,13 +61,13 @@ def _tools_of_text(value: str) -> tuple[tuple[ToolDef, ...], bool, tuple[str, ..
 
 def _tools(value: Any, notes: Notes) -> list[ToolDef] | None:
     value = parse(value, notes)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         inner = first(value, "tools", "functionDeclarations", "function_declarations", "functions", "function_tools")
         if isinstance(inner, list):
             return tools(inner, notes)
         if not {"name", "function", "toolSpec"} & set(value):
             # {name: definition}
-            named = [{"name": key, **item} for key, item in value.items() if isinstance(item, Mapping)]
+            named = [{"name": key, **item} for key, item in value.items() if isinstance(item, dict)]
             return tools(named, notes) if named and len(named) == len(value) else None
         value = [value]
     if not isinstance(value, list):
@@ -78,7 +77,7 @@ def _tools(value: Any, notes: Notes) -> list[ToolDef] | None:
         item = parse(item, notes)
         if isinstance(item, str):
             found.append(ToolDef(item))
-        elif isinstance(item, Mapping):
+        elif isinstance(item, dict):
             declarations = first(item, "functionDeclarations", "function_declarations")
             if isinstance(declarations, list):
                 found += tools(declarations, notes) or ()
@@ -90,14 +89,14 @@ def _tools(value: Any, notes: Notes) -> list[ToolDef] | None:
 def _tool(item: Shape, notes: Notes) -> ToolDef:
     rest(item, _TOOL, notes)
     function = first(item, "function", "toolSpec")
-    inner: Shape = function if isinstance(function, Mapping) else item
+    inner: Shape = function if isinstance(function, dict) else item
     if inner is not item:
         rest(inner, _TOOL, notes)
     schema = first(
         inner, "parameters", "input_schema", "inputSchema", "parametersJsonSchema", "parameters_json_schema",
         "args_schema", "inputJSONSchema", "parameters_schema",
     )  # fmt: skip
-    if isinstance(schema, Mapping) and set(schema) == {"json"}:
+    if isinstance(schema, dict) and set(schema) == {"json"}:
         schema = schema["json"]
     if isinstance(schema, str):
         schema = parse(schema, notes)
@@ -132,9 +131,9 @@ def documents(value: Any, notes: Notes) -> list[Doc] | None:
             return _DOCS.decode(value) or None
         except UNREADABLE:
             value = parse(value, notes)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         inner = first(value, "documents", "docs", "results", "source_nodes", "nodes", "matches", "data", "output")
-        if isinstance(inner, (list, Mapping)):
+        if isinstance(inner, (list, dict)):
             return documents(inner, notes)
         value = [value] if {"page_content", "content", "text", "document"} & set(value) else None
     if not isinstance(value, list):
@@ -146,21 +145,21 @@ def documents(value: Any, notes: Notes) -> list[Doc] | None:
 def document(item: Any, notes: Notes) -> Doc | None:
     if isinstance(item, str):
         return Doc(item) if item else None
-    if isinstance(item, list) and len(item) == 2 and isinstance(item[0], (Mapping, str)):
+    if isinstance(item, list) and len(item) == 2 and isinstance(item[0], (dict, str)):
         doc = document(item[0], notes)
         if doc is not None:
             doc.score = number(item[1])
         return doc
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         return None
-    if isinstance(item.get("kwargs"), Mapping) and "lc" in item:  # LangChain constructor dump
+    if isinstance(item.get("kwargs"), dict) and "lc" in item:  # LangChain constructor dump
         item = item["kwargs"]
     node = item.get("node")
-    if isinstance(node, Mapping):  # LlamaIndex NodeWithScore
+    if isinstance(node, dict):  # LlamaIndex NodeWithScore
         item = {**node, "score": item.get("score")}
     rest(item, _DOC, notes)
     inner = item.get("document")
-    if isinstance(inner, (Mapping, str)):
+    if isinstance(inner, (dict, str)):
         doc = document(inner, notes) or Doc()
     else:
         content = first(item, "page_content", "content", "text", "pageContent")
@@ -180,7 +179,7 @@ def document(item: Any, notes: Notes) -> Doc | None:
 
 def _said(content: Any) -> str | None:
     """A document's text; Genkit and Bedrock write it as parts `[{text}]`."""
-    if isinstance(content, list) and content and all(isinstance(p, Mapping) and set(p) == {"text"} for p in content):
+    if isinstance(content, list) and content and all(isinstance(p, dict) and set(p) == {"text"} for p in content):
         return "".join(str(part["text"]) for part in content)
     return content if isinstance(content, str) else None if content is None else dumps(content)
 
@@ -191,7 +190,7 @@ def _said(content: Any) -> str | None:
 def texts(value: Any, notes: Notes) -> list[Embedding] | None:
     """The input of an embedding call: one text or a list of texts."""
     value = parse(value, notes)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = first(value, "input", "inputs", "texts", "text", "content", "contents", "query", "documents", "values")
     if isinstance(value, str):
         value = [value]
@@ -219,14 +218,14 @@ _PARAMS = {
 def params(value: Any, notes: Notes) -> dict[str, Any] | None:
     """Invocation parameters as fields `params.*`; those without a field of their own in `params.extra`."""
     value = parse(value, notes)
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     found: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, item in value.items():
         if item is None or item == "" or key in _NO_PARAMS:
             continue
-        if key in ("config", "generation_config", "generationConfig") and isinstance(item, Mapping):
+        if key in ("config", "generation_config", "generationConfig") and isinstance(item, dict):
             found.update(params(item, notes) or {})
             continue
         field = _PARAMS.get(key)
@@ -262,7 +261,7 @@ def request(value: Any, notes: Notes) -> dict[str, Any] | None:
     if isinstance(value, list):
         found = messages(value, notes)
         return {"input": found} if found else None
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     fields: dict[str, Any] = {}
     given = first(value, "messages", "contents", "input", "chat_history", "message", "new_message")
@@ -277,7 +276,7 @@ def request(value: Any, notes: Notes) -> dict[str, Any] | None:
     if found:
         fields["input"] = found
     config = first(value, "config", "generation_config", "generationConfig", "kwargs")  # kwargs: LlamaIndex
-    config = config if isinstance(config, Mapping) else {}
+    config = config if isinstance(config, dict) else {}
     system = first(
         value, "system", "instructions", "system_instruction", "systemInstruction", "system_prompt"
     ) or first(config, "system_instruction", "systemInstruction")
@@ -301,16 +300,16 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
     if isinstance(value, list):
         found = messages(value, notes, "assistant")
         last = value[-1] if value else None
-        if found and found[-1].finish_reason is None and isinstance(last, Mapping) and _is_item(last):
+        if found and found[-1].finish_reason is None and isinstance(last, dict) and _is_item(last):
             found[-1].finish_reason = id_of(last, "status")
         return {"output": found} if found else None
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     if _is_item(value):
         return response([value], notes)
     fields: dict[str, Any] = {}
     given = first(value, "choices", "candidates", "generations", "output", "messages", "message", "response", "replies")
-    if isinstance(given, Mapping) and isinstance(given.get("message"), Mapping):  # Bedrock {"output": {"message"}}
+    if isinstance(given, dict) and isinstance(given.get("message"), dict):  # Bedrock {"output": {"message"}}
         given = given["message"]
     if isinstance(given, list) and "generations" in value:
         given = _generations(given)
@@ -327,7 +326,7 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
     reason = id_of(value, "stop_reason", "stopReason", "finish_reason", "finishReason", "done_reason")
     if reason is None and value.get("object") == "response":
         details = value.get("incomplete_details")
-        reason = (details.get("reason") if isinstance(details, Mapping) else None) or id_of(value, "status")
+        reason = (details.get("reason") if isinstance(details, dict) else None) or id_of(value, "status")
     if reason is None and found[-1].finish_reason is None:
         reason = _status(given)
     if reason and found[-1].finish_reason is None:
@@ -338,7 +337,7 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
     if isinstance(value.get("id"), str):
         fields["response.id"] = value["id"]
     counts = first(value, "usage", "usageMetadata", "usage_metadata", "token_usage", "tokenUsage")
-    if counts is None and isinstance(value.get("llm_output"), Mapping):
+    if counts is None and isinstance(value.get("llm_output"), dict):
         counts = first(value["llm_output"], "token_usage", "usage")
         if isinstance(value["llm_output"].get("model_name"), str):
             fields.setdefault("model.response", value["llm_output"]["model_name"])
@@ -351,11 +350,11 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
 
 def _message_usage(item: Any) -> Any:
     """`usage_metadata` of a LangChain message, dumped or by constructor."""
-    said = item.get("message") if isinstance(item, Mapping) else None
+    said = item.get("message") if isinstance(item, dict) else None
     for name in ("kwargs", "data"):
-        if isinstance(said, Mapping) and isinstance(said.get(name), Mapping):
+        if isinstance(said, dict) and isinstance(said.get(name), dict):
             said = said[name]
-    return said.get("usage_metadata") if isinstance(said, Mapping) else None
+    return said.get("usage_metadata") if isinstance(said, dict) else None
 
 
 def _is_item(value: Shape) -> bool:
@@ -366,9 +365,9 @@ def _is_item(value: Shape) -> bool:
 def _status(given: Any) -> str | None:
     """The status of the last item in a message that LangChain made of a Responses API answer: content is its items."""
     message = given[-1] if isinstance(given, list) and given else given
-    items = message.get("content") if isinstance(message, Mapping) else None
+    items = message.get("content") if isinstance(message, dict) else None
     for item in reversed(items) if isinstance(items, list) else ():
-        if isinstance(item, Mapping) and item.get("type") in ("message", "function_call", "reasoning"):
+        if isinstance(item, dict) and item.get("type") in ("message", "function_call", "reasoning"):
             return item["status"] if isinstance(item.get("status"), str) else None
     return None
 
@@ -379,10 +378,10 @@ def _generations(value: list[Any]) -> list[Any]:
     for item in value:
         if isinstance(item, list):
             found += _generations(item)
-        elif isinstance(item, Mapping):
+        elif isinstance(item, dict):
             info = item.get("generation_info")
-            reason = first(info, "finish_reason", "stop_reason") if isinstance(info, Mapping) else None
-            if isinstance(item.get("message"), Mapping):
+            reason = first(info, "finish_reason", "stop_reason") if isinstance(info, dict) else None
+            if isinstance(item.get("message"), dict):
                 found.append({"message": item["message"], "finish_reason": reason})
             elif isinstance(item.get("text"), str):
                 found.append({"role": "assistant", "content": item["text"], "finish_reason": reason})

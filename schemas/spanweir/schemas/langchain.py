@@ -5,7 +5,6 @@ Not here: LangChain's messages (`messages`), documents (`content`).
 
 import re
 from ast import literal_eval
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from spanweir.schemas.values import plain
 
 def tool_arguments(value: Any) -> Any:
     """A tool run's inputs: the arguments, or LangChain's `{"input": "<arguments as text>"}`."""
-    if isinstance(value, Mapping) and set(value) == {"input"} and isinstance(value["input"], str):
+    if isinstance(value, dict) and set(value) == {"input"} and isinstance(value["input"], str):
         found = parse(value["input"], Notes()) if value["input"][:1] in "{[" else value["input"]
         return found if isinstance(found, (dict, list)) else value["input"]
     return value
@@ -26,9 +25,9 @@ def tool_arguments(value: Any) -> Any:
 
 def tool_result(value: Any) -> Any:
     """A tool run's output: the value, or LangChain's `{"output": <value or ToolMessage>}`."""
-    if isinstance(value, Mapping) and set(value) == {"output"}:
+    if isinstance(value, dict) and set(value) == {"output"}:
         value = value["output"]
-    if isinstance(value, Mapping) and ("tool_call_id" in value or "lc" in value or value.get("type") == "tool"):
+    if isinstance(value, dict) and ("tool_call_id" in value or "lc" in value or value.get("type") == "tool"):
         read = message(value, Notes(), "tool")
         part = read[0].parts[0] if read and read[0].parts else None
         if isinstance(part, ToolResult):
@@ -47,7 +46,7 @@ def printed_result(value: Any) -> Any:
     if value.__class__ is msgspec.Raw and b" tool_call_id=" not in bytes(value):
         return None
     value = plain(value)
-    if isinstance(value, Mapping) and set(value) == {"output"}:
+    if isinstance(value, dict) and set(value) == {"output"}:
         value = value["output"]
     found = _PRINTED.match(value) if isinstance(value, str) and value.startswith("content=") else None
     if found is None:

@@ -229,11 +229,13 @@ def _value(
         if given.__class__ is str and len(given) < _SENTINEL_CHARS and (state := content_state(given)):
             _state(span, field, state)
             return None
-        arguments: tuple[Any, ...] = (given, notes) if candidate.content else (given,)
-    else:
-        arguments = (attributes, keys, notes)
     try:
-        value = candidate.read(*arguments)
+        if not candidate.key:
+            value = candidate.read(attributes, keys, notes)
+        elif candidate.content:
+            value = candidate.read(given, notes)
+        else:
+            value = candidate.read(given)
     except Exception as error:
         # A reader that fails costs its own field only.
         notes.flags.append(f"failed:{type(error).__name__}")

@@ -4,7 +4,6 @@ Not here: the recognition of a part (`parts`).
 """
 
 from binascii import b2a_base64
-from collections.abc import Mapping
 
 from spanweir.schemas.genai import Blob, File, Other, Part, Uri
 from spanweir.schemas.notes import Notes, Shape, first, id_of, name_of, rest
@@ -51,13 +50,13 @@ def media(item: Shape, notes: Notes, modality: str | None = None) -> Part:
         "video", "document", "file", "data", "content", "base64", "base64_image", "file_data", "file_uri", "fileUri",
         "file_id", "fileId", "path",
     )  # fmt: skip
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         inner = {"mime_type": mime, "modality": modality, "format": item.get("format")} | {
             k: v for k, v in value.items() if k != "type"
         }
         if "bytes" in inner:
             inner["data"] = inner.pop("bytes")
-        if isinstance(inner.get("s3Location"), Mapping):
+        if isinstance(inner.get("s3Location"), dict):
             inner["uri"] = inner.pop("s3Location").get("uri")
         return media(inner, notes, modality)
     file_id = id_of(item, "file_id", "fileId")
@@ -104,7 +103,7 @@ def file(item: Shape, notes: Notes) -> Part:
 
 def document(item: Shape, notes: Notes) -> Part:
     source = item.get("source")
-    if isinstance(source, Mapping) and source.get("type") in ("text", "content"):
+    if isinstance(source, dict) and source.get("type") in ("text", "content"):
         return Other("document", dict(item))
     return media(item, notes, "document")
 

@@ -7,7 +7,7 @@
 Not here: parts of messages (`parts`), whole requests and responses of a provider's API (`content`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -46,10 +46,10 @@ def otel_parts(value: Any, notes: Notes) -> list[Part] | None:
             return _OTEL_PARTS.decode(value) or None
         except UNREADABLE:
             value = parse(value, notes)
-    if isinstance(value, list) and value and all(isinstance(i, Mapping) and ("role" in i) for i in value):
+    if isinstance(value, list) and value and all(isinstance(i, dict) and ("role" in i) for i in value):
         # Whole messages where parts belong (some frameworks).
         return [found for message in messages(value, notes) or [] for found in message.parts] or None
-    if isinstance(value, Mapping) and "parts" in value:  # a Gemini Content
+    if isinstance(value, dict) and "parts" in value:  # a Gemini Content
         value = value["parts"]
     return parts(value, notes) or None
 
@@ -78,7 +78,7 @@ def messages(value: Any, notes: Notes, speaker: str = "user") -> list[Message] |
     """
     if value.__class__ is str:
         return [Message(speaker, [Text(value)])] if value else None
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return message(value, notes, speaker)
     if not isinstance(value, list):
         return None
@@ -86,7 +86,7 @@ def messages(value: Any, notes: Notes, speaker: str = "user") -> list[Message] |
         return [Message(role(value[0]), [Text(value[1])])]  # LangChain's ("user", "text")
     found: list[Message] = []
     for item in value:
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             read = message(item, notes, speaker)
         elif isinstance(item, list):
             read = messages(item, notes, speaker)
@@ -174,7 +174,7 @@ _RESULT_KEYS = frozenset({"toolResult", "toolResponse", "tool_call_result", "fun
 def _has_results(content: Any) -> bool:
     """Whether a tool message's content is made of tool parts rather than being the result itself."""
     return isinstance(content, list) and any(
-        isinstance(item, Mapping)
+        isinstance(item, dict)
         and (str(item.get("type", "")).startswith(("tool", "function")) or not _RESULT_KEYS.isdisjoint(item))
         for item in content
     )
@@ -187,7 +187,7 @@ def _koog_calls(content: Any) -> list[Shape] | None:
             content = loads(content)
         except ValueError:
             return None
-    if isinstance(content, list) and content and all(isinstance(c, Mapping) and "function" in c for c in content):
+    if isinstance(content, list) and content and all(isinstance(c, dict) and "function" in c for c in content):
         return content
     return None
 
@@ -199,7 +199,7 @@ def _append_calls(found: list[Part], item: Shape, notes: Notes) -> None:
         ids = {p.id for p in found if isinstance(p, ToolCall) and p.id}
         same = [(p.name, p.arguments) for p in found if isinstance(p, ToolCall)]
         for call in calls:
-            if isinstance(call, Mapping):
+            if isinstance(call, dict):
                 read = tool_call(call, notes)
                 if (
                     isinstance(read, ToolCall)
@@ -208,7 +208,7 @@ def _append_calls(found: list[Part], item: Shape, notes: Notes) -> None:
                 ):
                     found.append(read)
     call = item.get("function_call")
-    if isinstance(call, Mapping) and call.get("name"):
+    if isinstance(call, dict) and call.get("name"):
         found.append(ToolCall(name_of(call, "name"), None, arguments(call.get("arguments"))))
 
 
@@ -243,15 +243,15 @@ _LANGCHAIN = frozenset(
 def langchain(item: Shape, notes: Notes) -> list[Message] | None:
     """A LangChain message: `{type: "human", content…}`, `{type, data}`, or a constructor dump `{lc, id, kwargs}`."""
     data, speaker = item, str(item.get("type", ""))
-    if "kwargs" in item and isinstance(item.get("kwargs"), Mapping):
+    if "kwargs" in item and isinstance(item.get("kwargs"), dict):
         data = item["kwargs"]
         names = item.get("id")
         speaker = names[-1] if isinstance(names, list) and names else str(data.get("type", ""))
-    elif isinstance(item.get("data"), Mapping):
+    elif isinstance(item.get("data"), dict):
         data = item["data"]
     rest(data, _LANGCHAIN, notes)
     more = data.get("additional_kwargs")
-    more = more if isinstance(more, Mapping) else {}
+    more = more if isinstance(more, dict) else {}
     speaker = role(str(data.get("role") or speaker))
     if speaker == "tool":
         error = True if data.get("status") == "error" else None
@@ -265,7 +265,7 @@ def langchain(item: Shape, notes: Notes) -> list[Message] | None:
     if not any(isinstance(p, ToolCall) for p in found):
         _append_calls(found, more, notes)
     meta = data.get("response_metadata")
-    reason = id_of(meta, "finish_reason", "stop_reason", "done_reason", "status") if isinstance(meta, Mapping) else None
+    reason = id_of(meta, "finish_reason", "stop_reason", "done_reason", "status") if isinstance(meta, dict) else None
     return [Message(speaker, found, id_of(data, "name"), reason, id_of(data, "id"))]
 
 
@@ -284,7 +284,7 @@ def pydantic(item: Shape, notes: Notes) -> list[Message] | None:
     """A pydantic-ai message dump: `{kind: "request" | "response", parts: [{part_kind…}]}`."""
     found: list[Message] = []
     for piece in item.get("parts") or ():
-        if not isinstance(piece, Mapping):
+        if not isinstance(piece, dict):
             continue
         kind = str(piece.get("part_kind") or piece.get("kind") or "")
         speaker = {"system-prompt": "system", "tool-return": "tool", "retry-prompt": "user"}.get(kind)
@@ -304,7 +304,7 @@ def pydantic(item: Shape, notes: Notes) -> list[Message] | None:
 def _wrapped(key: str) -> Callable[[Shape, Notes], list[Message] | None]:
     def read(item: Shape, notes: Notes) -> list[Message] | None:
         inner = item[key]
-        found = message(inner, notes, "assistant") if isinstance(inner, Mapping) else None
+        found = message(inner, notes, "assistant") if isinstance(inner, dict) else None
         reason = id_of(item, "finish_reason", "finishReason", "stop_reason")
         if found and reason:
             found[-1].finish_reason = reason
@@ -329,17 +329,17 @@ def message(item: Shape, notes: Notes, speaker: str = "user") -> list[Message] |
         and not (kind in _LANGCHAIN_TYPES and "content" in item)
     ):
         return chat(item, notes)
-    if "lc" in item or (isinstance(item.get("kwargs"), Mapping) and isinstance(item.get("id"), list)):
-        return langchain(item, notes) if isinstance(item.get("kwargs"), Mapping) else None
-    if kind in _LANGCHAIN_TYPES and ("content" in item or isinstance(item.get("data"), Mapping)):
+    if "lc" in item or (isinstance(item.get("kwargs"), dict) and isinstance(item.get("id"), list)):
+        return langchain(item, notes) if isinstance(item.get("kwargs"), dict) else None
+    if kind in _LANGCHAIN_TYPES and ("content" in item or isinstance(item.get("data"), dict)):
         return langchain(item, notes)
     if item.get("kind") in ("request", "response") and isinstance(item.get("parts"), list):
         return pydantic(item, notes)
-    if isinstance(item.get("message"), Mapping):
+    if isinstance(item.get("message"), dict):
         return _choice(item, notes)
     if kind:
         return responses_item(item, notes, speaker)
-    if isinstance(item.get("content"), Mapping) and ("parts" in item["content"] or "role" in item["content"]):
+    if isinstance(item.get("content"), dict) and ("parts" in item["content"] or "role" in item["content"]):
         content = item["content"]  # a Gemini candidate
         return _candidate(item if "role" in content else {**item, "content": {"role": "model", **content}}, notes)
     if "parts" in item and isinstance(item["parts"], (list, str)):

@@ -7,7 +7,7 @@ the engine then keeps the attribute it came from.
 Not here: messages (`messages`), lists of tools and documents (`content`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from spanweir.schemas import media
@@ -43,7 +43,7 @@ _TEXT = frozenset(
 def _text(item: Shape, notes: Notes) -> Part:
     rest(item, _TEXT, notes)
     value = first(item, "text", "content")
-    if isinstance(value, Mapping) and isinstance(value.get("value"), str):  # OpenAI Assistants: {"text": {"value"}}
+    if isinstance(value, dict) and isinstance(value.get("value"), str):  # OpenAI Assistants: {"text": {"value"}}
         return Text(value["value"])
     return Text(value if isinstance(value, str) else "" if value is None else dumps(value))
 
@@ -74,11 +74,11 @@ def _reasoning(item: Shape, notes: Notes) -> Part:
     rest(item, _REASONING, notes)
     value = first(item, "thinking", "content", "text", "reasoning", "reasoning_content", "reasoningText", "summary")
     signature = first(item, "signature", "thoughtSignature", "thought_signature")
-    if isinstance(value, Mapping):  # Bedrock reasoningText {text, signature}
+    if isinstance(value, dict):  # Bedrock reasoningText {text, signature}
         signature = signature or value.get("signature")
         value = value.get("text")
     if isinstance(value, list):  # OpenAI Responses summary / content [{type, text}]
-        value = "\n".join(t for x in value if (t := x.get("text") if isinstance(x, Mapping) else str(x)))
+        value = "\n".join(t for x in value if (t := x.get("text") if isinstance(x, dict) else str(x)))
     redacted = first(item, "redacted", "data", "encrypted_content", "redactedContent")
     return Reasoning(
         value if isinstance(value, str) else "" if value is None else dumps(value),
@@ -90,7 +90,7 @@ def _reasoning(item: Shape, notes: Notes) -> Part:
 
 def _bedrock_reasoning(item: Shape, notes: Notes) -> Part:
     value = item["reasoningContent"]
-    return _reasoning(value, notes) if isinstance(value, Mapping) else Reasoning(str(value))
+    return _reasoning(value, notes) if isinstance(value, dict) else Reasoning(str(value))
 
 
 _REFUSAL = frozenset({"type", "refusal", "content", "text"})
@@ -143,7 +143,7 @@ def tool_call(item: Shape, notes: Notes) -> Part:
     """A call in OTel's, OpenAI's, Anthropic's, the AI SDK's, Bedrock's, Gemini's, LangChain's or Genkit's shape."""
     rest(item, _CALL, notes)
     function = item.get("function")
-    named: Shape = function if isinstance(function, Mapping) else item
+    named: Shape = function if isinstance(function, dict) else item
     call_id = id_of(item, "id", "call_id", "tool_call_id", "toolCallId", "toolUseId", "ref")
     if call_id is None or item.get("call_id"):  # OpenAI Responses: `id` is the item's, `call_id` the call's
         call_id = id_of(item, "call_id") or call_id
@@ -200,7 +200,7 @@ def tool_result(item: Shape, notes: Notes) -> Part:
 
 def tool_output(value: Any) -> Any:
     """A result without its wrapping: the AI SDK's `{type, value}`, blocks of nothing but text as text."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         if set(value) <= {"type", "value"} and "value" in value:
             return value["value"]
         if set(value) == {"type", "text"}:
@@ -215,7 +215,7 @@ def tool_output(value: Any) -> Any:
 
 
 def _only_text(block: Any) -> Any:
-    if not isinstance(block, Mapping):
+    if not isinstance(block, dict):
         return None
     kind = block.get("type")
     if kind in (None, "text", "output_text", "input_text") and isinstance(block.get("text"), str):
@@ -278,7 +278,7 @@ BY_TYPE: dict[str, Reader] = {
 def _nested(key: str, reader: Reader) -> Reader:
     def read(item: Shape, notes: Notes) -> Part:
         inner = item[key]
-        if not isinstance(inner, Mapping):
+        if not isinstance(inner, dict):
             return Other(key, dict(item))
         if len(item) > 1:
             rest(item, frozenset({key, "type"}), notes)
@@ -321,7 +321,7 @@ def part(item: Any, notes: Notes) -> Part | None:
     """One part in any shape; None for nothing."""
     if item.__class__ is str:
         return Text(item)
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         return None if item is None else Other("value", item)
     kind = item.get("type") or item.get("part_kind") or item.get("block_type")
     if isinstance(kind, str):
@@ -348,7 +348,7 @@ def parts(value: Any, notes: Notes) -> list[Part]:
     """The parts of a `content` or `parts` value: text, one part, or a list of either."""
     if value.__class__ is str:
         return [Text(value)] if value else []
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
         return [] if value is None else [Text(dumps(value))]

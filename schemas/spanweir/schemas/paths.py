@@ -28,9 +28,11 @@ def check(field: str) -> None:
 
 
 def get_field(span: GenAISpan, field: str) -> Any:
+    if "." not in field:
+        return getattr(span, field, None)
     head, _, tail = field.partition(".")
     value = getattr(span, head, None)
-    return value if not tail or value is None else getattr(value, tail)
+    return None if value is None else getattr(value, tail)
 
 
 def set_field(span: GenAISpan, field: str, value: Any) -> None:
@@ -56,5 +58,8 @@ def join_field(span: GenAISpan, field: str, value: Any) -> None:
         set_field(span, field, current + [item for item in value if item not in current])
 
 
+_EMPTY = frozenset({list, str, dict})
+
+
 def is_empty(value: Any) -> bool:
-    return value is None or value == [] or value == "" or value == {}
+    return value is None or (not value and value.__class__ in _EMPTY)

@@ -39,10 +39,10 @@ def first_chunk_ns(events: Sequence[Event]) -> int | None:
 def completed(answer: Any, events: Sequence[Event]) -> Any:
     """`answer` (OpenAI's `{choices: [...]}`) with the finish reason and the tool calls of its chunks, as a new object;
     None where they add nothing. Only for answers with one choice: LangChain's chunks do not say whose they are."""
-    if not isinstance(answer, Mapping):
+    if not isinstance(answer, dict):
         return None
     choices = answer.get("choices")
-    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], Mapping):
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         return None
     choice = dict(choices[0])
     message = choice.get("message")
@@ -51,7 +51,7 @@ def completed(answer: Any, events: Sequence[Event]) -> Any:
     if reason is not None and reason != choice.get("finish_reason"):
         choice["finish_reason"] = reason
         changed = True
-    if isinstance(message, Mapping) and not message.get("content") and not message.get("tool_calls"):
+    if isinstance(message, dict) and not message.get("content") and not message.get("tool_calls"):
         calls = _calls(_chunks(iter(events)))
         if calls:
             choice["message"] = {
@@ -103,24 +103,24 @@ def _chunks(events: Iterator[Event]) -> Iterator[Mapping[str, Any]]:
                     value = orjson.loads(value)
                 except ValueError:
                     break
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             yield _langchain(value) if "kwargs" in value else value
 
 
 def _langchain(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
     """LangChain's dump of a chunk, as OpenAI would write the chunk."""
     outer = chunk["kwargs"]
-    message = outer.get("message") if isinstance(outer, Mapping) else None
-    inner = message.get("kwargs") if isinstance(message, Mapping) else None
-    if not isinstance(inner, Mapping):
+    message = outer.get("message") if isinstance(outer, dict) else None
+    inner = message.get("kwargs") if isinstance(message, dict) else None
+    if not isinstance(inner, dict):
         return {}
     calls = [
         {"index": call.get("index"), "id": call.get("id"), "function": {"name": call.get("name"), "arguments": args}}
         for call in inner.get("tool_call_chunks") or ()
-        if isinstance(call, Mapping) and isinstance(args := call.get("args") or "", str)
+        if isinstance(call, dict) and isinstance(args := call.get("args") or "", str)
     ]
     meta = inner.get("response_metadata")
-    reason = _reason(meta) if isinstance(meta, Mapping) else None
+    reason = _reason(meta) if isinstance(meta, dict) else None
     return {"choices": [{"delta": {"tool_calls": calls}, "finish_reason": reason}]}
 
 
@@ -128,7 +128,7 @@ def _reason(chunk: Mapping[str, Any]) -> str | None:
     """Of a chunk of OpenAI, Anthropic (`message_delta`) or LangChain's response metadata."""
     choices = chunk.get("choices")
     inner = choices[0] if isinstance(choices, list) and choices else chunk.get("delta", chunk)
-    if not isinstance(inner, Mapping):
+    if not isinstance(inner, dict):
         return None
     found = inner.get("finish_reason") or inner.get("stop_reason")
     return found if isinstance(found, str) else None
@@ -140,7 +140,7 @@ def _calls(chunks: Iterator[Mapping[str, Any]]) -> list[dict[str, str]]:
     for chunk in chunks:
         choices = chunk.get("choices")
         delta = choices[0].get("delta") if isinstance(choices, list) and choices else None
-        pieces = delta.get("tool_calls") if isinstance(delta, Mapping) else None
+        pieces = delta.get("tool_calls") if isinstance(delta, dict) else None
         for piece in pieces or ():
             function = piece.get("function") or {}
             call = found.setdefault(piece.get("index"), {"id": "", "name": "", "arguments": ""})

@@ -136,7 +136,7 @@ def from_object(value: Any, *, exclusive: bool | None = None) -> Usage | None:
 
     `exclusive`: whether input excludes the cache, where the caller knows; else it is decided from the names.
     """
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     usage = Usage()
     found = False
@@ -162,7 +162,7 @@ def from_object(value: Any, *, exclusive: bool | None = None) -> Usage | None:
 def _flat(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for key, item in value.items():
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             pairs.extend((f"{key}.{below}", leaf) for below, leaf in item.items())
         else:
             pairs.append((key, item))

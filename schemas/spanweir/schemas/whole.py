@@ -49,7 +49,7 @@ def _mentions(value: Any, name: str) -> bool:
     """Whether JSON has a member of this name, at a glance."""
     if value.__class__ is msgspec.Raw:
         return f'"{name}"'.encode() in bytes(value)
-    return isinstance(value, Mapping) and name in value
+    return isinstance(value, dict) and name in value
 
 
 def _request(span: GenAISpan, notes: Notes) -> None:
@@ -243,7 +243,7 @@ def _embedding(span: GenAISpan, notes: Notes) -> None:
     if span.usage is None and _mentions(io.output, "usage"):
         said = plain(io.output)
         meta = said.get("meta")
-        counts = said.get("usage") or (meta.get("usage") if isinstance(meta, Mapping) else None)
+        counts = said.get("usage") or (meta.get("usage") if isinstance(meta, dict) else None)
         span.usage = usage.from_object(counts)
 
 
@@ -265,11 +265,11 @@ def query_of(value: Any) -> str | None:
         return value or None
     if isinstance(value, list) and len(value) == 1:
         return query_of(value[0])
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         named = first(value, *_QUERY_NAMES)
         if isinstance(named, str) and named:
             return named
-        if isinstance(named, Mapping) and (found := query_of(named)) is not None:
+        if isinstance(named, dict) and (found := query_of(named)) is not None:
             return found
         strings = [item for item in value.values() if isinstance(item, str) and item]
         if len(strings) == 1 and len(value) == 1:

@@ -17,21 +17,21 @@ from spanweir.schemas.values import text
 def claims(one: Occurrence) -> bool:
     """Whether a record has such a body."""
     body = one.body
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return False
     sides = (body.get("input"), body.get("output"))
-    return any(isinstance(side, Mapping) and "messages" in side for side in sides)
+    return any(isinstance(side, dict) and "messages" in side for side in sides)
 
 
 def _side(body: Mapping[str, Any], side: str, speaker: str, notes: Notes) -> list[Message]:
     held = body.get(side)
     found: list[Message] = []
-    for item in (held.get("messages") if isinstance(held, Mapping) else None) or ():
-        if isinstance(item, Mapping):
+    for item in (held.get("messages") if isinstance(held, dict) else None) or ():
+        if isinstance(item, dict):
             content = item.get("content")
             if isinstance(content, str) and content[:1] in ("[", "{"):
                 item = {**item, "content": parse(content, Notes())}
-            elif isinstance(content, Mapping):
+            elif isinstance(content, dict):
                 item = {**item, "content": _inner(content)}
         found += messages(item, notes, speaker) or []
     return found
@@ -49,7 +49,7 @@ def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
     given: list[Message] = []
     said: list[Message] = []
     for one in occurrences:
-        if isinstance(one.body, Mapping):
+        if isinstance(one.body, dict):
             given += _side(one.body, "input", "user", notes)
             said += _side(one.body, "output", "assistant", notes)
     return {"input": given, "output": said}

@@ -3,7 +3,6 @@
 Source: agent-framework-core 1.23 (semconv guide 5.8).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas.convention import NATIVE, OVERRIDE, Convention, rules
@@ -21,7 +20,7 @@ _KINDS = (
 def function_result(value: Any, notes: Notes) -> Any:
     """A tool's result, out of `{"type": "function_result", "call_id", "result"}`."""
     found = parse(value, notes)
-    if isinstance(found, Mapping) and found.get("type") == "function_result" and "result" in found:
+    if isinstance(found, dict) and found.get("type") == "function_result" and "result" in found:
         return arguments(found["result"])
     return found
 

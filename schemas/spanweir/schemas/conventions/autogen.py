@@ -28,11 +28,11 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
 
 def _said(message: Any) -> Any:
     """What an agent says in a group chat's message, not what a user or a manager does; None where nobody says it."""
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):
         return None
     response = message.get("response")
-    said = response.get("chat_message") if isinstance(response, Mapping) else message.get("message")
-    if not isinstance(said, Mapping) or said.get("source") in (None, "user"):
+    said = response.get("chat_message") if isinstance(response, dict) else message.get("message")
+    if not isinstance(said, dict) or said.get("source") in (None, "user"):
         return None
     return said.get("content")
 
@@ -45,7 +45,7 @@ _PRINTED = re.compile(
 
 def _printed(given: Any) -> Any:
     """`{"messages": ["id='…' source='user' … content='…' type='TextMessage'"]}` of OpenInference as messages."""
-    if not isinstance(given, Mapping) or not isinstance(given.get("messages"), list):
+    if not isinstance(given, dict) or not isinstance(given.get("messages"), list):
         return given
     found = []
     for said in given["messages"]:
@@ -66,7 +66,7 @@ def function_results(item: Mapping[str, Any], notes: Notes) -> list[ToolResult]:
     found = []
     for key in sorted(key for key in item if key.startswith("function.")):
         read = parse(item[key], notes)
-        if isinstance(read, Mapping):
+        if isinstance(read, dict):
             rest(read, _RESULT, notes)
             failed = read.get("is_error")
             failed = failed if isinstance(failed, bool) else None

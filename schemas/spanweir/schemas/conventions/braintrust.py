@@ -1,6 +1,5 @@
 """Braintrust SDKs: `braintrust.input_json` and its siblings. Source: braintrust 0.48 (semconv guide 5.10)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import associations, usage
@@ -17,7 +16,7 @@ KINDS = {
 
 def span_attributes(value: Any, notes: Notes) -> dict[str, Any] | None:
     found = parse(value, notes)
-    named = word(KINDS)(found.get("type")) if isinstance(found, Mapping) else None
+    named = word(KINDS)(found.get("type")) if isinstance(found, dict) else None
     return {"kind": named} if named else None
 
 
@@ -26,7 +25,7 @@ def metrics(value: Any, notes: Notes) -> dict[str, Any] | None:
     found = parse(value, notes)
     read = usage.from_object(found, exclusive=False)
     fields: dict[str, Any] = {"usage": read} if read is not None else {}
-    if isinstance(found, Mapping) and (first := seconds(found.get("time_to_first_token"))):
+    if isinstance(found, dict) and (first := seconds(found.get("time_to_first_token"))):
         fields["timing.ttft_ns"] = first
     return fields or None
 

@@ -3,7 +3,6 @@ telemetry (`crew_key`, `task_key`), which holds no model calls. Source: crewai 1
 """
 
 import re
-from collections.abc import Mapping
 
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim
@@ -31,15 +30,15 @@ def _printed(span: GenAISpan) -> None:
     `calling`, an agent's task only in what came of it."""
     io = span.io
     given = plain(io.input) if io is not None else None
-    if io is None or not isinstance(given, Mapping):
+    if io is None or not isinstance(given, dict):
         return
     calling = given.get("calling")
     if span.kind == "tool" and isinstance(calling, str) and (found := _CALLING.match(calling)):
         read = parse(found[1], Notes())
-        io.input = read if isinstance(read, Mapping) else given
+        io.input = read if isinstance(read, dict) else given
     elif span.kind == "agent" and str(given.get("agent")).startswith("id=UUID("):
         said = plain(io.output)
-        if isinstance(said, Mapping) and (task := text(said.get("description"))):
+        if isinstance(said, dict) and (task := text(said.get("description"))):
             io.input, io.output = task, said.get("raw", io.output)
             span.agent = span.agent or Agent(text(said.get("agent")))
 

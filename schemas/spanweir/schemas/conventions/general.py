@@ -1,7 +1,6 @@
 """What any span may say, about generative AI or not: session, user, error, tags. Stable OpenTelemetry conventions, and
 keys that many vendors share. Does not make a span one about generative AI."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas.convention import GENERIC, Convention, Rule, rules
@@ -15,7 +14,7 @@ def metadata(value: Any, notes: Notes) -> dict[str, Any] | None:
     if isinstance(value, str) and value.lstrip()[:1] != "{":
         return None
     found = parse(value, notes)
-    return dict(found) if isinstance(found, Mapping) else None
+    return dict(found) if isinstance(found, dict) else None
 
 
 CONVENTION = Convention(

@@ -3,7 +3,6 @@
 Source: genkit 1.x, scope `genkit-tracer` (semconv guide 5.9).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import usage
@@ -39,12 +38,12 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         span.graph = span.graph or Graph(workflow=name)
     elif span.kind in ("retrieval", "rerank"):
         span.documents = span.documents or documents(returned, notes) or []
-        query = given.get("query") if isinstance(given, Mapping) else None
+        query = given.get("query") if isinstance(given, dict) else None
         if span.retrieval is None and query is not None:
             span.retrieval = Retrieval(_said(query))
     elif span.kind == "embedding":
         span.model = span.model or Model(request=name.rpartition("/")[2])
-        inputs = given.get("input") if isinstance(given, Mapping) else None
+        inputs = given.get("input") if isinstance(given, dict) else None
         if isinstance(inputs, list):
             span.embeddings = texts([_said(item) or "" for item in inputs], notes) or []
         if span.provider is None:
@@ -64,7 +63,7 @@ def _model(span: GenAISpan, name: str, given: Any, returned: Any, notes: Notes) 
     span.output = span.output or answer.get("output") or []
     for said in span.output:
         said.parts = [_data(item) for item in said.parts]
-    if isinstance(returned, Mapping):
+    if isinstance(returned, dict):
         reason = text(returned.get("finishReason"))
         if reason and span.output and span.output[-1].finish_reason is None:
             span.output[-1].finish_reason = reason
@@ -76,7 +75,7 @@ def _model(span: GenAISpan, name: str, given: Any, returned: Any, notes: Notes) 
 def _provider_says(span: GenAISpan, answer: Any, notes: Notes) -> None:
     """The plugins for OpenAI and its like pass the provider's own response on, which alone has the count of cached
     tokens and the reason `tool_calls` (Genkit says `stop`)."""
-    found = response(answer, notes) if isinstance(answer, Mapping) else None
+    found = response(answer, notes) if isinstance(answer, dict) else None
     if found is None:
         return
     span.response = span.response or Response()
@@ -91,17 +90,17 @@ def _provider_says(span: GenAISpan, answer: Any, notes: Notes) -> None:
 
 def _data(item: Part) -> Part:
     """Genkit's part `{data}`: structured output, parsed."""
-    if item.__class__ is Other and isinstance(item.value, Mapping) and item.value.keys() == {"data"}:
+    if item.__class__ is Other and isinstance(item.value, dict) and item.value.keys() == {"data"}:
         return Text(dumps(item.value["data"]))
     return item
 
 
 def _said(value: Any) -> str | None:
     """The text of a Genkit document `{content: [{text}]}`, or text."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         pieces = value.get("content")
         found = (
-            [p["text"] for p in pieces if isinstance(p, Mapping) and isinstance(p.get("text"), str)]
+            [p["text"] for p in pieces if isinstance(p, dict) and isinstance(p.get("text"), str)]
             if isinstance(pieces, list)
             else []
         )

@@ -4,7 +4,6 @@ Placeholders `{}` and `N/A` stand on spans where a dump does not apply. `gen_ai.
 is no provider. Source: google-adk 1.x and 2.13 (semconv guide 5.6).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas.content import request, response
@@ -34,7 +33,7 @@ def model_response(value: Any, notes: Notes) -> dict[str, Any] | None:
     if value in _PLACEHOLDERS:
         return None
     found = parse(value, notes)
-    if isinstance(found, Mapping) and "content" in found and "candidates" not in found:
+    if isinstance(found, dict) and "content" in found and "candidates" not in found:
         counts = found.get("usage_metadata")
         found = {
             "candidates": [{"content": found["content"], "finish_reason": found.get("finish_reason")}],

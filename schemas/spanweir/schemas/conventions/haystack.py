@@ -2,7 +2,6 @@
 replies. Source: haystack 2.x and 3.4 (semconv guide 5.9).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import content, usage
@@ -47,7 +46,7 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
             _generator(span, given, returned, notes)
         elif span.kind == "tool":
             _invoker(span, given, returned)
-        elif span.kind == "embedding" and isinstance(returned, Mapping):
+        elif span.kind == "embedding" and isinstance(returned, dict):
             _meta(span, returned.get("meta"))
 
 
@@ -56,27 +55,27 @@ def _generator(span: GenAISpan, given: Any, returned: Any, notes: Notes) -> None
     if not span.input and (fields := content.request(given, notes)):
         span.input = fields.get("input") or []
         span.tools = span.tools or fields.get("tools") or []
-    replies = returned.get("replies") if isinstance(returned, Mapping) else None
+    replies = returned.get("replies") if isinstance(returned, dict) else None
     if not isinstance(replies, list):
         return
     if not span.output and (fields := content.response(replies, notes)):
         span.output = fields.get("output") or []
     metas = returned.get("meta")
     first = replies[0] if replies else None
-    meta = metas[0] if isinstance(metas, list) and metas else first.get("meta") if isinstance(first, Mapping) else None
-    if meta is None and isinstance(first, Mapping):
+    meta = metas[0] if isinstance(metas, list) and metas else first.get("meta") if isinstance(first, dict) else None
+    if meta is None and isinstance(first, dict):
         meta = first.get("_meta")
     if len(replies) == len(span.output):
         for place, (reply, message) in enumerate(zip(replies, span.output, strict=True)):
             own = metas[place] if isinstance(metas, list) and place < len(metas) else None
-            own = own or (reply.get("meta", reply.get("_meta")) if isinstance(reply, Mapping) else None)
-            if isinstance(own, Mapping):
+            own = own or (reply.get("meta", reply.get("_meta")) if isinstance(reply, dict) else None)
+            if isinstance(own, dict):
                 message.finish_reason = message.finish_reason or text(own.get("finish_reason"))
     _meta(span, meta)
 
 
 def _meta(span: GenAISpan, meta: Any) -> None:
-    if not isinstance(meta, Mapping):
+    if not isinstance(meta, dict):
         return
     span.model = span.model or Model()
     span.model.response = span.model.response or text(meta.get("model"))
@@ -93,20 +92,20 @@ def _meta(span: GenAISpan, meta: Any) -> None:
 def _invoker(span: GenAISpan, given: Any, returned: Any) -> None:
     """A ToolInvoker runs the calls of a message; a single one is shown as the tool it is."""
     calls = _walk(given, "tool_call", "tool_calls")
-    if len(calls) == 1 and isinstance(calls[0], Mapping):
+    if len(calls) == 1 and isinstance(calls[0], dict):
         call = calls[0]
         span.tool = span.tool or Tool()
         span.tool.name = span.tool.name or text(call.get("tool_name") or call.get("name"))
         span.tool.id = span.tool.id or text(call.get("id"))
         span.tool.arguments = span.tool.arguments or call.get("arguments")
         results = _walk(returned, "tool_call_result")
-        if results and isinstance(results[0], Mapping):
+        if results and isinstance(results[0], dict):
             span.tool.result = span.tool.result or results[0].get("result")
 
 
 def _walk(value: Any, *names: str, depth: int = 8) -> list[Any]:
     found: list[Any] = []
-    if depth and isinstance(value, Mapping):
+    if depth and isinstance(value, dict):
         for key, item in value.items():
             if key in names:
                 found += item if isinstance(item, list) else [item]

@@ -31,7 +31,7 @@ _NET = {"input", "output"}
 
 def usage_details(value: Any, notes: Notes) -> dict[str, Any] | None:
     found = parse(value, notes)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None
     if not _NET & set(found):
         read = usage.from_object(found)
@@ -80,7 +80,7 @@ def _sum(counts: Mapping[str, float], side: str) -> int | None:
 
 def cost_details(value: Any, notes: Notes) -> dict[str, Any] | None:
     found = parse(value, notes)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None
     names = {"input": "input", "output": "output", "total": "total", "cache_read_input_tokens": "cache_read"}
     return {
@@ -104,8 +104,8 @@ def _split_tools(value: Any, notes: Notes) -> Any:
 
 
 def _is_definition(item: Any) -> bool:
-    content = item.get("content") if isinstance(item, Mapping) and item.get("role") == "tool" else None
-    return isinstance(content, Mapping) and ("function" in content or "input_schema" in content)
+    content = item.get("content") if isinstance(item, dict) and item.get("role") == "tool" else None
+    return isinstance(content, dict) and ("function" in content or "input_schema" in content)
 
 
 def _name_tools(io: TraceIO) -> None:
@@ -113,14 +113,14 @@ def _name_tools(io: TraceIO) -> None:
     if io.input.__class__ is msgspec.Raw and b'"additional_kwargs"' not in bytes(io.input):
         return
     found = plain(io.input)
-    given = found.get("messages") if isinstance(found, Mapping) else found
+    given = found.get("messages") if isinstance(found, dict) else found
     if not isinstance(given, list) or not any(_is_result(item) for item in given):
         return
     asked: list[Any] = []
     told: list[Any] = []
     for item in given:
-        if isinstance(item, Mapping) and isinstance(item.get("tool_calls"), list):
-            asked = [call for call in item["tool_calls"] if isinstance(call, Mapping)]
+        if isinstance(item, dict) and isinstance(item.get("tool_calls"), list):
+            asked = [call for call in item["tool_calls"] if isinstance(call, dict)]
         elif _is_result(item):
             call = next((c for c in asked if (c.get("function") or c).get("name") == item["role"]), None)
             if call is not None:
@@ -132,11 +132,11 @@ def _name_tools(io: TraceIO) -> None:
                     "content": item["content"],
                 }
         told.append(item)
-    io.input = {**found, "messages": told} if isinstance(found, Mapping) else told
+    io.input = {**found, "messages": told} if isinstance(found, dict) else told
 
 
 def _is_result(item: Any) -> bool:
-    return isinstance(item, Mapping) and item.keys() == {"role", "content", "additional_kwargs"}
+    return isinstance(item, dict) and item.keys() == {"role", "content", "additional_kwargs"}
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:

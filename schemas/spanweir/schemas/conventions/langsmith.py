@@ -4,7 +4,6 @@ Its operation name says `embeddings` for retrievers and `chat` for whatever it d
 believed. `langsmith.trace.session_name` is a project, no session. Source: langsmith 0.15 (semconv guide 5.2).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import associations, usage
@@ -31,7 +30,7 @@ def usage_object(value: Any, notes: Notes) -> dict[str, Any] | None:
 def usage_details(value: Any, notes: Notes) -> dict[str, Any] | None:
     """`gen_ai.usage.input_token_details` and its sibling: a Python repr, `{'cache_read': 5}`."""
     found = parse(value, notes)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None
     names = {"cache_read": "cache_read", "cache_creation": "cache_write", "reasoning": "reasoning"}
     return {

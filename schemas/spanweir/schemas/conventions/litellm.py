@@ -2,7 +2,7 @@
 costs, and dozens of `metadata.*`. Source: litellm 1.106 (semconv guide 5.11).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from spanweir.schemas import associations, usage
@@ -20,8 +20,8 @@ def calls(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Mes
     """`gen_ai.completion.N.function_call.*`: N counts tool calls here, not choices."""
     found: list[Part] = []
     for item in nested(attributes, keys, "gen_ai.completion."):
-        call = item.get("function_call") if isinstance(item, Mapping) else None
-        if isinstance(call, Mapping) and (name := text(call.get("name"))):
+        call = item.get("function_call") if isinstance(item, dict) else None
+        if isinstance(call, dict) and (name := text(call.get("name"))):
             found.append(ToolCall(name, text(call.get("id")), arguments(call.get("arguments"))))
     reason = text(attributes.get("gen_ai.completion.0.finish_reason"))
     return [Message("assistant", found, finish_reason=reason)] if found else None
@@ -62,7 +62,7 @@ def raw_request(attributes: Attributes, keys: Sequence[str], notes: Notes) -> di
 def hidden(value: Any, notes: Notes) -> dict[str, Any] | None:
     """`hidden_params`: where the call went and what it cost."""
     found = parse(value, notes)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None
     fields: dict[str, Any] = {}
     if cost := number(found.get("response_cost")):

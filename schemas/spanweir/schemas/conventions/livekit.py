@@ -4,7 +4,6 @@
 canonical span keeps that as `base`. Source: livekit-agents 1.x and 2.0b1 (semconv guide 5.9).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas.content import tools
@@ -26,7 +25,7 @@ _KINDS = {
 def context(value: Any, notes: Notes) -> list[Message] | None:
     """`lk.chat_ctx`: `{items: [{type: message | function_call | function_call_output, …}]}`."""
     found = parse(value, notes)
-    if isinstance(found, Mapping):
+    if isinstance(found, dict):
         found = found.get("items", found.get("messages"))
     return messages(found, notes)
 
@@ -38,7 +37,7 @@ def answer(value: Any, notes: Notes) -> list[Message] | None:
 
 def function_calls(value: Any, notes: Notes) -> list[Part]:
     found = parse(value, notes)
-    if isinstance(found, Mapping):
+    if isinstance(found, dict):
         found = [found]
     return [tool_call(parse(item, notes), notes) for item in found] if isinstance(found, list) else []
 

@@ -4,7 +4,6 @@ Beside it what OpenLLMetry's instrumentation calls LlamaIndex's classes, 0.40 to
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import associations
@@ -47,25 +46,25 @@ def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
             given = held.get("messages") or held.get("prompt")
             fields["input"] = messages(given, notes)
             model = held.get("model_dict")
-            if isinstance(model, Mapping):
+            if isinstance(model, dict):
                 fields["model.request"] = text(model.get("model"))
         elif name.startswith("LLM"):
             answer = held.get("response") or held.get("text")
-            if isinstance(answer, Mapping) and isinstance(answer.get("raw"), Mapping):
+            if isinstance(answer, dict) and isinstance(answer.get("raw"), dict):
                 fields.update(response(answer["raw"], notes) or {})
-            inner = answer.get("message", answer) if isinstance(answer, Mapping) else answer
+            inner = answer.get("message", answer) if isinstance(answer, dict) else answer
             said = messages(inner, notes, "assistant")
             if said and not fields.get("output"):
                 fields["output"] = said
         elif name == "EmbeddingStartEvent":
             model = held.get("model_dict")
-            if isinstance(model, Mapping):
+            if isinstance(model, dict):
                 fields["model.request"] = text(model.get("model_name") or model.get("model"))
         elif name == "EmbeddingEndEvent":
             fields["embeddings"] = texts(held.get("chunks"), notes)
         elif name in ("RetrievalStartEvent", "ReRankStartEvent", "QueryStartEvent"):
             query = held.get("str_or_query_bundle") or held.get("query")
-            query = query.get("query_str") if isinstance(query, Mapping) else query
+            query = query.get("query_str") if isinstance(query, dict) else query
             fields["retrieval.query" if name[0] == "R" else "io.input"] = query
         elif name in ("RetrievalEndEvent", "ReRankEndEvent"):
             fields["documents"] = documents(held.get("nodes"), notes)
@@ -73,7 +72,7 @@ def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
             fields["io.output"] = held.get("response")
         elif name == "AgentToolCallEvent":
             tool = held.get("tool")
-            fields["tool.name"] = text(tool.get("name")) if isinstance(tool, Mapping) else None
+            fields["tool.name"] = text(tool.get("name")) if isinstance(tool, dict) else None
             fields["tool.arguments"] = held.get("arguments")
     return {field: value for field, value in fields.items() if value is not None}
 
@@ -100,14 +99,14 @@ def _openllmetry(raw: RawSpan, span: GenAISpan) -> None:
         io.output = [parse(one, Notes()) for one in said]
     elif span.kind == "tool":
         result = parse(said, Notes())
-        if isinstance(result, Mapping) and "raw_output" in result:
+        if isinstance(result, dict) and "raw_output" in result:
             span.tool = span.tool or Tool(text(result.get("tool_name")))
             io.output = result["raw_output"]
     if span.kind == "agent":
         span.agent = span.agent or Agent(name)
         given = plain(io.input)
-        start = parse(given.get("start_event"), Notes()) if isinstance(given, Mapping) else None
-        if isinstance(start, Mapping) and start.get("user_msg"):
+        start = parse(given.get("start_event"), Notes()) if isinstance(given, dict) else None
+        if isinstance(start, dict) and start.get("user_msg"):
             io.input = start["user_msg"]
 
 

@@ -3,7 +3,7 @@
 Source: @mastra/otel-exporter 0.3 and 1.4 (semconv guide 5.9).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from spanweir.schemas import associations
@@ -37,11 +37,11 @@ def _side(side: str) -> Any:
 
 def _say(span: GenAISpan, returned: Any, notes: Notes) -> None:
     """Agents and generations return the AI SDK's result object `{text, object, reasoning, toolCalls, files}`."""
-    if not isinstance(returned, Mapping) or not isinstance(returned.get("text"), str):
+    if not isinstance(returned, dict) or not isinstance(returned.get("text"), str):
         return
     thought = returned.get("reasoning")
     if isinstance(thought, list):
-        thought = "\n".join(str(item["text"]) for item in thought if isinstance(item, Mapping) and item.get("text"))
+        thought = "\n".join(str(item["text"]) for item in thought if isinstance(item, dict) and item.get("text"))
     shaped = {**returned, "reasoning": thought or None}
     if returned["text"] and span.op == "model_generation":
         shaped.pop("toolCalls", None)  # a whole loop's: its calls were answered before

@@ -5,7 +5,7 @@ are understood besides, for previews, for redaction and for forwarding in other 
 `MLFLOW_ENABLE_OTEL_GENAI_SEMCONV` the SDK sends `gen_ai.*` attributes instead, which `otel_genai` reads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -69,7 +69,7 @@ def token_usage(value: Any, notes: Notes) -> Usage | None:
 def _cost(name: str) -> Any:
     def read(value: Any) -> float | None:
         found = decoded(value)
-        return number(found.get(name)) if isinstance(found, Mapping) else None
+        return number(found.get(name)) if isinstance(found, dict) else None
 
     return read
 

@@ -164,11 +164,11 @@ def message_list(prefix: str) -> Any:
 def marshalled(value: Any, notes: Notes) -> list[Message] | None:
     """The whole list as JSON text, each message with dotted or nested names, or in any other shape."""
     value = parse(value, notes)
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+    if isinstance(value, list) and value and isinstance(value[0], dict):
         if any(str(key).startswith("message.") for key in value[0]):
-            return [_message(_flatten(item), notes) for item in value if isinstance(item, Mapping)]
-        if isinstance(value[0].get("message"), Mapping) and "role" not in value[0]:
-            return [_message(_flatten(item), notes) for item in value if isinstance(item, Mapping)]
+            return [_message(_flatten(item), notes) for item in value if isinstance(item, dict)]
+        if isinstance(value[0].get("message"), dict) and "role" not in value[0]:
+            return [_message(_flatten(item), notes) for item in value if isinstance(item, dict)]
     return messages(value, notes)
 
 
@@ -177,11 +177,11 @@ def _flatten(item: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
     flat: dict[str, Value] = {}
     for key, value in item.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat.update(_flatten(value, f"{path}."))
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
             for index, one in enumerate(value):
-                flat.update(_flatten(one, f"{path}.{index}.") if isinstance(one, Mapping) else {f"{path}.{index}": one})
+                flat.update(_flatten(one, f"{path}.{index}.") if isinstance(one, dict) else {f"{path}.{index}": one})
         else:
             flat[path] = value
     return flat
@@ -273,7 +273,7 @@ def _parameters(value: Any, notes: Notes) -> dict[str, Any] | None:
     """Invocation parameters; the model that was asked for is among them, and with some senders the tools."""
     value = parse(value, notes)
     found = content.params(value, notes) or {}
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         model = value.get("model") or value.get("model_name")
         if isinstance(model, str):
             found["model.request"] = model
@@ -289,7 +289,7 @@ def _tool_parameters(value: Any, notes: Notes) -> Any:
     """`tool.parameters` of a tool span: the arguments, or with some senders the schema, which is no argument."""
     found = json_or_text(value)
     decoded = parse(value, Notes())
-    if isinstance(decoded, Mapping) and decoded.get("type") == "object" and "properties" in decoded:
+    if isinstance(decoded, dict) and decoded.get("type") == "object" and "properties" in decoded:
         return None
     return found
 
@@ -297,7 +297,7 @@ def _tool_parameters(value: Any, notes: Notes) -> Any:
 def _function_call(value: Any, notes: Notes) -> list[Message] | None:
     """`llm.function_call`, of senders that do not put it into the output messages."""
     found = parse(value, notes)
-    if not isinstance(found, Mapping) or not (name := text(found.get("name"))):
+    if not isinstance(found, dict) or not (name := text(found.get("name"))):
         return None
     return [Message("assistant", [ToolCall(name, None, arguments(found.get("arguments")))])]
 

@@ -6,7 +6,7 @@ AgentOps' and Traceloop Hub's.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -47,7 +47,7 @@ def indexed_message(item: Any, speaker: str, notes: Notes, *, quoted: bool = Fal
     With `quoted` it may be JSON text of a string, as the Bedrock instrumentation writes it (its completions call the
     text by its role, `gen_ai.prompt.0.user`) and the LangChain callback of before 0.40 for roles it does not know.
     """
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         return None
     if len(item) == 1 and (name := next(iter(item))) in _SPEAKERS:
         item = {"role": name, "content": item[name]}
@@ -56,7 +56,7 @@ def indexed_message(item: Any, speaker: str, notes: Notes, *, quoted: bool = Fal
     content = item.get("content")
     if isinstance(content, str) and content[:1] == "[" and shaped["role"] != "tool":
         found = parse(content, Notes())
-        if isinstance(found, list) and found and all(isinstance(part, Mapping) for part in found):
+        if isinstance(found, list) and found and all(isinstance(part, dict) for part in found):
             content = found
     elif content == '""' and item.get("tool_calls"):  # the LangChain callback of 0.40
         content = ""
@@ -67,7 +67,7 @@ def indexed_message(item: Any, speaker: str, notes: Notes, *, quoted: bool = Fal
     calls = item.get("tool_calls")
     if isinstance(calls, list):
         shaped["tool_calls"] = [
-            {**call, "arguments": arguments(call.get("arguments"))} for call in calls if isinstance(call, Mapping)
+            {**call, "arguments": arguments(call.get("arguments"))} for call in calls if isinstance(call, dict)
         ]
         notes.lossy = notes.lossy or len(shaped["tool_calls"]) < len(calls)
     elif calls is not None:
@@ -117,7 +117,7 @@ REQUEST_TYPES = {
 def entity_input(value: Any, notes: Notes) -> Any:
     """What an entity was called with: a decorator's `{args, kwargs}`, a callback's `{inputs, tags, …}`."""
     found = parse(value, notes)
-    if isinstance(found, Mapping):
+    if isinstance(found, dict):
         keys = set(found)
         if keys and keys <= {"args", "kwargs"}:
             args, kwargs = found.get("args") or [], found.get("kwargs") or {}
@@ -156,7 +156,7 @@ def callback_metadata(value: Any) -> dict[str, Any] | None:
 def entity_output(value: Any, notes: Notes) -> Any:
     """What an entity returned: a value, or a callback's `{outputs | output, kwargs}`."""
     found = parse(value, notes)
-    if isinstance(found, Mapping) and "kwargs" in found:
+    if isinstance(found, dict) and "kwargs" in found:
         for name in ("outputs", "output"):
             if name in found:
                 rest(found, frozenset({name}), notes)
@@ -167,9 +167,9 @@ def entity_output(value: Any, notes: Notes) -> Any:
 def mcp_request(value: Any, notes: Notes) -> dict[str, Any] | None:
     """`mcp.request.argument`: the request's parameters; of a tool call its name and arguments."""
     found = parse(value, notes)
-    if isinstance(found, Mapping) and isinstance(found.get("params"), Mapping):
+    if isinstance(found, dict) and isinstance(found.get("params"), dict):
         found = found["params"]
-    if isinstance(found, Mapping) and (name := text(found.get("name"))) and "arguments" in found:
+    if isinstance(found, dict) and (name := text(found.get("name"))) and "arguments" in found:
         return {"tool.name": name, "tool.arguments": found["arguments"]}
     return None if found in (None, "", {}) else {"io.input": found}
 
@@ -177,7 +177,7 @@ def mcp_request(value: Any, notes: Notes) -> dict[str, Any] | None:
 def mcp_response(value: Any, notes: Notes) -> Any:
     """`mcp.response.value`: the result; of a tool call its content."""
     found = parse(value, notes)
-    content = found.get("content") if isinstance(found, Mapping) else None
+    content = found.get("content") if isinstance(found, dict) else None
     return tool_output(content) if content else found
 
 
@@ -206,8 +206,8 @@ _TOOL_CLASSES = frozenset({"DynamicStructuredTool", "DynamicTool", "StructuredTo
 
 def _named_by(result: Any) -> str | None:
     """The tool's name in the LangChain message that it returned."""
-    inner = result.get("kwargs") if isinstance(result, Mapping) else None
-    return text(inner.get("name")) if isinstance(inner, Mapping) else None
+    inner = result.get("kwargs") if isinstance(result, dict) else None
+    return text(inner.get("name")) if isinstance(inner, dict) else None
 
 
 def _blocks(said: Part, notes: Notes) -> list[Part]:
@@ -215,7 +215,7 @@ def _blocks(said: Part, notes: Notes) -> list[Part]:
     if said.__class__ is Text and said.content[:9] == '[{"type":':
         own = Notes()
         found = parse(said.content, own)
-        if isinstance(found, list) and all(isinstance(item, Mapping) for item in found):
+        if isinstance(found, list) and all(isinstance(item, dict) for item in found):
             read = parts(found, own)
             if own.lossy:
                 notes.taken.pop("input", None)

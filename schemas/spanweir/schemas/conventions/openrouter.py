@@ -4,7 +4,6 @@ Children (`generation`, `provider attempt N`) repeat the root; `openrouter-conne
 deliveries of September 2026 (semconv guide 5.11).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas import associations
@@ -21,16 +20,14 @@ from spanweir.schemas.values import milliseconds, quoted, strings, text
 def answer(value: Any, notes: Notes) -> dict[str, Any] | None:
     """`gen_ai.completion`: `{completion, reasoning, toolCalls, rawRequest}`, or a provider's own answer."""
     found = parse(value, notes)
-    if isinstance(found, Mapping) and "completion" in found:
+    if isinstance(found, dict) and "completion" in found:
         held: list[Part] = []
         if thought := text(found.get("reasoning")):
             held.append(Reasoning(thought))
         if said := text(found.get("completion")):
             held.append(Text(said))
         calls = found.get("toolCalls")
-        held += (
-            [tool_call(call, notes) for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
-        )
+        held += [tool_call(call, notes) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
         return {"output": [Message("assistant", held)]} if held else None
     return response(found, notes)
 

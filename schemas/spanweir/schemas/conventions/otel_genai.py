@@ -7,7 +7,7 @@ span attributes, span events and log records: `…operation.details` (1.37 on), 
 Not here: `gen_ai.prompt.0.role` and the like, which were never in the standard (OpenLLMetry).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from spanweir.schemas import usage
@@ -202,14 +202,14 @@ def payload(one: Occurrence, notes: Notes) -> dict[str, Any]:
         body = parse(body, notes) if body.lstrip()[:1] == "{" else body
         if isinstance(body, str) and body:
             return {"content": body}
-    if isinstance(body, Mapping):
+    if isinstance(body, dict):
         return dict(body)
     return {key.removeprefix("gen_ai.event."): value for key, value in one.attributes.items()}
 
 
 def event_parts(value: Any, notes: Notes) -> list[Part]:
     """Content of a message event: text; parts; or JSON text of parts, taken as such only where all are known shapes."""
-    if isinstance(value, Mapping) and isinstance(value.get("parts"), list):  # a Gemini Content (google-genai, ADK)
+    if isinstance(value, dict) and isinstance(value.get("parts"), list):  # a Gemini Content (google-genai, ADK)
         value = value["parts"]
     if isinstance(value, str) and value[:1] in ("[", "{"):
         found = parse(value, Notes())
@@ -250,9 +250,9 @@ def choice_event(one: Occurrence, notes: Notes) -> Message | None:
         inner = said.get("content")
     if isinstance(inner, str) and inner[:1] in ("{", "["):
         found_json = parse(inner, Notes())
-        if isinstance(found_json, Mapping) and {"role", "content", "tool_calls", "parts"} & set(found_json):
+        if isinstance(found_json, dict) and {"role", "content", "tool_calls", "parts"} & set(found_json):
             inner = found_json
-    if isinstance(inner, Mapping):
+    if isinstance(inner, dict):
         read = message(inner if "role" in inner else {"role": "assistant", **inner}, notes, "assistant")
         found = read[0] if read else Message("assistant")
         if len(found.parts) == 1 and isinstance(found.parts[0], Text):

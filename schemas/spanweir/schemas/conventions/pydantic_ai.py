@@ -5,7 +5,7 @@ From format 2 on the content is OpenTelemetry's, with parts of type `thinking` a
 Logfire's `request_data` and `response_data`. Sources: pydantic-ai 1.0 to 2.68, logfire 5.2 (semconv guide 5.1).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from spanweir.schemas import associations, usage
@@ -32,12 +32,12 @@ def events(value: Any, notes: Notes) -> dict[str, Any] | None:
     given: list[Message] = []
     said: list[Message] = []
     for item in found:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             continue
         name = str(item.get("event.name", ""))
-        if name == "gen_ai.choice" or isinstance(item.get("message"), Mapping):
+        if name == "gen_ai.choice" or isinstance(item.get("message"), dict):
             inner = item.get("message")
-            said += message({"role": "assistant", **inner} if isinstance(inner, Mapping) else item, notes) or []
+            said += message({"role": "assistant", **inner} if isinstance(inner, dict) else item, notes) or []
         else:
             said_by = _speaker(name)
             given += message({"role": said_by, **item}, notes, said_by) or []
@@ -80,7 +80,7 @@ def call_events(value: Any, notes: Notes) -> dict[str, Any] | None:
 def model_parameters(value: Any, notes: Notes) -> Any:
     """`model_request_parameters`: the tools that were offered, and those that only structure the output."""
     found = parse(value, notes)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None
     offered: list[Any] = []
     for name in ("function_tools", "output_tools", "builtin_tools"):
@@ -93,7 +93,7 @@ def model_parameters(value: Any, notes: Notes) -> Any:
 def response_data(value: Any, notes: Notes) -> dict[str, Any] | None:
     """Logfire's `response_data`: `{message, usage}`, or `{combined_chunk_content}` of a stream."""
     found = parse(value, notes)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None
     streamed = found.get("combined_chunk_content")
     if isinstance(streamed, str) and streamed and "message" not in found:

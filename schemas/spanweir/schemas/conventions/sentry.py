@@ -2,7 +2,7 @@
 2026 (semconv guide 5.10). Messages are cut by the SDK, which is told from the sentinel or the broken JSON.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import NATIVE, Convention, Many, rules
@@ -27,7 +27,7 @@ def answer(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Me
         found.append(Text(one))
     calls = parse(attributes.get("gen_ai.response.tool_calls"), notes)
     if isinstance(calls, list):
-        found += [tool_call(call, notes) for call in calls if isinstance(call, Mapping)]
+        found += [tool_call(call, notes) for call in calls if isinstance(call, dict)]
     return [Message("assistant", found)] if found else None
 
 

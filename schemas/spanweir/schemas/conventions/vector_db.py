@@ -2,7 +2,6 @@
 retrieval whose documents stand in span events. Source: opentelemetry-instrumentation-chromadb and siblings.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from spanweir.schemas.convention import NATIVE, Convention, Fields, Occurrence, rules
@@ -36,7 +35,7 @@ def read_events(occurrences: list[Occurrence], notes: Notes) -> Fields:
 def _content(metadata: Any) -> str | None:
     """The text of a document in a database that has fields and no documents (Pinecone, Milvus, Qdrant): applications
     and frameworks keep it under a few names."""
-    if not isinstance(metadata, Mapping):
+    if not isinstance(metadata, dict):
         return None
     said = first(metadata, "text", "page_content", "content", "chunk", "chunk_text", "document", "body")
     return said if isinstance(said, str) and said else None

@@ -65,11 +65,11 @@ def output(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Me
     for key in _CALLS:
         calls = parse(attributes.get(key), notes)
         if isinstance(calls, list) and calls:
-            found += [tool_call(call, notes) for call in calls if isinstance(call, Mapping)]
+            found += [tool_call(call, notes) for call in calls if isinstance(call, dict)]
             break
     files = parse(attributes.get("ai.response.files"), notes)
     if isinstance(files, list):
-        found += [media(file, notes) for file in files if isinstance(file, Mapping)]
+        found += [media(file, notes) for file in files if isinstance(file, dict)]
     reason = next((text(attributes[key]) for key in _FINISH if attributes.get(key)), None)
     return [Message("assistant", found, finish_reason=reason)] if found else None
 
@@ -99,7 +99,7 @@ def ranked(attributes: Attributes, keys: Sequence[str], notes: Notes) -> dict[st
     order = json_strings(attributes.get("ai.ranking"), notes) or []
     out: list[Doc] = []
     for item in order:
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             at = integer(item.get("originalIndex", item.get("index")))
             content = docs[at].content if at is not None and 0 <= at < len(docs) else None
             out.append(Doc(content, score=number(item.get("relevanceScore", item.get("score"))), index=at))
@@ -136,10 +136,10 @@ def _provider_metadata(raw: RawSpan) -> dict[str, Any]:
     given = raw.attributes.get("ai.response.providerMetadata")
     found = parse(given, Notes()) if given is not None else None
     said: dict[str, Any] = {}
-    for one in found.values() if isinstance(found, Mapping) else ():
-        if isinstance(one, Mapping):
+    for one in found.values() if isinstance(found, dict) else ():
+        if isinstance(one, dict):
             for part in (one, one.get("usage"), one.get("usageMetadata")):
-                said |= part if isinstance(part, Mapping) else {}
+                said |= part if isinstance(part, dict) else {}
     return said
 
 
