@@ -162,12 +162,23 @@ class Renderer:
         if raw.flags:
             content["flags"] = raw.flags
         try:
-            return orjson.dumps(content, default=encodable)
+            return encode_content(content)
         except (TypeError, ValueError):
             # Lone surrogates: JSON text as a whole, without the fragments that only orjson knows.
+            content["attributes"] = mapped.attributes
             content["resource"] = {"attributes": raw.resource.attributes, "schema_url": raw.resource.schema_url}
             content["scope"] = {"name": scope.name, "version": scope.version, "attributes": scope.attributes}
             return dumps(content).encode()
+
+
+def encode_content(content: dict[str, Any]) -> bytes:
+    """JSON of a span as `spans.content` holds it; `content` is changed. Raises TypeError for lone surrogates.
+
+    A blank stands between an attribute's key and its value, as MLflow's `span.attributes.x RLIKE ...` looks for it in
+    the text (3.18, `sqlalchemy_store.py`): orjson writes one only where it indents.
+    """
+    content["attributes"] = orjson.Fragment(orjson.dumps(content["attributes"], option=orjson.OPT_INDENT_2))
+    return orjson.dumps(content, default=encodable)
 
 
 def status_of(raw: RawSpan, span: GenAISpan | None) -> int:

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import msgspec
 import orjson
 
+from spanweir.schemas.mlflow import encode_content
 from spanweir.schemas.trace import MappedSpan
 
 PREVIEW_CHARS: Final = 2000
@@ -104,7 +105,7 @@ def _lightened(span: MappedSpan, request_id: str, save: Save, min_bytes: int, mi
     if not cutter.cut:
         return span
     changed = {key: attributes.get(key, encoded) for key, encoded in span.attributes.items()}
-    return msgspec.structs.replace(span, content=orjson.dumps(content), attributes=changed)
+    return msgspec.structs.replace(span, content=encode_content(content), attributes=changed)
 
 
 class _Cutter:
