@@ -196,17 +196,19 @@ def _without_more(span: dict[str, Any]) -> dict[str, Any]:
 def _without(value: Any, experiment_id: str) -> Any:
     if isinstance(value, dict):
         dropped = (FINALIZED, VERSION, "mlflow.sourceRun")
-        return {
-            key: _sizes(key, item) if isinstance(item, str) and ".trace.size" in key else _without(item, experiment_id)
-            for key, item in value.items()
-            if key not in dropped
-        }
+        return {key: _part(key, item, experiment_id) for key, item in value.items() if key not in dropped}
     if isinstance(value, list):
         # Assessments come in whatever order the database has them.
         return sorted((_without(item, experiment_id) for item in value), key=repr)
     if isinstance(value, str):
-        return "its experiment" if value == experiment_id else value.replace(f"/{experiment_id}/traces/", "/E/traces/")
+        return value.replace(f"/{experiment_id}/traces/", "/E/traces/")
     return value
+
+
+def _part(key: str, item: Any, experiment_id: str) -> Any:
+    if key == "experiment_id" and item == experiment_id:  # a number that other values may be, too
+        return "its experiment"
+    return _sizes(key, item) if isinstance(item, str) and ".trace.size" in key else _without(item, experiment_id)
 
 
 SEARCHES: list[tuple[str | None, list[str] | None]] = [
