@@ -16,6 +16,7 @@ from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta.reading import Tables, trace_metadata, trace_unified
 from spanweir.schemas.options import Duration
 from spanweir.schemas.trace import MappedSpan, TraceRow
+from tests.support.stores import sqlite_store
 from tests.support.traces import START_NS, trace
 
 Stores = tuple[str, mlflow.MlflowClient]
@@ -26,7 +27,7 @@ def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     directory = tmp_path_factory.mktemp("search")
     spans, rows = _traces()
     batch = Batch(first=1, last=1, spans=spans, traces=rows)
-    uri = f"sqlite:///{directory}/mlflow.db"
+    uri = sqlite_store(directory / "mlflow.db")
     tables = delta.Config(
         path=f"{directory}/tables", schema_version=request.param, commit_interval=Duration(0),
         maintenance_interval=Duration(0),

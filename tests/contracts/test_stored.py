@@ -18,6 +18,7 @@ from spanweir.exporters import mlflow as mlflow_exporter
 from spanweir.exporters.api import Batch, Context
 from spanweir.schemas.options import Duration
 from spanweir.schemas.trace import Assessment, MappedSpan
+from tests.support.stores import sqlite_store
 from tests.support.traces import START_NS, Trace, trace
 
 
@@ -52,7 +53,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     traces = _traces()
     batch = Batch(first=1, last=1, spans=[s for spans, _ in traces for s in spans], traces=[row for _, row in traces])
     where = {
-        "delta": f"{directory}/tables", "delta v2": f"{directory}/v2", "mlflow": f"sqlite:///{directory}/mlflow.db"
+        "delta": f"{directory}/tables", "delta v2": f"{directory}/v2", "mlflow": sqlite_store(directory / "mlflow.db")
     }  # fmt: skip
     configs = {
         "delta": delta.Config(path=where["delta"], maintenance_interval=Duration(0)),
@@ -176,7 +177,7 @@ def context_length(expectations: dict[str, Any]) -> int:
 def test_evaluated_offline_and_judgements_written_back(place: str, tmp_path: Path) -> None:
     store: Store = open_store(place)
     golden = dataset.distinct(dataset.examples(store.search(None, None, 100)))
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/evaluation.db")
+    mlflow.set_tracking_uri(sqlite_store(tmp_path / "evaluation.db"))
     result = mlflow.genai.evaluate(data=dataset.rows(golden), scorers=[mentions_a_number, context_length])
     assert result.metrics["mentions_a_number/mean"] == 1.0
     judged = result.result_df

@@ -11,6 +11,7 @@ from spanweir.exporters.encode import spans_request
 from spanweir.schemas.raw import RawLog, RawSpan
 from tests.support.agents import Record, load, logs_request, records
 from tests.support.service import Service, eventually
+from tests.support.stores import sqlite_store
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "agents"
 
@@ -48,6 +49,7 @@ def delta_spans(service: Service) -> list[str]:
 
 @pytest.mark.slow
 def test_a_turn_of_spans_and_logs_is_one_trace_in_both_stores(tmp_path: Path) -> None:
+    sqlite_store(tmp_path / "mlflow.db")
     with Service(tmp_path) as service:
         send(service, records(load(GOLDEN / "claude_code" / "trace_and_logs" / "records.json")))
         names = ["chat claude-x", "chat claude-x", "execute_tool Bash", "invoke_agent claude-code"]
@@ -64,6 +66,7 @@ def test_a_trace_made_of_log_records_goes_when_its_spans_come(tmp_path: Path) ->
     """The prompt's record has no ids: until the spans come, it is a trace of its own."""
     sent = records(load(GOLDEN / "qwen_code" / "trace" / "records.json"))
     prompt = [record for record in sent if isinstance(record, RawLog) and "prompt" in record.attributes]
+    sqlite_store(tmp_path / "mlflow.db")
     with Service(tmp_path) as service:
         send(service, prompt)
         eventually(lambda: len(stored(service)) == 1, what="a trace of the prompt alone", timeout_s=60)
@@ -78,6 +81,7 @@ def test_a_trace_made_of_log_records_goes_when_its_spans_come(tmp_path: Path) ->
 def test_a_stored_turn_is_amended_also_after_a_crash(tmp_path: Path) -> None:
     """What is held of open turns is read again from the queue: an answer that comes after kill -9 finds its turn."""
     sent = records(load(GOLDEN / "claude_code" / "trace_and_logs" / "records.json"))
+    sqlite_store(tmp_path / "mlflow.db")
     service = Service(tmp_path)
     service.start()
     try:

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.service import Service, eventually
+from tests.support.stores import sqlite_store
 
 WORDS = "lorem ipsum dolor sit amet, "
 SIZES = {"ten": [100_000] * 100, "sixteen": [16 << 20], "twenty": [20_000_000]}
@@ -37,6 +38,7 @@ def test_large_traces_arrive_whole_in_both_stores(tmp_path: Path) -> None:
     requests = {name: request_of(name).SerializeToString() for name in SIZES}
     assert len(requests["ten"]) > 10_000_000
     assert len(requests["sixteen"]) > 16 << 20
+    sqlite_store(tmp_path / "mlflow.db")
     with Service(tmp_path) as service:
         service.call(requests["ten"])
         assert service.post(requests["sixteen"])[0] == 200

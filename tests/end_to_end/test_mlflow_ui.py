@@ -19,6 +19,7 @@ from spanweir.exporters.api import Context
 from spanweir.exporters.mlflow import Config
 from tests.contracts.mlflow_store.test_attachments import png
 from tests.support import browser, mapped, servers
+from tests.support.stores import sqlite_store
 
 pytestmark = [
     pytest.mark.slow,
@@ -121,7 +122,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     place = tmp_path_factory.mktemp("ui")
     pictures = Path(os.environ.get("SPANWEIR_PICTURES") or place)
     pictures.mkdir(parents=True, exist_ok=True)
-    uri = f"sqlite:///{place}/mlflow.db"
+    uri = sqlite_store(place / "mlflow.db")
     with Config(tracking_uri=uri, experiment="weirs").build(Context(name="mlflow", state_directory="")) as exporter:
         for batch in mapped.batches([
             request(1, "How high is the water?", session="watch-1"),

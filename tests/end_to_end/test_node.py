@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.fake_models import ANSWER, serve
 from tests.support.service import Service, eventually
+from tests.support.stores import sqlite_store
 
 pytestmark = [pytest.mark.external, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -35,7 +36,9 @@ def project() -> Path:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("node")) as running:
+    directory = tmp_path_factory.mktemp("node")
+    sqlite_store(directory / "mlflow.db")
+    with Service(directory) as running:
         yield running
 
 

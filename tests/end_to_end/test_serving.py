@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 from spanweir.collector.demo.process import free_ports
 from tests.support.otlp_sink import attributes, sink
 from tests.support.service import Service, eventually
+from tests.support.stores import sqlite_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -41,7 +42,7 @@ AGENT = Path(__file__).parents[1] / "support" / "pyfunc_agent.py"
 
 @contextmanager
 def serving(directory: Path, *, zero_code: bool = False, **variables: str) -> Iterator[str]:
-    mlflow.set_tracking_uri(f"sqlite:///{directory / 'registry.db'}")
+    mlflow.set_tracking_uri(sqlite_store(directory / "registry.db"))
     agent = AGENT
     if zero_code:
         agent = directory / "plain_agent.py"
@@ -99,6 +100,7 @@ def ours(names: Iterable[str]) -> list[str]:
 
 
 def test_a_served_agent_fills_the_inference_table(tmp_path: Path) -> None:
+    sqlite_store(tmp_path / "collector" / "mlflow.db")
     with Service(tmp_path / "collector") as service:
         endpoint = f"http://127.0.0.1:{service.grpc_port}"
         flags = {"ENABLE_MLFLOW_TRACING": "True", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
@@ -191,7 +193,7 @@ print(b"".join(message.get("body", b"") for message in sent).decode())
 def test_a_stream_of_the_agent_server(tmp_path: Path) -> None:
     with sink() as receiver:
         variables = {**os.environ, "ENABLE_MLFLOW_TRACING": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
-        variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        variables["MLFLOW_TRACKING_URI"] = sqlite_store(tmp_path / "mlflow.db")
         done = subprocess.run(
             [sys.executable, "-c", AGENT_SERVER],
             env=variables,

@@ -2,22 +2,24 @@
 
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import polars
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanweir.collector.decode.otlp_proto import decode_traces
+from spanweir.collector.demo.process import free_ports
 from tests.benchmarks.load import TRACE_EXPORT, make_bodies
 
 _LATER = 12
@@ -37,17 +39,6 @@ service:
   pipelines:
     traces: {{receivers: [otlp], exporters: [mlflow, delta]}}
 """
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 class Collector:
@@ -191,6 +182,20 @@ class Sender:
     def spans(self) -> set[tuple[str, str]]:
         """(trace id, span id) of every acknowledged span."""
         return {(raw.trace_id, raw.span_id) for body in self.acknowledged for raw in decode_traces(body)}
+
+
+def by_hand(torture: Callable[[Path], list[str]], directory: str | None) -> NoReturn:
+    """Torture in `directory`, or in a temporary one; print what went wrong, and exit."""
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(directory or temporary).absolute()
+        place.mkdir(parents=True, exist_ok=True)
+        problems = torture(place)
+        for problem in problems:
+            print(problem)
+        if problems:
+            print((place / "collector.log").read_text()[-3000:])
+    print("FAILED" if problems else "nothing lost, nothing doubled")
+    sys.exit(1 if problems else 0)
 
 
 def _split(body: bytes) -> tuple[bytes, bytes]:

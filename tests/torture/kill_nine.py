@@ -5,12 +5,10 @@ python -m tests.torture.kill_nine --rounds 20 [--seed 1] [--directory DIR]
 
 import argparse
 import random
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from tests.torture.harness import Collector, Sender, check
+from tests.torture.harness import Collector, Sender, by_hand, check
 
 
 def torture(directory: Path, rounds: int, seed: int, log: bool = True) -> list[str]:
@@ -54,16 +52,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--directory", help="keep the stores here (default: a temporary directory)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(options.directory or temporary).absolute()
-        directory.mkdir(parents=True, exist_ok=True)
-        problems = torture(directory, options.rounds, options.seed)
-        for problem in problems:
-            print(problem)
-        if problems:
-            print((directory / "collector.log").read_text()[-3000:])
-    print("FAILED" if problems else "nothing lost, nothing doubled")
-    sys.exit(1 if problems else 0)
+    by_hand(lambda directory: torture(directory, options.rounds, options.seed), options.directory)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,18 @@ The MLflow database is held locked by another connection, which is what a hangin
 
 import argparse
 import sqlite3
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from tests.torture.harness import CONFIG, Collector, Sender, check
+from tests.support.stores import sqlite_store
+from tests.torture.harness import CONFIG, Collector, Sender, by_hand, check
 
 BUFFER = "  delivery: {{buffer_bytes: 2MiB, detach_after: 3s, max_interval: 2s}}\n"
 
 
 def torture(directory: Path, seconds: float, log: bool = True) -> list[str]:
     """What went wrong."""
+    sqlite_store(directory / "mlflow.db")
     collector = Collector(directory, CONFIG.replace("  shutdown_timeout", BUFFER + "  shutdown_timeout"))
     collector.start()
     sender = Sender(collector.endpoint, traces=5, pause_s=0.05)
@@ -69,16 +69,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--directory", help="keep the stores here (default: a temporary directory)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(options.directory or temporary).absolute()
-        directory.mkdir(parents=True, exist_ok=True)
-        problems = torture(directory, options.minutes * 60)
-        for problem in problems:
-            print(problem)
-        if problems:
-            print((directory / "collector.log").read_text()[-3000:])
-    print("FAILED" if problems else "nothing lost, nothing doubled")
-    sys.exit(1 if problems else 0)
+    by_hand(lambda directory: torture(directory, options.minutes * 60), options.directory)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_libraries_are_named_by_version() -> None:
-    report = doctor._library("openai", doctor.Library("pytest", ("no.such.module:X",), "the-package"))
+    report = doctor._library(
+        "openai", doctor.Library("pytest", ("no.such.module:X",), "the-package"), {"pytest": ["pytest"]}
+    )
     assert report.version == pytest.__version__
     assert (report.instrumentor, report.problem) == (None, "pip install the-package")

@@ -15,6 +15,7 @@ import spanweir.instrumentation as spanweir
 from spanweir.instrumentation import policy, returned, setup, state
 from spanweir.instrumentation.serving import FLAG, RETURN_FLAG, TraceMiddleware, enable
 from tests.support.otlp_sink import Sink, attributes, sink
+from tests.support.stores import sqlite_store
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_mlflow_copies_a_returned_trace(receiver: Sink, tmp_path: Path, monkeypa
     """As `mlflow.genai.evaluate` does with the answer of an endpoint."""
     output = json.loads(answer_of(call(TraceMiddleware(agent), RETURN)))["databricks_output"]
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(sqlite_store(tmp_path / "mlflow.db"))
     mlflow.set_experiment("copied")
     copied = mlflow.get_trace(copy_trace_to_experiment(output["trace"]))
     assert copied is not None

@@ -6,6 +6,7 @@
 import dataclasses
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 from opentelemetry import trace
@@ -67,6 +68,9 @@ def examine(timeout_s: float = 3.0) -> Report:
     except ValueError as error:
         endpoint, protocol, problem = "", "", str(error)
     content = policy.from_environment()
+    present = {name: entry for name, entry in LIBRARIES.items() if instrumentors.installed(entry.module)}
+    # Reads the file list of every installed package, which takes a second in a large environment: once is enough.
+    packages = packages_distributions() if present else {}
     return Report(
         versions=versions,
         variables={key: _shown(key) for key in sorted(os.environ) if key.startswith(("OTEL_", "OPENINFERENCE_"))},
@@ -79,7 +83,7 @@ def examine(timeout_s: float = 3.0) -> Report:
         capture={(True, False): "on spans", (False, True): "in events", (True, True): "on spans and in events"}.get(
             (content.on_spans, content.on_events), "off"
         ),
-        libraries=[_library(name, entry) for name, entry in LIBRARIES.items() if instrumentors.installed(entry.module)],
+        libraries=[_library(name, entry, packages) for name, entry in present.items()],
         counters=worker.counters if worker is not None else None,
     )
 
@@ -120,11 +124,12 @@ def text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _library(name: str, library: Library) -> LibraryReport:
+def _library(name: str, library: Library, packages: Mapping[str, list[str]]) -> LibraryReport:
+    """What is known of an installed library. `packages`: the distributions of each top-level module."""
     target = instrumentors.chosen(library)
     return LibraryReport(
         name=name,
-        version=_version_of_module(library.module),
+        version=_version_of_module(library.module, packages),
         instrumentor=target.partition(":")[0] if target and not target.startswith("native:") else target and "itself",
         active=name in instrumentors.active(),
         problem="" if target else instrumentors.reason(library),
@@ -138,11 +143,10 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _version_of_module(module: str) -> str:
-    names = packages_distributions()
+def _version_of_module(module: str, packages: Mapping[str, list[str]]) -> str:
     for candidate in (module, module.partition(".")[0]):
-        if candidate in names:
-            return _version(_likeliest(names[candidate], module))
+        if candidate in packages:
+            return _version(_likeliest(packages[candidate], module))
     return "?"
 
 

@@ -2,23 +2,11 @@
 
 import shutil
 import sqlite3
-import tempfile
-from functools import cache
 from pathlib import Path
 
-from spanweir.exporters.api import Context
 from spanweir.exporters.mlflow import Config
 from tests.support.batches import SpanId
-
-
-@cache
-def empty_database() -> bytes:
-    """MLflow's migrations take seconds: once for all tests."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "mlflow.db"
-        with Config(tracking_uri=f"sqlite:///{path}").build(Context(name="mlflow", state_directory=directory)):
-            pass
-        return path.read_bytes()
+from tests.support.stores import sqlite_store
 
 
 class Bench:
@@ -27,9 +15,8 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "store"
-        self.directory.mkdir()
         self.path = self.directory / "mlflow.db"
-        self.path.write_bytes(empty_database())
+        sqlite_store(self.path)
 
     @property
     def config(self) -> Config:

@@ -14,6 +14,7 @@ from spanweir.exporters.api import Context, Exporter
 from spanweir.exporters.mlflow import Config
 from spanweir.exporters.mlflow.create_schema import with_driver
 from tests.support import servers
+from tests.support.stores import sqlite_store
 
 BACKENDS = ("sqlite", "postgresql", "mysql")
 
@@ -43,9 +44,9 @@ def artifact_root(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory, artifact_root: str) -> Path:
-    """A SQLite file at MLflow's newest schema, for copying: MLflow's migrations take seconds."""
+    """A SQLite file at MLflow's newest schema, for copying."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    create(f"sqlite:///{path}", artifact_root)
+    sqlite_store(path, artifact_root)
     return path
 
 
