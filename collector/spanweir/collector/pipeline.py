@@ -22,6 +22,7 @@ from spanweir.collector.delivery.runner import Group, Runner
 from spanweir.collector.delivery.snapshot import SnapshotFile
 from spanweir.collector.delivery.stages import Drop, Stages
 from spanweir.collector.delivery.worker import Worker
+from spanweir.collector.durable import replace_file
 from spanweir.collector.extensions.api import Context as ExtensionContext
 from spanweir.collector.extensions.api import Health
 from spanweir.collector.feeds import Feed, feeds
@@ -229,14 +230,13 @@ def _file_name(component_id: str) -> str:
 
 
 def _instance(state: Path) -> str:
-    """A stable identity of this queue, made once."""
+    """A stable identity of this queue, made once. Destinations remember it, so it must survive a power cut."""
     path = state / "instance"
-    try:
-        return path.read_text()
-    except FileNotFoundError:
+    identity = path.read_text() if path.exists() else ""
+    if not identity:
         identity = os.urandom(8).hex()
-        path.write_text(identity)
-        return identity
+        replace_file(path, identity.encode())
+    return identity
 
 
 def build_check(configuration: Configuration) -> None:

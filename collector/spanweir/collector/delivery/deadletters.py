@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from spanweir.collector.durable import create_file
 from spanweir.exporters.api import Batch
 
 FILES_MAX = 10_000
@@ -42,7 +43,7 @@ class DeadLetters:
         self._numbers = itertools.count()
 
     def put(self, batch: Batch, reason: str) -> Path | None:
-        """Write the batch down; None if the folder is full. Raises OSError."""
+        """Write the batch down, durably: the cursor moves past it next. None if the folder is full. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if len(os.listdir(self._directory)) >= 2 * FILES_MAX:
             return None
@@ -64,17 +65,10 @@ class DeadLetters:
         for row in letter.rows:
             for key in ("request", "response"):
                 row[key] = row[key].decode("utf-8", "replace") if row.get(key) else None
-        _write(path, msgspec.json.format(msgspec.json.encode(letter)))
+        create_file(path, msgspec.json.format(msgspec.json.encode(letter)))
         for name, body in _bodies(batch):
-            _write(path.with_suffix(f".{name}.otlp"), body)
+            create_file(path.with_suffix(f".{name}.otlp"), body)
         return path
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Content is for the owner's eyes."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
 
 
 def _bodies(batch: Batch) -> Iterator[tuple[str, bytes]]:

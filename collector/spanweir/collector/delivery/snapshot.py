@@ -5,10 +5,11 @@ holds as finalised has been written as such.
 """
 
 import logging
-import os
 from pathlib import Path
 
 import msgspec
+
+from spanweir.collector.durable import replace_file
 
 _log = logging.getLogger(__name__)
 VERSION = 1
@@ -38,12 +39,4 @@ class SnapshotFile:
 
     def write(self, position: int, state: bytes) -> None:
         """Replace the snapshot durably. Raises OSError."""
-        data = msgspec.msgpack.encode(Snapshot(VERSION, position, state))
-        temporary = self._path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(descriptor, data)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, self._path)
+        replace_file(self._path, msgspec.msgpack.encode(Snapshot(VERSION, position, state)))

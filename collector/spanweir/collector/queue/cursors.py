@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from zlib import crc32
 
+from spanweir.collector.durable import replace_file
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,19 +51,8 @@ class Cursors:
 
     def store(self, name: str, sequence: int) -> None:
         """Durable on return. Raises OSError."""
-        path = self._path(name)
-        temporary = path.with_name(f".{path.name}.new")
         text = b"%d" % sequence
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            os.write(descriptor, b"%b %08x\n" % (text, crc32(text)))
-            if self._fsync:
-                os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
-        if self._fsync:
-            sync_directory(self._directory)
+        replace_file(self._path(name), b"%b %08x\n" % (text, crc32(text)), sync=self._fsync)
 
     def _path(self, name: str) -> Path:
         return self._directory / quote(name, safe="")
@@ -80,12 +71,3 @@ def _read(path: Path) -> int:
         return int(text)
     _log.warning("cursor %s does not verify; its exporter starts over with the oldest record", path)
     return 0
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames, creations and deletions in `directory` durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,9 +21,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from spanweir.collector.durable import OWNER_ONLY, fdatasync, sync_directory, write_all
 from spanweir.collector.queue import segment
 from spanweir.collector.queue.api import Done, QueueFull, QueueInUse, QueueUnavailable, Reader, Record, Writer
-from spanweir.collector.queue.cursors import sync_directory
 from spanweir.collector.queue.files import QueueFiles, StateFile
 from spanweir.collector.queue.recovery import recover
 from spanweir.schemas.options import GIB, KIB, MIB, Duration, Size
@@ -34,7 +34,6 @@ _GROUP_RECORDS = 500
 _GROUP_BYTES = 64 * MIB
 _PENDING_BYTES = 256 * MIB
 _RECOUNT_S = 0.05
-_sync = getattr(os, "fdatasync", os.fsync)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -241,11 +240,11 @@ class DiskWriter:
         first = self._last + 1
         path = self._files.path(first)
         header = segment.file_header(first, time.time_ns())
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, OWNER_ONLY)
         try:
-            os.write(descriptor, header)
+            write_all(descriptor, header)
             if self._fsync:
-                _sync(descriptor)
+                fdatasync(descriptor)
                 sync_directory(self._files.directory)
         except OSError:
             os.close(descriptor)
@@ -294,7 +293,7 @@ def _write_some(descriptor: int, buffers: Sequence[bytes | memoryview], offset: 
                 raise
     written = os.pwritev(descriptor, buffers, offset)
     if sync:
-        _sync(descriptor)
+        fdatasync(descriptor)
     return written
 
 

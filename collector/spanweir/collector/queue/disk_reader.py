@@ -16,9 +16,10 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from spanweir.collector.durable import sync_directory
 from spanweir.collector.queue import segment
 from spanweir.collector.queue.api import Gap, QueueUnavailable, Record
-from spanweir.collector.queue.cursors import Cursors, sync_directory
+from spanweir.collector.queue.cursors import Cursors
 from spanweir.collector.queue.files import QueueFiles, StateFile, last_of
 from spanweir.collector.queue.losses import Losses
 
