@@ -185,3 +185,15 @@ def test_ever_new_keys_keep_the_caches_bounded() -> None:
         mapper.map(RawSpan(trace_id="1" * 32, span_id="2" * 16, attributes={**CHAT, f"request-{number}x": 1}))
     assert len(mapper.planner._plans) <= MAX_PLANS
     assert len(mapper.planner._shapes) <= MAX_PLANS
+
+
+def test_half_of_a_surrogate_pair_in_any_text() -> None:
+    """OTLP/JSON may hold `\\ud800`, which is no Unicode text: MLflow shows it escaped, beside what is whole."""
+    raw = RawSpan(
+        trace_id="1" * 32, span_id="2" * 16, name="a \ud800", attributes={"half": "\ud800", "whole": "é"},
+        status_code=2, status_message="\ud800", trace_state="a=\ud800",
+    )  # fmt: skip
+    content = json.loads(RENDERER.render(raw, None).content)
+    assert content["name"] == content["status"]["message"].join(["a ", ""]) == "a \ud800"
+    assert content["attributes"]["whole"] == '"é"'
+    assert json.loads(content["attributes"]["half"]) == "\ud800"

@@ -4,8 +4,7 @@ Sources: MLflow 3.17 `entities/span.py`, `tracing/constant.py`, `tracing/utils/t
 Not here: the shapes of messages and documents (`chat`), what the trace's row needs (`summary`), tables (exporters).
 """
 
-import binascii
-from collections.abc import Mapping
+from collections.abc import Collection
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -15,11 +14,12 @@ import orjson
 
 from spanweir.schemas.chat import tool_definitions
 from spanweir.schemas.genai import Costs, GenAISpan, Usage
-from spanweir.schemas.raw import RawSpan, Resource, Scope
+from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.shown import inputs_of, outputs_of
+from spanweir.schemas.span_json import SpanWriter
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
 from spanweir.schemas.usage import total_of
-from spanweir.schemas.values import UNREADABLE, dumps, encodable
+from spanweir.schemas.values import UNREADABLE, dumps
 
 TYPES = {
     "llm": "CHAT_MODEL", "embedding": "EMBEDDING", "retrieval": "RETRIEVER", "rerank": "RERANKER", "tool": "TOOL",
@@ -37,17 +37,7 @@ PROVIDERS = {
 }  # fmt: skip
 """`gen_ai.provider.name` -> the names of MLflow's model catalog, where they differ."""
 
-_KINDS = (
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-)
 _STATUS = ("UNSET", "OK", "ERROR")
-_CODES = ("STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR")
-_CACHED_IDS = 4096
 _CACHED_NAMES = 4096
 
 
@@ -57,9 +47,7 @@ class Renderer:
     def __init__(self, *, keep_originals: bool = False) -> None:
         """`keep_originals`: also keep attributes whose content stands in `mlflow.spanInputs` and the like."""
         self.keep_originals = keep_originals
-        self._resource: Resource | None = None
-        self._scope: Scope | None = None
-        self._resource_json = self._scope_json = orjson.Fragment(b"{}")
+        self._write = SpanWriter().write
 
     def render(self, raw: RawSpan, span: GenAISpan | None) -> MappedSpan:
         """The span as MLflow stores it. Never raises."""
@@ -69,6 +57,7 @@ class Renderer:
             return self._render(raw, None)
 
     def _render(self, raw: RawSpan, span: GenAISpan | None) -> MappedSpan:
+        status = status_of(raw, span)
         attributes: dict[str, str] = {"mlflow.traceRequestId": f'"tr-{raw.trace_id}"'}
         mapped = MappedSpan(
             trace_id=raw.trace_id,
@@ -76,109 +65,67 @@ class Renderer:
             parent_id=raw.parent_id or None,
             name=raw.name,
             type="UNKNOWN",
-            status=_STATUS[status_of(raw, span)],
+            status=_STATUS[status],
             start_ns=raw.start_ns,
             end_ns=raw.end_ns or None,
             attributes=attributes,
             raw=raw,
             canonical=span,
         )
-        shown: tuple[str, ...] = ()
-        encoded = False
-        if span is not None:
+        message = raw.status_message
+        if span is None:
+            attributes["mlflow.spanType"] = '"UNKNOWN"'
+            if raw.issues:
+                attributes["spanweir.flags"] = dumps(raw.issues)
+            _keep(raw.attributes, attributes, ())
+        else:
             shown = _describe(span, mapped, attributes)
-            encoded = "mlflow" in span.conventions
             if span.tool is not None and span.kind == "tool":
                 mapped.name = _tool_name(raw.name, span.tool.name)
                 if mapped.name != raw.name:
                     attributes["spanweir.span.name"] = dumps(raw.name)
-        else:
-            attributes["mlflow.spanType"] = '"UNKNOWN"'
-        if raw.issues:
-            attributes["spanweir.flags"] = dumps([*(span.flags if span is not None else ()), *raw.issues])
-        self._originals(raw, span, shown, encoded, attributes)
-        mapped.content = self._content(raw, span, mapped)
+            if raw.issues:
+                attributes["spanweir.flags"] = dumps([*span.flags, *raw.issues])
+            self._originals(raw, span, shown, attributes)
+            if status == 2 and not message:
+                message = _told(raw, span)
+        events = _events(raw, span, status) if raw.events or status == 2 else []
+        mapped.content = self._write(raw, mapped.name, status, message, events, attributes)
         return mapped
 
-    def _originals(
-        self, raw: RawSpan, span: GenAISpan | None, shown: tuple[str, ...], encoded: bool, attributes: dict[str, str]
-    ) -> None:
+    def _originals(self, raw: RawSpan, span: GenAISpan, shown: tuple[str, ...], attributes: dict[str, str]) -> None:
         """Keep the sender's attributes, except those whose content is shown already."""
-        hidden: set[str] = set()
-        fuller = ""
-        if span is not None:
-            consumed = span.consumed
-            if consumed is not None and not self.keep_originals:
-                for field in shown:
-                    if field in consumed:
-                        hidden.update(consumed[field])
-            if encoded and span.tools and (consumed is None or "tools" not in consumed):
-                fuller = "mlflow.chat.tools"  # the sender's says more than could be understood of it
-        dump = orjson.dumps
-        for key, value in raw.attributes.items():
-            if key in hidden or (key in attributes and key != fuller):
-                continue
-            kind = value.__class__
-            if kind is str:
-                # MLflow's SDK sends JSON text already.
-                attributes[key] = value if encoded and _is_json(value) else dump(value).decode()  # type: ignore[assignment]
-            elif kind is bool:
-                attributes[key] = "true" if value else "false"
-            elif kind is int:
-                attributes[key] = str(value)
-            else:
-                attributes[key] = dumps(value)
-
-    def _content(self, raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> bytes:
-        if raw.resource is not self._resource:
-            self._resource = raw.resource
-            self._resource_json = _fragment(raw.resource.attributes, {"schema_url": raw.resource.schema_url})
-        scope = raw.scope
-        if scope is not self._scope:
-            self._scope = scope
-            named = {"name": scope.name, "version": scope.version, "schema_url": scope.schema_url}
-            self._scope_json = _fragment(scope.attributes, named)
-        status = status_of(raw, span)
-        content: dict[str, Any] = {
-            "trace_id": _shared_base64(raw.trace_id),
-            "span_id": _base64(raw.span_id),
-            "parent_span_id": _shared_base64(raw.parent_id) if raw.parent_id else None,
-            "name": mapped.name,
-            "kind": _KINDS[raw.kind] if 0 <= raw.kind < 6 else _KINDS[0],
-            "start_time_unix_nano": raw.start_ns,
-            "end_time_unix_nano": raw.end_ns or None,
-            "events": _events(raw, span) if raw.events or status == 2 else [],
-            "status": {
-                "code": _CODES[status],
-                "message": raw.status_message or (_told(raw, span) if status == 2 else ""),
-            },
-            "attributes": mapped.attributes,
-            "links": [_link(link) for link in raw.links] if raw.links else [],
-            "resource": self._resource_json,
-            "scope": self._scope_json,
-        }
-        if raw.trace_state:
-            content["trace_state"] = raw.trace_state
-        if raw.flags:
-            content["flags"] = raw.flags
-        try:
-            return encode_content(content)
-        except (TypeError, ValueError):
-            # Lone surrogates: JSON text as a whole, without the fragments that only orjson knows.
-            content["attributes"] = mapped.attributes
-            content["resource"] = {"attributes": raw.resource.attributes, "schema_url": raw.resource.schema_url}
-            content["scope"] = {"name": scope.name, "version": scope.version, "attributes": scope.attributes}
-            return dumps(content).encode()
+        consumed = span.consumed
+        hidden: tuple[str, ...] = ()
+        if consumed is not None and not self.keep_originals:
+            for field in shown:
+                if field in consumed:
+                    hidden += consumed[field]
+        encoded = "mlflow" in span.conventions
+        if encoded and span.tools and (consumed is None or "tools" not in consumed):
+            # The sender's says more than could be understood of it.
+            more = raw.attributes.get("mlflow.chat.tools")
+            if more is not None:
+                attributes["mlflow.chat.tools"] = _sent(more)
+        _keep(raw.attributes, attributes, frozenset(hidden) if hidden else hidden, encoded=encoded)
 
 
-def encode_content(content: dict[str, Any]) -> bytes:
-    """JSON of a span as `spans.content` holds it; `content` is changed. Raises TypeError for lone surrogates.
-
-    A blank stands between an attribute's key and its value, as MLflow's `span.attributes.x RLIKE ...` looks for it in
-    the text (3.18, `sqlalchemy_store.py`): orjson writes one only where it indents.
-    """
-    content["attributes"] = orjson.Fragment(orjson.dumps(content["attributes"], option=orjson.OPT_INDENT_2))
-    return orjson.dumps(content, default=encodable)
+def _keep(given: Attributes, attributes: dict[str, str], hidden: Collection[str], *, encoded: bool = False) -> None:
+    """Add what the sender gave as JSON text, but what is there already or `hidden`; `encoded`: by MLflow's SDK."""
+    dump = orjson.dumps
+    for key, value in given.items():
+        if key in attributes or key in hidden:
+            continue
+        kind = value.__class__
+        if kind is str:
+            try:
+                attributes[key] = _sent(value) if encoded else dump(value).decode()
+            except TypeError:
+                attributes[key] = dumps(value)  # lone surrogates
+        elif kind is int:
+            attributes[key] = str(value)
+        else:
+            attributes[key] = dumps(value)
 
 
 def status_of(raw: RawSpan, span: GenAISpan | None) -> int:
@@ -200,51 +147,27 @@ def _tool_name(name: str, tool: str | None) -> str:
     return f"{name} {tool}" if tool and tool not in name else name
 
 
-def _base64(hex_id: str) -> str:
-    try:
-        return binascii.b2a_base64(binascii.unhexlify(hex_id), newline=False).decode()
-    except ValueError:
-        return hex_id
-
-
-_shared_base64 = lru_cache(maxsize=_CACHED_IDS)(_base64)
-"""For ids that many spans name: of traces and parents."""
-
-
 @lru_cache(maxsize=_CACHED_NAMES)
 def _name(value: str) -> str:
     """JSON text of a name that many spans have."""
     return dumps(value)
 
 
-def _is_json(value: Any) -> bool:
+def _sent(value: Any) -> str:
+    """JSON text of what MLflow's SDK sent, which is JSON text as a rule."""
     try:
         msgspec.json.decode(value, type=msgspec.Raw)
-    except UNREADABLE:
-        return False
-    return True
+    except (*UNREADABLE, TypeError):
+        return dumps(value)
+    return value if isinstance(value, str) else dumps(value)
 
 
-def _fragment(attributes: Mapping[str, Any], more: dict[str, str]) -> orjson.Fragment:
-    body: dict[str, Any] = {key: value for key, value in more.items() if value}
-    if attributes:
-        body["attributes"] = attributes
-    return orjson.Fragment(dumps(body).encode())
-
-
-def _link(link: Any) -> dict[str, Any]:
-    body = {"trace_id": f"tr-{link.trace_id}", "span_id": link.span_id, "attributes": link.attributes}
-    if link.trace_state:
-        body["trace_state"] = link.trace_state
-    return body
-
-
-def _events(raw: RawSpan, span: GenAISpan | None) -> list[dict[str, Any]]:
+def _events(raw: RawSpan, span: GenAISpan | None, status: int) -> list[dict[str, Any]]:
     """The span's events; an exception event is added where the sender gave an error in attributes only."""
     found = [
         {"name": event.name, "time_unix_nano": event.time_ns, "attributes": event.attributes} for event in raw.events
     ]
-    if status_of(raw, span) == 2 and not any(event.name == "exception" for event in raw.events):
+    if status == 2 and not any(event.name == "exception" for event in raw.events):
         error = span.error if span is not None else None
         kind = error.type if error is not None else raw.attributes.get("error.type")
         message = (error.message if error is not None else None) or raw.status_message

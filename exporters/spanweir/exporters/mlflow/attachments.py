@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 import msgspec
 import orjson
 
-from spanweir.schemas.mlflow import encode_content
+from spanweir.schemas.span_json import encode_content
 from spanweir.schemas.trace import MappedSpan
 
 PREVIEW_CHARS: Final = 2000
