@@ -7,7 +7,6 @@ called here: no `__repr__`, no `__iter__` of an unknown type, no property.
 
 import dataclasses
 import time
-from itertools import chain
 from typing import Any
 
 ATOMS = frozenset({str, int, float, bool, type(None), bytes, complex})
@@ -23,7 +22,6 @@ MAX_CONTAINERS = 100_000
 ELIDED = "…"
 
 _STRINGS = frozenset({str})
-_DICTS = frozenset({dict})
 _FEW = 16
 _UNSAFE_TO_COPY = (type, type(lambda: None))
 
@@ -35,8 +33,11 @@ class Frozen:
 
     def __init__(self, value: Any, form: str = "json") -> None:
         self.form = form
+        self.value: Any
         if type(value) is str:
             self.value, self.size, self.partial = value, len(value), False
+        elif type(value) is list and len(value) <= MAX_COPIED and (flat := _flat(value)) is not None:
+            self.value, self.size, self.partial = *flat, False
         else:
             self._take(value, _Freezer(MAX_COPIED, keep=True))
 
@@ -52,6 +53,21 @@ class Frozen:
             self.value = f"<{type(value).__name__}: not recorded, {type(error).__name__}>"
         self.size = freezer.size
         self.partial = freezer.keep and freezer.left <= 0
+
+
+def _flat(items: list[Any]) -> tuple[list[Any], int] | None:
+    """A copy and its size if these are messages that hold nothing but text, which most of a conversation is."""
+    copy, size = [], 0
+    for item in items:
+        if type(item) is not dict or len(item) > _FEW:
+            return None
+        message = item.copy()
+        for value in message.values():
+            if type(value) is not str:
+                return None
+            size += len(value) + 16
+        copy.append(message)
+    return copy, size + 4 * len(copy)
 
 
 class _Freezer:
@@ -110,7 +126,11 @@ class _Freezer:
         kinds = set(map(type, copy))
         if kinds <= ATOMS:
             self.size += sum(map(len, copy)) + 3 * len(copy) if kinds == _STRINGS else 12 * len(copy)
-        elif kinds != _DICTS or not self._flat(copy):
+        elif len(copy) <= self.left and (flat := _flat(copy)) is not None:
+            copy = flat[0]
+            self.left -= len(copy)
+            self.size += flat[1]
+        else:
             before = self.size
             index = self._last_first(copy, depth + 1)
             if index:
@@ -118,22 +138,6 @@ class _Freezer:
         if len(value) > MAX_ITEMS:
             copy.append(f"{ELIDED} {len(value) - MAX_ITEMS} more items")
         return copy
-
-    def _flat(self, copy: list[Any]) -> bool:
-        """Copy the items if they are messages that hold nothing but text, which most of a conversation is.
-
-        No loop of Python's: 250 of them in 0.07 ms.
-        """
-        if len(copy) > self.left or max(map(len, copy)) > _FEW:
-            return False
-        items = list(map(dict.copy, copy))
-        values = list(chain.from_iterable(map(dict.values, items)))
-        if set(map(type, values)) != _STRINGS:
-            return False
-        copy[:] = items
-        self.left -= len(items)
-        self.size += sum(map(len, values)) + 16 * len(values) + 4 * len(items)
-        return True
 
     def _last_first(self, copy: list[Any], depth: int) -> int:
         """Freeze the items from the last one on, as far as the budget goes; how many are left.

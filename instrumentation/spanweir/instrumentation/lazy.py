@@ -1,13 +1,13 @@
 """Span attributes whose content becomes text when somebody reads it, not when it is recorded.
 
 The SDK hands the same attribute mapping from the span to every processor and exporter, so the mapping of a span of ours
-is turned into a `LazyAttributes` shortly before the span ends. spanweir's worker takes the frozen content as it is;
-any other exporter that reads the mapping finds the finished text (and pays for it on its own thread).
+is a `LazyAttributes` (made so shortly before the end where the SDK made the span). spanweir's worker takes the frozen
+content as it is; any other exporter that reads the mapping finds the finished text (and pays for it on its own thread).
 """
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -17,8 +17,9 @@ from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation.freeze import Frozen
 from spanweir.instrumentation.policy import Policy
-from spanweir.instrumentation.start import CLEAN
 
+CLEAN = frozenset({str, int, float, bool})
+"""Types of attribute values that the SDK keeps as they are."""
 _lock = threading.Lock()
 
 
@@ -31,12 +32,30 @@ def _new_lock() -> None:
 os.register_at_fork(after_in_child=_new_lock)
 
 
-class LazyAttributes(BoundedAttributes):
-    """A `BoundedAttributes` (same layout: instances are made by assigning `__class__`)."""
+class WhenAsked:
+    """An attribute that an instance has once somebody asks for it; the same one for all threads that ask."""
 
-    frozen: dict[str, Frozen] | None
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return instance.__dict__.setdefault(self._name, self._make(instance))
+
+
+class LazyAttributes(BoundedAttributes):
+    """A `BoundedAttributes` (same layout: `__class__` of one may be assigned), and with no more than `_dict` and
+    `maxlen` one that is open and has no limit to the length of values."""
+
+    _immutable = False
+    _lock = WhenAsked(lambda _: threading.Lock())
+    dropped = 0
+    frozen: dict[str, Frozen] | None = None
+    max_value_len = None
     policy: Policy
-    size: int
+    size = 0
 
     def _finish(self) -> None:
         with _lock:
@@ -61,6 +80,11 @@ class LazyAttributes(BoundedAttributes):
             self._finish()
         return len(self._dict)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> BoundedAttributes:
+        if self.frozen is not None:
+            self._finish()
+        return super().__deepcopy__(memo)
+
     def copy(self) -> Any:
         if self.frozen is not None:
             self._finish()
@@ -75,7 +99,7 @@ class LazyAttributes(BoundedAttributes):
 def put(span: Span, values: dict[str, AttributeValue]) -> None:
     """`span.set_attributes`, without cleaning what is clean: that takes the SDK (1.45) longer than all the rest."""
     attributes: Any = getattr(span, "_attributes", None)
-    if type(attributes) is BoundedAttributes and attributes.max_value_len is None:
+    if isinstance(attributes, BoundedAttributes) and attributes.max_value_len is None:
         room = attributes.maxlen is None or len(attributes._dict) + len(values) <= attributes.maxlen
         if room and CLEAN.issuperset(map(type, values.values())):
             with attributes._lock:
@@ -88,14 +112,12 @@ def attach(span: Span, frozen: dict[str, Frozen], policy: Policy) -> None:
     """Put frozen content on a span that is about to end."""
     attributes: Any = getattr(span, "_attributes", None)
     if type(attributes) is BoundedAttributes:
-        turned: Any = attributes
-        turned.__class__ = LazyAttributes
-        turned.frozen = frozen
-        turned.policy = policy
-        size = 0
+        attributes.__class__ = LazyAttributes
+    if type(attributes) is LazyAttributes:
+        attributes.policy = policy
         for item in frozen.values():
-            size += item.size
-        turned.size = size
+            attributes.size += item.size
+        attributes.frozen = frozen
         return
     for key, item in frozen.items():  # not the SDK's span: write the text now
         pieces = policy.render(key, item)

@@ -18,8 +18,9 @@ from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation import names, responses, state, streams
 from spanweir.instrumentation.encode import tame
+from spanweir.instrumentation.lazy import CLEAN
 from spanweir.instrumentation.span import Span, parent_context
-from spanweir.instrumentation.threads import detach
+from spanweir.instrumentation.threads import attach, current, detach
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +45,7 @@ class Operation:
     - `span = chat("gpt-5").start(parent=...)`: explicit, never touches the current context; `span.end()` ends it.
     """
 
-    __slots__ = ("_attributes", "_content", "_entered", "_forms", "_kind", "_name", "_op", "_target")
+    __slots__ = ("_attributes", "_clean", "_content", "_entered", "_forms", "_kind", "_name", "_op", "_target")
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Operation:
         self._attributes.update({key: tame(value) for key, value in attributes.items() if value is not None})
         if target and target_attribute:
             self._attributes[target_attribute] = target
+        self._clean = CLEAN.issuperset(map(type, self._attributes.values()))
         self._kind = kind
         self._forms = forms
         self._content = {key: item for key, item in (content or {}).items() if item[1] is not None}
@@ -79,8 +81,8 @@ class Operation:
         return self._start(parent_context(parent), start_time_ns)[0]
 
     def __enter__(self) -> Span:
-        span, context = self._start(otel_context.get_current(), None)
-        span._token = otel_context.attach(context)
+        span, context = self._start(current(), None)
+        span._token = attach(context)
         self._entered.append(span)
         return span
 
@@ -97,9 +99,9 @@ class Operation:
 
     def _leave(self) -> Span:
         """The span that this block entered: one operation may be entered by several threads or tasks at once."""
-        current = trace.get_current_span()
+        here = trace.get_current_span()
         for index in range(len(self._entered) - 1, -1, -1):
-            if self._entered[index]._otel is current:
+            if self._entered[index]._otel is here:
                 return self._entered.pop(index)
         return self._entered.pop()
 
@@ -145,10 +147,12 @@ class Operation:
         attributes = self._attributes
         if isinstance(shared, state.Trace) and shared.inherited:
             attributes = {**attributes, **shared.inherited}
-        otel = state.starter().start(self._name, context, self._kind, attributes, start_time_ns)
-        span = Span(otel, *self._forms)
+        starter, policy = state.recorder()
+        otel = starter.start(self._name, context, self._kind, attributes, start_time_ns, clean=self._clean)
+        span = Span(otel, self._forms, policy)
         if not isinstance(shared, state.Trace):
-            shared = state.Trace(otel)
+            shared = state.Trace()
+            shared.root = otel
         # set_span_in_context and set_value at once: each copies the context
         context = otel_context.Context({**context, state.TRACE_KEY: shared, _SPAN_KEY: otel})
         span._active = shared
@@ -169,11 +173,12 @@ TARGETS = {
 class Call:
     """A decorated function's calls: which argument goes where, and what is made of the result."""
 
-    __slots__ = ("_bound", "_names", "_op", "operation")
+    __slots__ = ("_bound", "_names", "_op", "_record", "operation")
 
     def __init__(self, operation: Operation, function: Callable[..., Any]) -> None:
         self.operation = operation
         self._op = operation._op
+        self._record = RECORDED.get(self._op, _record_any)
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
@@ -183,32 +188,19 @@ class Call:
         self._bound = bool(self._names) and self._names[0] in ("self", "cls")
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Span, otel_context.Context]:
-        span, context = self.operation._start(otel_context.get_current(), None)
+        span, context = self.operation._start(current(), None)
         if span._captures:
             try:
-                self._record(span, args, kwargs)
+                given = dict(zip(self._names, args, strict=False))
+                if self._bound:
+                    given.pop(self._names[0], None)
+                if len(args) > len(self._names):
+                    given["args"] = args[len(self._names) :]
+                given.update(kwargs)
+                self._record(span, given)
             except Exception as error:  # an argument that misbehaves must not reach the application
                 span.set_attribute("spanweir.capture_error", type(error).__name__)
         return span, context
-
-    def _record(self, span: Span, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = dict(zip(self._names, args, strict=False))
-        if self._bound and self._names:
-            given.pop(self._names[0], None)
-        if len(args) > len(self._names):
-            given["args"] = args[len(self._names) :]
-        given.update(kwargs)
-        if self._op == "execute_tool":
-            span.set_input(given)
-        elif self._op in ("retrieval", "rerank"):
-            span.set_input(_first(given, _QUERY))
-            top_k = given.get("top_k", given.get("k"))
-            if isinstance(top_k, int):
-                span.set_attribute(names.TOP_K if self._op == "retrieval" else names.RERANK_TOP_K, top_k)
-        elif self._op in ("chat", "embeddings"):
-            _record_request(span, self._op, given)
-        elif given := {key: value for key, value in given.items() if value is not None and not _is_context(value)}:
-            span.set_input(next(iter(given.values())) if len(given) == 1 else given)
 
     def returned(self, span: Span, context: otel_context.Context, result: Any) -> Any:
         """The result for the caller: a stream is observed, anything else is recorded and ends the span."""
@@ -220,19 +212,15 @@ class Call:
 
     def finish(self, span: Span, result: Any) -> None:
         try:
-            self._record_result(span, result)
-        except Exception as error:
-            span.set_attribute("spanweir.capture_error", type(error).__name__)
-        span.end()
-
-    def _record_result(self, span: Span, result: Any) -> None:
-        if result is not None:
-            if self._op in ("chat", "embeddings", "invoke_agent") and type(result) is not str:
+            if type(result) is not str and self._op in ("chat", "embeddings", "invoke_agent"):
                 span._set(responses.attributes_of(result))
             if self._op == "evaluate" or self._op == "apply_guardrail":
                 _record_verdict(span, result)
             if self._op != "embeddings":
                 span.set_output(result)
+        except Exception as error:
+            span.set_attribute("spanweir.capture_error", type(error).__name__)
+        span.end()
 
 
 def _is_context(value: Any) -> bool:
@@ -247,12 +235,38 @@ def _first(given: dict[str, Any], wanted: tuple[str, ...]) -> Any:
     return next(iter(given.values()), None)
 
 
-def _record_request(span: Span, op: str, given: dict[str, Any]) -> None:
+def _record_any(span: Span, given: dict[str, Any]) -> None:
+    if given := {key: value for key, value in given.items() if value is not None and not _is_context(value)}:
+        span.set_input(next(iter(given.values())) if len(given) == 1 else given)
+
+
+def _record_tool(span: Span, given: dict[str, Any]) -> None:
+    span.set_input(given)
+
+
+def _record_search(top_k_name: str, span: Span, given: dict[str, Any]) -> None:
+    span.set_input(_first(given, _QUERY))
+    top_k = given.get("top_k", given.get("k"))
+    if isinstance(top_k, int):
+        span.set_attribute(top_k_name, top_k)
+
+
+def _record_model_call(op: str, span: Span, given: dict[str, Any]) -> None:
     if not _SAID.isdisjoint(given):
         _record_options(span, op, given)
         given = {key: value for key, value in given.items() if key != "model"}
     if given:
         span.set_input(_first(given, _MESSAGES))
+
+
+RECORDED: dict[str, Callable[[Span, dict[str, Any]], None]] = {
+    "chat": functools.partial(_record_model_call, "chat"),
+    "embeddings": functools.partial(_record_model_call, "embeddings"),
+    "execute_tool": _record_tool,
+    "rerank": functools.partial(_record_search, names.RERANK_TOP_K),
+    "retrieval": functools.partial(_record_search, names.TOP_K),
+}
+"""What is made of the arguments, by name, of a decorated function; `_record_any` for all other operations."""
 
 
 def _record_options(span: Span, op: str, given: dict[str, Any]) -> None:
@@ -290,7 +304,7 @@ def _record_verdict(span: Span, result: Any) -> None:
 def _function(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         span, context = call.begin(args, kwargs)
-        token = otel_context.attach(context)
+        token = attach(context)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
@@ -299,7 +313,10 @@ def _function(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
             raise
         finally:
             detach(token)
-        return call.returned(span, context, result)
+        if type(result) not in streams.WHOLE:
+            return call.returned(span, context, result)
+        call.finish(span, result)
+        return result
 
     return wrapper
 
@@ -307,7 +324,7 @@ def _function(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
 def _coroutine(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         span, context = call.begin(args, kwargs)
-        token = otel_context.attach(context)
+        token = attach(context)
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
@@ -316,6 +333,9 @@ def _coroutine(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
             raise
         finally:
             detach(token)
-        return call.returned(span, context, result)
+        if type(result) not in streams.WHOLE:
+            return call.returned(span, context, result)
+        call.finish(span, result)
+        return result
 
     return wrapper

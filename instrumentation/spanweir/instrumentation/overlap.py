@@ -6,11 +6,10 @@ util-genai does the same among instrumentations that are built on it; this cover
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, Span
-from opentelemetry.trace import SpanContext
 
 from spanweir.instrumentation import names
 
@@ -39,49 +38,45 @@ class Overlap:
         self._above: dict[int, frozenset[int]] = {}
 
     def started(self, span: Span) -> None:
-        context = span.context
-        if context is None:
+        if span.context is None:
             return
-        parent = span.parent.span_id if span.parent is not None else 0
-        family = _family(_raw(span))
-        if family:
+        span_id, parent = span.context.span_id, 0 if span.parent is None else span.parent.span_id
+        if _family(_raw(span)):
             outer = self._open.get(parent)
             if outer is not None and (parent in self._held or _same_call(_raw(outer), _raw(span))):
                 outer = self._inner.get(parent, outer)
-                self._inner[context.span_id] = self._streaming(parent) or outer
-            elif (outer := self._streaming(parent)) is not None:
-                self._inner[context.span_id] = outer
+                self._inner[span_id] = self._streaming(parent) or outer
+            elif self._above and (outer := self._streaming(parent)) is not None:
+                self._inner[span_id] = outer
         elif span.instrumentation_scope is not None and span.instrumentation_scope.name == _LATE:
-            self._held[context.span_id] = []
-            self._above[context.span_id] = self._above.get(parent, frozenset()) | {parent}
+            self._held[span_id] = []
+            self._above[span_id] = self._above.get(parent, frozenset()) | {parent}
         else:
             return
-        self._open[context.span_id] = span
+        self._open[span_id] = span
         if len(self._open) > MAX_OPEN:
             self._forget(next(iter(self._open)))
 
     def _streaming(self, parent: int) -> Span | None:
         """The open span of a stream that a framework has begun below `parent`, and whose client's call only begins when
         the stream is read, outside that span. None if there are several that it could be."""
-        if not self._above:
-            return None
-        below = [key for key, above in self._above.items() if parent in above and key in self._open]
+        below = [key for key, above in list(self._above.items()) if parent in above and key in self._open]
         inside = set().union(*(self._above[key] for key in below))
         leaves = [key for key in below if key not in inside]
         return self._open[leaves[0]] if len(leaves) == 1 else None
 
-    def ended(self, span: ReadableSpan, context: SpanContext) -> list[ReadableSpan]:
+    def ended(self, span: ReadableSpan, span_id: int) -> Sequence[ReadableSpan]:
         """The spans to export now: this one, none if another stands for it, or more that were waiting for it."""
-        outer = self._inner.pop(context.span_id, None)
-        parent = span.parent.span_id if span.parent is not None else 0
-        if outer is None and parent in self._inner:
-            span._parent = self._inner[parent].context
-        known = self._open.pop(context.span_id, None)
-        if known is None:
-            return [span]
-        held = self._held.pop(context.span_id, None)
-        self._above.pop(context.span_id, None)
-        if held is not None:
+        outer = None
+        if self._inner:
+            outer = self._inner.pop(span_id, None)
+            parent = 0 if span.parent is None else span.parent.span_id
+            if outer is None and parent in self._inner:
+                span._parent = self._inner[parent].context
+        if self._open.pop(span_id, None) is None:
+            return (span,)
+        if self._held and (held := self._held.pop(span_id, None)) is not None:
+            self._above.pop(span_id, None)
             return _decide(span, held)
         if outer is not None and outer.is_recording():
             waiting = self._held.get(outer.context.span_id) if outer.context is not None else None
@@ -89,8 +84,8 @@ class Overlap:
                 waiting.append(span)
             else:
                 outer.set_attributes(_details(_raw(outer), span))
-            return []
-        return [span]
+            return ()
+        return (span,)
 
     def _forget(self, span_id: int) -> None:
         self._open.pop(span_id, None)

@@ -1,6 +1,7 @@
 """What is recorded of content, and in which shape. Not here: taking the snapshot (`freeze`), sending it (`worker`)."""
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -39,7 +40,7 @@ class Policy:
     max_content_bytes: int = 16 << 20
     """Of one attribute. What is longer is cut inside its longest strings and says so."""
 
-    @property
+    @functools.cached_property
     def captures(self) -> bool:
         return self.on_spans or self.on_events
 

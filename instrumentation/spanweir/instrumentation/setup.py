@@ -67,8 +67,8 @@ def init(
         content = policy.from_environment(capture=capture_content, redact=redact, max_content_bytes=max_content_bytes)
         settings = transport.settings(endpoint, protocol, headers)
         state.set_policy(content)
-        state.set_provider(tracer_provider)
         provider = tracer_provider or _provider(service_name, resource)
+        state.set_provider(provider)
         exporters = [name.strip().lower() for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")]
         _add_others(provider, exporters)
         if not {"otlp", "otlp_proto_grpc", "otlp_proto_http"} & set(exporters):

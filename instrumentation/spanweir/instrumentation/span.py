@@ -32,13 +32,13 @@ _VERDICT = frozenset({names.EVALUATION_SCORE, names.EVALUATION_LABEL})
 class Span:
     """One span that has started. Every method may be called from any thread until `end`, and none of them raises."""
 
-    __slots__ = ("_active", "_attributes", "_frozen", "_input", "_otel", "_output", "_policy", "_started", "_token")
+    __slots__ = ("_active", "_attributes", "_captures", "_forms", "_frozen", "_otel", "_policy", "_started", "_token")
 
-    def __init__(self, otel: trace.Span, input_form: tuple[str, str], output_form: tuple[str, str]) -> None:
+    def __init__(self, otel: trace.Span, forms: tuple[tuple[str, str], tuple[str, str]], policy: Policy) -> None:
         self._otel = otel
-        self._input = input_form
-        self._output = output_form
-        self._policy = state.policy() if otel.is_recording() else None
+        self._forms = forms
+        self._policy = policy if otel.is_recording() else None
+        self._captures = self._policy is not None and policy.captures
         self._attributes: dict[str, AttributeValue] = {}
         self._frozen: dict[str, Frozen] = {}
         self._started = time.perf_counter_ns()
@@ -72,7 +72,8 @@ class Span:
         the OpenAI, Anthropic or OpenTelemetry form), `gen_ai.tool.call.arguments` (tool) or
         `gen_ai.retrieval.query.text` (retrieval, rerank).
         """
-        self._content(*self._input, value)
+        key, form = self._forms[0]
+        self._content(key, form, value)
 
     def set_output(self, value: Any) -> None:
         """Record what came out.
@@ -81,7 +82,8 @@ class Span:
         rerank: strings, dicts, LangChain or LlamaIndex documents, or pairs of a document and its score).
         A model response of OpenAI or Anthropic also gives id, model, finish reasons and token usage.
         """
-        self._content(*self._output, value)
+        key, form = self._forms[1]
+        self._content(key, form, value)
 
     def set_system(self, value: Any) -> None:
         """Emits `gen_ai.system_instructions`."""
@@ -160,32 +162,26 @@ class Span:
 
     def end(self, end_time_ns: int | None = None) -> None:
         """End the span. A second call does nothing."""
-        if self._policy is None or not self._otel.is_recording():
+        policy = self._policy
+        if policy is None or not self._otel.is_recording():
             return
         try:
-            self._complete(self._policy)
+            if self._attributes:
+                lazy.put(self._otel, self._attributes.copy())  # another thread may still be adding to it
+            if names.EVALUATION_EXPLANATION in self._frozen or not _VERDICT.isdisjoint(self._attributes):
+                self._verdict()
+            if self._frozen and policy.on_events:  # before the attributes are such that reading them makes text
+                state.emit_details(self._otel, self._attributes, self._frozen, policy)
+            if self._frozen and policy.on_spans:
+                lazy.attach(self._otel, self._frozen, policy)
         except Exception as error:  # a value or a logger of the application's that misbehaves
             _log.warning("a span was not recorded whole: %s", type(error).__name__)
         self._otel.end(end_time_ns)
 
-    def _complete(self, policy: Policy) -> None:
-        if self._attributes:
-            lazy.put(self._otel, self._attributes.copy())  # another thread may still be adding to it
-        if not _VERDICT.isdisjoint(self._attributes) or names.EVALUATION_EXPLANATION in self._frozen:
-            self._verdict()
-        if self._frozen and policy.on_events:  # before the attributes are such that reading them makes text
-            state.emit_details(self._otel, self._attributes, self._frozen, policy)
-        if self._frozen and policy.on_spans:
-            lazy.attach(self._otel, self._frozen, policy)
-
     # used by the operations
 
-    @property
-    def _captures(self) -> bool:
-        return self._policy is not None and self._policy.captures
-
     def _content(self, key: str, form: str, value: Any) -> None:
-        if self._policy is not None and self._policy.captures and value is not None:
+        if self._captures and value is not None:
             self._frozen[key] = Frozen(value, form)
 
     def _set(self, attributes: Mapping[str, AttributeValue | None]) -> None:

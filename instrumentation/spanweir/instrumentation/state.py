@@ -3,8 +3,9 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -28,7 +29,7 @@ _policy: Policy | None = None
 _provider: trace.TracerProvider | None = None
 _loggers: Any = None
 _defer: Callable[[Callable[[], None], int], None] | None = None
-_starters: dict[int, tuple[trace.TracerProvider, Starter]] = {}
+_recorder: tuple[trace.TracerProvider, Starter, Policy] | None = None
 
 
 def policy() -> Policy:
@@ -41,8 +42,8 @@ def policy() -> Policy:
 
 def set_policy(new: Policy | None) -> None:
     """None: read the environment again when it is next needed."""
-    global _policy
-    _policy = new
+    global _policy, _recorder
+    _policy, _recorder = new, None
 
 
 def set_logger_provider(new: Any) -> None:
@@ -64,31 +65,28 @@ def set_provider(new: trace.TracerProvider | None) -> None:
 
 
 def provider() -> trace.TracerProvider:
-    """The provider that `init` was given, else the global one."""
+    """The provider that `init` has set up, else the global one."""
     return _provider or trace.get_tracer_provider()
 
 
-def starter() -> Starter:
-    """For the provider that `init` was given, else of the global one, which may be set late or replaced."""
+def recorder() -> tuple[Starter, Policy]:
+    """What starts spans (for the provider that `init` has set up, else for the global one, which may be set late or
+    replaced) and what is recorded on them."""
+    global _recorder
     current = _provider or trace.get_tracer_provider()
-    known = _starters.get(id(current))
+    known = _recorder
     if known is None or known[0] is not current:
-        known = (current, Starter(current.get_tracer(SCOPE, schema_url=SCHEMA_URL)))
-        _starters.clear()
-        _starters[id(current)] = known
-    return known[1]
+        _recorder = known = (current, Starter(current.get_tracer(SCOPE, schema_url=SCHEMA_URL)), policy())
+    return known[1], known[2]
 
 
 class Trace:
     """What the spans of one trace in this process share. Lives in the OpenTelemetry context, so it crosses tasks."""
 
-    __slots__ = ("inherited", "metadata", "root", "tags")
-
-    def __init__(self, root: trace.Span) -> None:
-        self.root = root
-        self.inherited: dict[str, AttributeValue] = {}
-        self.metadata: dict[str, Any] = {}
-        self.tags: list[str] = []
+    root: trace.Span
+    inherited: Mapping[str, AttributeValue] = MappingProxyType({})
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    tags: Sequence[str] = ()
 
 
 def update_current_trace(
@@ -122,17 +120,19 @@ def _update(session: Any, user: Any, tags: Any, metadata: Any) -> None:
     if user is not None:
         attributes[names.USER_ID] = str(user)
     if known is not None:
-        known.inherited.update(attributes)
+        known.inherited = {**known.inherited, **attributes}
     if isinstance(tags, Mapping):
         attributes.update({names.TRACE_TAG + str(key): str(value) for key, value in tags.items()})
     elif tags is not None:
-        listed = known.tags if known is not None else []
+        listed = known.tags if known is not None else ()
         more = [tags] if isinstance(tags, str) else islice(tags, MAX_TAGS)
-        listed[:] = list(dict.fromkeys([*listed, *map(str, more)]))[:MAX_TAGS]
-        attributes[names.TAGS] = list(listed)
+        attributes[names.TAGS] = listed = list(dict.fromkeys([*listed, *map(str, more)]))[:MAX_TAGS]
+        if known is not None:
+            known.tags = listed
     if metadata is not None:
-        merged = known.metadata if known is not None else {}
-        merged.update(metadata)
+        merged = {**(known.metadata if known is not None else {}), **metadata}
+        if known is not None:
+            known.metadata = merged
         attributes[names.METADATA] = dumps(Frozen(merged).value).decode()
     for span in {id(s): s for s in (current, known.root if known is not None else current)}.values():
         if span.is_recording():

@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 
 from spanweir.instrumentation import responses
 from spanweir.instrumentation.span import Span
-from spanweir.instrumentation.threads import detach
+from spanweir.instrumentation.threads import attach, detach
 
 if TYPE_CHECKING:
     from spanweir.instrumentation.operation import Call
@@ -23,7 +23,8 @@ MAX_CHUNKS = 20_000
 """Chunks kept for the recorded output; later ones pass through unrecorded."""
 
 
-_NO_STREAMS = (str, bytes, dict, list, tuple, type(None), types.CoroutineType)
+WHOLE = (str, bytes, dict, list, tuple, type(None), types.CoroutineType)
+"""Types of results that are no streams."""
 
 
 class Chunks:
@@ -67,7 +68,7 @@ def generator(call: "Call", function: Callable[..., Any]) -> Callable[..., Any]:
         step: Callable[[], Any] = partial(next, inner)
         try:
             while True:
-                token = otel_context.attach(context)
+                token = attach(context)
                 try:
                     item = step()
                 except StopIteration as stop:
@@ -102,7 +103,7 @@ def async_generator(call: "Call", function: Callable[..., Any]) -> Callable[...,
         step: Callable[[], Any] = inner.__anext__
         try:
             while True:
-                token = otel_context.attach(context)
+                token = attach(context)
                 try:
                     item = await step()
                 except StopAsyncIteration:
@@ -131,7 +132,7 @@ def async_generator(call: "Call", function: Callable[..., Any]) -> Callable[...,
 def wrap(call: "Call", span: Span, context: otel_context.Context, result: Any) -> Any:
     """The stream that a function returned, observed; None if the result is no stream."""
     kind = type(result)
-    if kind in _NO_STREAMS or issubclass(kind, _NO_STREAMS):
+    if issubclass(kind, WHOLE):
         return None
     try:
         if hasattr(kind, "__anext__") or (hasattr(kind, "__aiter__") and call.operation._op == "chat"):
@@ -169,7 +170,7 @@ class Stream(_Proxy):
         return self
 
     def __next__(self) -> Any:
-        token = otel_context.attach(self._context)
+        token = attach(self._context)
         try:
             if self._iterator is None:
                 self._iterator = iter(self._inner)
@@ -204,7 +205,7 @@ class AsyncStream(_Proxy):
         return self
 
     async def __anext__(self) -> Any:
-        token = otel_context.attach(self._context)
+        token = attach(self._context)
         try:
             if self._iterator is None:
                 self._iterator = self._inner.__aiter__()

@@ -1,4 +1,5 @@
-"""The current trace in other threads. Python carries the context to tasks, not to threads (before 3.14)."""
+"""The current context, and the current trace in other threads: Python carries the context to tasks, not to threads
+(before 3.14)."""
 
 import functools
 from collections.abc import Callable
@@ -10,6 +11,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _runtime: Any = getattr(otel_context, "_RUNTIME_CONTEXT", otel_context)
 """`opentelemetry.context.detach` logs an error with a stack trace instead of raising."""
+current: Callable[[], otel_context.Context] = _runtime.get_current
+attach: Callable[[otel_context.Context], Any] = _runtime.attach
+"""What `opentelemetry.context.get_current` and `.attach` call."""
 
 
 def detach(token: Any) -> None:
@@ -26,11 +30,11 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
 
     Only the OpenTelemetry context goes along, so several threads may run the result at once.
     """
-    context = otel_context.get_current()
+    context = current()
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        token = otel_context.attach(context)
+        token = attach(context)
         try:
             return function(*args, **kwargs)
         finally:

@@ -181,15 +181,20 @@ def mended(span: ReadableSpan) -> ReadableSpan | None:
     than 64 bits). None if that has been done already."""
     if isinstance(span, Mended):
         return None
-    bare = copy.copy(span)
-    vars(bare).update(
-        _name=tame(span.name),
-        _attributes=_mended(span.attributes or {}),
-        _events=[Event(tame(event.name), _mended(event.attributes or {}), event.timestamp) for event in span.events],
-        _status=Status(span.status.status_code, tame(span.status.description or "")),
+    return Mended(
+        name=tame(span.name),
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=_mended(span.attributes or {}),
+        events=[Event(tame(event.name), _mended(event.attributes or {}), event.timestamp) for event in span.events],
+        links=span.links,
+        kind=span.kind,
+        status=Status(span.status.status_code, tame(span.status.description or "")),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
     )
-    bare.__class__ = Mended
-    return bare
 
 
 def _mended(attributes: Mapping[str, Any]) -> dict[str, Any]:

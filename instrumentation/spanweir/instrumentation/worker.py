@@ -20,6 +20,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import TraceFlags
 
 from spanweir.instrumentation import lazy, wire
 from spanweir.instrumentation.overlap import Overlap
@@ -97,8 +98,7 @@ class Worker(SpanProcessor):
     def _reset(self) -> None:
         """A new process: what the parent has queued is the parent's to send."""
         self.counters = Counters()
-        self._queue: deque[ReadableSpan] = deque()
-        self._sizes: deque[int] = deque()
+        self._queue: deque[tuple[ReadableSpan, int]] = deque()
         self._later: deque[tuple[Callable[[], None], int]] = deque()
         self._queued_bytes = 0
         self._wake = threading.Event()
@@ -116,14 +116,22 @@ class Worker(SpanProcessor):
     # application threads
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        self._overlap.started(span)
+        try:
+            self._overlap.started(span)
+        except Exception as error:  # another thread at the same moment, attributes that misbehave
+            self._warn(f"a span is not told from another's: {type(error).__name__}")
 
     def on_end(self, span: ReadableSpan) -> None:
         context = span.context
-        if context is None or not context.trace_flags.sampled or self._stopping:
+        if context is None or not context.trace_flags & TraceFlags.SAMPLED or self._stopping:
             return
-        for exported in self._overlap.ended(span, context):
-            self._put(exported)
+        try:
+            exported = self._overlap.ended(span, context.span_id)
+        except Exception as error:
+            exported = (span,)
+            self._warn(f"a span is not told from another's: {type(error).__name__}")
+        for ended in exported:
+            self._put(ended)
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every span that is exported, when it ends, in the thread that ended it."""
@@ -140,8 +148,7 @@ class Worker(SpanProcessor):
                 self.counters.dropped_full += 1
                 return
             self._queued_bytes += size
-            self._queue.append(span)
-            self._sizes.append(size)
+            self._queue.append((span, size))
             if self._thread is None:
                 self._start()
         if self._queued_bytes > self.limits.max_request_bytes:
@@ -248,10 +255,12 @@ class Worker(SpanProcessor):
         total = 0
         with self._lock:
             while self._queue and len(spans) < 512:
-                if spans and total + self._sizes[0] > self.limits.max_request_bytes:
+                span, size = self._queue[0]
+                if spans and total + size > self.limits.max_request_bytes:
                     break
-                spans.append(self._queue.popleft())
-                total += self._sizes.popleft()
+                self._queue.popleft()
+                spans.append(span)
+                total += size
         return spans, total
 
     def _send_spans(self, spans: list[ReadableSpan]) -> None:
