@@ -21,6 +21,7 @@ except ImportError:  # told by `usable`
     cygrpc = None
 
 from spanweir.collector.receivers._grpc import SIGNALS, Admission, Caller, cannot_listen, credentials, options, trailers
+from spanweir.collector.receivers._grpc_stop import UnderWay, hang_up
 from spanweir.collector.receivers._intake import ACCEPTED, CLOSING, OK, UNIMPLEMENTED, Answer, Intake
 from spanweir.collector.receivers._responses import partial_success
 
@@ -73,7 +74,11 @@ class LoopServer:
         self._free = config.workers
         self._waiting: deque[_Call] = deque()
         """Calls whose message is not read yet, because `workers` others are under way."""
+        self._under_way = UnderWay()
         self._stopping = False
+        """No call is let in."""
+        self._down = False
+        """The core takes no requests for calls."""
         self._due = 0
         """Calls that have not ended, and the next one that is waited for. The thread's."""
         self._queue = cygrpc.CompletionQueue()
@@ -98,15 +103,21 @@ class LoopServer:
             waiting = list(self._waiting)
             self._waiting.clear()
         for call in waiting:
-            self._answer(call.start, CLOSING)
-        self._server.shutdown(self._queue, _SHUTDOWN)
-        self._thread.join(grace_s)
+            self._answer(call.start, CLOSING, self._let_go)
+        self._under_way.wait(grace_s)
+        hang_up(self.endpoint, self._shutdown)
+        self._thread.join(1.0)
         if self._thread.is_alive():
             self._server.cancel_all_calls()
             self._thread.join(1.0)
         if not self._thread.is_alive():
             # Here, because nothing may be under way in it then, `shutdown` above included.
             self._server.destroy()
+
+    def _shutdown(self) -> None:
+        with self._lock:
+            self._down = True
+            self._server.shutdown(self._queue, _SHUTDOWN)
 
     # ---------------------------------------------------------------------------------------- the thread
 
@@ -131,7 +142,10 @@ class LoopServer:
             event = tag = None
 
     def _request(self) -> None:
-        self._server.request_call(self._queue, self._queue, _CALL)
+        with self._lock:
+            if self._down:
+                return
+            self._server.request_call(self._queue, self._queue, _CALL)
         self._due += 1
 
     def _arrived(self, event: Any) -> None:
@@ -145,11 +159,10 @@ class LoopServer:
             return self._answer(start, caller)
         call = _Call(start, signal, caller)
         with self._lock:
-            if self._stopping or not self._free:
-                if not self._stopping:
-                    self._waiting.append(call)
-                    return None
-            else:
+            if not self._stopping:
+                self._under_way.begin()
+                if not self._free:
+                    return self._waiting.append(call)
                 self._free -= 1
                 return self._read(call)
         return self._answer(start, CLOSING)
@@ -177,7 +190,7 @@ class LoopServer:
 
     def _done(self, call: _Call, answer: Answer) -> None:
         """Answer a call that was read, and read the next that waits."""
-        self._answer(call.start, answer)
+        self._answer(call.start, answer, self._let_go)
         with self._lock:
             following = self._waiting.popleft() if self._waiting else None
             if following is None:
@@ -185,7 +198,7 @@ class LoopServer:
         if following is not None:
             self._read(following)
 
-    def _answer(self, start: _Start, answer: Answer) -> None:
+    def _answer(self, start: _Start, answer: Answer, ended: Callable[[Any], None] | None = None) -> None:
         trailing, details = (None, b"") if answer.code == OK else (trailers(answer), answer.message.encode())
         operations = [
             cygrpc.SendInitialMetadataOperation(None, 0),
@@ -195,10 +208,15 @@ class LoopServer:
         if answer.code == OK:
             body = b"" if answer is ACCEPTED else partial_success(answer)
             operations.append(cygrpc.SendMessageOperation(body, 0))
-        start(operations, self._ended)
+        start(operations, ended or self._ended)
 
     def _ended(self, event: Any) -> None:
         self._due -= 1
+
+    def _let_go(self, event: Any) -> None:
+        """The end of a call that was let in: its answer has left."""
+        self._due -= 1
+        self._under_way.end()
 
 
 _CALL, _SHUTDOWN = object(), object()

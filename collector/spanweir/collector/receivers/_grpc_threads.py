@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from spanweir.collector.receivers._grpc import SIGNALS, Admission, Caller, cannot_listen, credentials, options, trailers
+from spanweir.collector.receivers._grpc_stop import UnderWay, hang_up
 from spanweir.collector.receivers._intake import ACCEPTED, OK, Answer, Intake
 from spanweir.collector.receivers._responses import partial_success
 
@@ -27,7 +28,8 @@ class ThreadServer:
     def __init__(self, config: "Grpc", intake: Intake) -> None:
         self._pool = ThreadPoolExecutor(config.workers, thread_name_prefix="otlp-grpc")
         self._server = grpc.server(self._pool, options=options(config))
-        self._server.add_generic_rpc_handlers((_Export(config, intake),))
+        self._under_way = UnderWay()
+        self._server.add_generic_rpc_handlers((_Export(config, intake, self._under_way),))
         try:
             port = self._listen(config)
         except OSError:
@@ -37,7 +39,10 @@ class ThreadServer:
         self._server.start()
 
     def stop(self, grace_s: float) -> None:
-        self._server.stop(grace_s).wait(grace_s + 1)
+        # The receiver has closed the intake: what comes now is refused by `export`, or by the end of its connection.
+        self._under_way.wait(grace_s)
+        hang_up(self.endpoint, lambda: self._server.stop(1))
+        self._server.wait_for_termination(2)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _listen(self, config: "Grpc") -> int:
@@ -52,8 +57,9 @@ class ThreadServer:
 class _Export:
     """A `grpc.GenericRpcHandler`: `service` sees the metadata only, so that strangers are refused unread."""
 
-    def __init__(self, config: "Grpc", intake: Intake) -> None:
+    def __init__(self, config: "Grpc", intake: Intake, under_way: UnderWay) -> None:
         self._intake = intake
+        self._under_way = under_way
         self._admission = Admission(config, intake)
 
     def service(self, details: Any) -> Any:
@@ -80,9 +86,13 @@ class _Export:
         return export
 
     def _handler(self, signal: str, caller: Caller) -> Callable[[bytes, Any], bytes]:
-        receive = self._intake.receive
+        intake, under_way = self._intake, self._under_way
 
         def export(body: bytes, context: Any) -> bytes:
+            if not intake.closing:
+                under_way.begin()
+                if not context.add_callback(under_way.end):
+                    under_way.end()
             # A lock that is acquired twice is the cheapest thing one thread can wait on.
             ready = threading.Lock()
             ready.acquire()
@@ -92,7 +102,7 @@ class _Export:
                 answers.append(answer)
                 ready.release()
 
-            receive(signal, "grpc", caller.tenant, caller.headers, body, done)
+            intake.receive(signal, "grpc", caller.tenant, caller.headers, body, done)
             ready.acquire()
             answer = answers[0]
             if answer is ACCEPTED:
