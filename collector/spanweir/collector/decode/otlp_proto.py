@@ -214,9 +214,11 @@ def _attributes(pairs: Iterable[Any]) -> Attributes:
     attributes: Attributes = {}
     for pair in pairs:
         value = pair.value
-        text = value.string_value
-        if text:  # most are: asking which kind a value has costs as much again
+        if text := value.string_value:  # most are: asking which kind a value has costs as much again
             attributes[pair.key] = text
+            continue
+        if number := value.int_value:  # most others are
+            attributes[pair.key] = number
             continue
         which = value.WhichOneof("value")
         attributes[pair.key] = None if which is None else _READ[which](value)
