@@ -97,16 +97,17 @@ class PriceBook:
         return helper
 
     def _end_when_idle(self) -> None:
-        while True:
-            time.sleep(_KEEP_S)
+        rest_s = _KEEP_S
+        while rest_s > 0:
+            time.sleep(rest_s)
             with self._lock:
                 helper = self._helper
                 if helper is None:
                     return
-                if time.monotonic() - self._used_s >= _KEEP_S:
+                rest_s = self._used_s + _KEEP_S - time.monotonic()
+                if rest_s <= 0:
                     self._helper = None
                     helper.communicate()
-                    return
 
     def _load(self) -> None:
         if self._path is None:
