@@ -163,6 +163,9 @@ class Usage(msgspec.Struct, omit_defaults=True):
     scope: str = "own"
     """`own`: this call's tokens. `rollup`: a sum over spans below. `server_duplicate`: the server's view of a call
     that a client span counts. `estimated`: not from the provider. Only `own` may be added up."""
+    running: str = ""
+    """Not empty where the counts are sums over the calls of a tool loop so far: `more` where the model asked for tools,
+    so that the next call's counts will contain these, else `last`."""
     inclusive: str = "unknown"
     """How it was decided that the sender's input count includes the cache: `total`, `arithmetic`, `emitter`,
     `sanity`, `none` (no cache counts) or `unknown` (assumed)."""

@@ -31,6 +31,8 @@ class Summary(msgspec.Struct, omit_defaults=True):
     """Only of spans whose tokens may be added up (`Usage.scope` `own`)."""
     rollup: TokenUsage | None = None
     """A reported sum over spans below, for a trace whose calls report no usage themselves."""
+    running: str = ""
+    """`Usage.running`."""
     cost: Cost | None = None
     response_id: str | None = None
     """The same id on parent and child means one model call seen twice."""
@@ -77,6 +79,7 @@ def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summa
         counts = tokens_of(span.usage)
         if span.usage.scope == "own":
             summary.usage = counts
+            summary.running = span.usage.running
         elif span.usage.scope == "rollup":
             summary.rollup = counts
     summary.cost = mapped.cost

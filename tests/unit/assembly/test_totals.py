@@ -141,3 +141,40 @@ def test_a_long_trace_costs_linear_time() -> None:
 
     cost(100)
     assert cost(3000) < 3.5 * cost(1500) + 0.5
+
+
+def loop(*calls: tuple[str, str, tuple[int, int], str], version: str = "3.5.6") -> list[RawSpan]:
+    """Calls as Spring AI reports them: (name, parent, tokens, finish reason), one after another."""
+    return [
+        span(
+            name, parent, op="chat", start=20 * n, tokens=tokens,
+            scope=Scope(name="org.springframework.boot", version=version),
+            attributes={"gen_ai.response.finish_reasons": f'["{finish}"]'},
+        )
+        for n, (name, parent, tokens, finish) in enumerate(calls)
+    ]  # fmt: skip
+
+
+def test_calls_of_a_tool_loop_that_report_the_sum_so_far_count_once() -> None:
+    sums = [("a", "r", (74, 36), "TOOL_CALLS"), ("b", "r", (402, 58), "TOOL_CALLS"), ("c", "r", (860, 90), "STOP")]
+    assert total(span("r"), *loop(*sums)) == (860, 90)
+    assert total(*loop(*sums), *[span("http", "c", op="chat", start=41, end=45, tokens=(458, 32))]) == (458, 32)
+
+
+def test_two_tool_loops_below_one_span_count_apart() -> None:
+    assert total(
+        *loop(
+            ("a", "r", (74, 36), "TOOL_CALLS"), ("b", "r", (402, 58), "STOP"),
+            ("c", "r", (80, 30), "TOOL_CALLS"), ("d", "r", (410, 70), "STOP"),
+        )
+    ) == (812, 128)  # fmt: skip
+
+
+def test_calls_of_a_loop_that_the_application_runs_count_each() -> None:
+    own = [("a", "r", (300, 36), "TOOL_CALLS"), ("b", "r", (402, 58), "TOOL_CALLS"), ("c", "r", (500, 90), "STOP")]
+    assert total(*loop(*own)) == (1202, 184)
+
+
+def test_spring_ai_2_reports_the_tokens_of_each_call() -> None:
+    own = [("a", "r", (74, 36), "TOOL_CALLS"), ("b", "r", (402, 58), "STOP")]
+    assert total(*loop(*own, version="4.0.0")) == (476, 94)

@@ -60,6 +60,7 @@ def _node(summary: Summary, mapped: MappedSpan, scope: str) -> Node:
         len(mapped.content),
         summary.response_id or "",
         scope,
+        summary.running,
     )
 
 
@@ -88,8 +89,8 @@ def _replace(trace: Trace, span_id: str, old: Node, node: Node) -> bool:
     trace.size_bytes += node.size_bytes - old.size_bytes
     if old.parent != node.parent:
         rewait(trace)
-    if (old.usage, old.cost, old.aggregate, old.parent, old.kind, old.response_id) != (
-        node.usage, node.cost, node.aggregate, node.parent, node.kind, node.response_id,
+    if (old.usage, old.cost, old.aggregate, old.parent, old.kind, old.response_id, old.running) != (
+        node.usage, node.cost, node.aggregate, node.parent, node.kind, node.response_id, node.running,
     ):  # fmt: skip
         totals.rebuild(trace)
     if (old.start_ns, old.end_ns) != (node.start_ns, node.end_ns):

@@ -46,6 +46,8 @@ class Node(msgspec.Struct, array_like=True, gc=False):
     size_bytes: int = 0
     response_id: str = ""
     scope: str = ""
+    running: str = ""
+    """`Summary.running`."""
 
 
 class Content(msgspec.Struct, array_like=True):
@@ -143,6 +145,8 @@ class Trace(msgspec.Struct, array_like=True):
     touched_s: float = 0.0
     weight: int = 0
     """Bytes of content in here, when it was last looked at."""
+    loops: dict[str, list[str]] = {}
+    """Parent -> its model calls that report the sum of a tool loop so far."""
 
     def weigh(self) -> int:
         """Bytes of content that are kept."""

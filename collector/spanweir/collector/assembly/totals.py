@@ -1,16 +1,20 @@
 """Tokens and cost of a trace: what its model calls really used, each call once (semconv guide 7.2).
 
 A call is seen twice where a wrapper and the client below it both report it, where a client and the server do, where
-two instrumentations are on side by side, and where an agent or workflow repeats the sum of its calls. The tree decides:
-a model span counts unless another model span below it, through nothing but transparent spans, has usage too; a sum
-counts only where no call below it has usage, and of nested sums only the outermost. Kept incrementally: each span is
-marked at most twice, so a trace of 10,000 spans costs linear time.
+two instrumentations are on side by side, where an agent or workflow repeats the sum of its calls, and where each call
+of a tool loop reports the sum so far. The tree decides: a model span counts unless another model span below it,
+through nothing but transparent spans, has usage too; a sum counts only where no call below it has usage, and of nested
+sums only the outermost. Kept incrementally: each span is marked at most twice, so a trace of 10,000 spans costs linear
+time.
 """
 
 from collections.abc import Iterable
 
 from spanweir.collector.assembly.state import CALLS, PICO, TRANSPARENT, Dollars, Node, Tokens, Trace
 from spanweir.schemas.trace import Cost, TokenUsage
+
+_LOOP_MAX = 64
+"""Calls of one tool loop that are compared with each other."""
 
 
 def add(trace: Trace, span_id: str, node: Node) -> None:
@@ -21,6 +25,8 @@ def add(trace: Trace, span_id: str, node: Node) -> None:
     is_call = node.usage is not None and not node.aggregate
     if is_call and node.response_id:
         _twins(trace, span_id, node)
+    if is_call and node.running:
+        _loop(trace, span_id, node)
     if node.usage is not None:
         if is_call and span_id not in trace.inner:
             _count(trace, node, 1)
@@ -39,7 +45,8 @@ def add(trace: Trace, span_id: str, node: Node) -> None:
 
 def rebuild(trace: Trace) -> None:
     """Count everything again, for a change that cannot be taken back one by one."""
-    trace.below, trace.inner, trace.aggregates, trace.costly, trace.responses = set(), set(), set(), set(), {}
+    trace.below, trace.inner, trace.aggregates, trace.costly = set(), set(), set(), set()
+    trace.responses, trace.loops = {}, {}
     trace.tokens, trace.dollars, trace.calls, trace.outermost = [], [], 0, None
     for span_id, node in trace.nodes.items():
         add(trace, span_id, node)
@@ -97,6 +104,30 @@ def _twins(trace: Trace, span_id: str, node: Node) -> None:
         elif node.start_ns <= other.start_ns and other.end_ns <= node.end_ns:
             trace.inner.add(span_id)
     others.append(span_id)
+
+
+def _loop(trace: Trace, span_id: str, node: Node) -> None:
+    """Calls that asked for tools and are repeated in the sum of a later one do not count."""
+    calls = trace.loops.setdefault(node.parent, [])
+    if len(calls) == _LOOP_MAX:
+        return
+    calls.append(span_id)
+    loop = [trace.nodes[i] for i in calls]
+    for one_id, one in zip(calls, loop, strict=True):
+        if one.running == "more" and one_id not in trace.inner and _summed_up(one, loop):
+            trace.inner.add(one_id)
+            if one_id != span_id:
+                _take_back(trace, one_id, one)
+
+
+def _summed_up(one: Node, loop: list[Node]) -> bool:
+    """A later call of the loop can be the sum of this one, which is a sum itself, and calls after it: the prompt of a
+    call is no shorter than that of the call before. Where an application runs the loop, each call reports its own."""
+    counts = [(n, n.usage) for n in loop if n.usage is not None]
+    given, said = one.usage[:2] if one.usage is not None else (0, 0)
+    before = (u[0] for n, u in counts if n.running == "more" and n.end_ns <= one.start_ns and u[0] <= given)
+    least = 2 * given - max(before, default=0)
+    return any(n.start_ns >= one.end_ns and u[0] >= least and u[1] >= said for n, u in counts)
 
 
 def _same(one: Tokens | None, other: Tokens | None) -> bool:

@@ -2,14 +2,15 @@
 
 A turn is a trace with one `session_task.turn` (`turn.id`); of its hundreds of spans only `codex.sampling` (a model
 call), the tool's own span (`tool_name` and `call_id`) and the turn itself say something. Content is in log records:
-`codex.user_prompt`, `codex.agent_response`, `codex.tool_result`. Tokens are on the `handle_responses` span that saw
-the end of the stream, and on `codex.sse_event` of kind `response.completed`, which has no ids: joined by conversation
-and time. Without spans a turn is what follows a `codex.user_prompt`. Numbers are often strings.
+`codex.user_prompt`, `codex.agent_response`, `codex.tool_result`; 0.74 tells answers in span events only. Tokens are on
+the `handle_responses` span that saw the end of the stream, and on `codex.sse_event` of kind `response.completed`,
+which has no ids: joined by conversation and time. Without spans a turn is what follows a `codex.user_prompt`. Numbers
+are often strings.
 """
 
 from bisect import bisect_right
 
-from spanweir.schemas.agents.codex_facts import NAME, SLACK_NS, Records, is_tool
+from spanweir.schemas.agents.codex_facts import NAME, SLACK_NS, Records, is_tool, spoken
 from spanweir.schemas.agents.compose import compose
 from spanweir.schemas.agents.turn import Group, Item, Turn, first_text, in_order, span_hash, text_of, trace_hash
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan
@@ -27,6 +28,8 @@ class Codex:
         name, attributes = span.name, span.attributes
         if name == "codex.sampling" or name in _TURN_SPANS or is_tool(span):
             return True
+        if name == "handle_output_item_done":
+            return bool(spoken(span))
         if name == "receiving_stream" and group is not None and len(group.links) < 20_000:
             group.links[span.span_id] = span.parent_id
         return name == "handle_responses" and "gen_ai.usage.input_tokens" in attributes

@@ -3,6 +3,8 @@
 Tool results are joined by `call_id`; tokens, answers and failed requests to the model call that was running then.
 """
 
+import re
+
 import msgspec
 
 from spanweir.schemas.agents.compose import link_conversation
@@ -15,11 +17,31 @@ SLACK_NS = 2_000_000
 """Log records and spans of one moment are stamped a little apart."""
 
 _REDACTED = "[REDACTED]"
+_SAID = re.compile(r'OutputText \{ text: "((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|(.))", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 
 
 def is_tool(span: RawSpan) -> bool:
     """Several spans tell of one tool run; the one named after the tool spans it all."""
     return "call_id" in span.attributes and span.attributes.get("tool_name") == span.name
+
+
+def spoken(span: RawSpan) -> str:
+    """What the assistant said in an output item that versions about 0.74 print, as Rust does for debugging, into an
+    event of the span that handles it."""
+    for event in span.events:
+        item = text_of(event.attributes.get("item"))
+        if item.startswith("Message {") and 'role: "assistant"' in item:
+            return "\n".join(_ESCAPE.sub(_unescaped, text) for text in _SAID.findall(item))
+    return ""
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    point, char = match.groups()
+    if point is None:
+        return _ESCAPES.get(char, char)
+    return chr(code) if (code := int(point, 16)) <= 0x10FFFF else match[0]
 
 
 class Records:
@@ -32,6 +54,8 @@ class Records:
         self.attempts: list[RawSpan] = []
         self.usage: list[RawSpan] = []
         self.tools: list[RawSpan] = []
+        self.said: list[tuple[int, str]] = []
+        """When, and what the assistant answered."""
         self.events: dict[str, list[RawLog]] = {}
         for item in turn.items:
             if item.log is not None:
@@ -50,9 +74,16 @@ class Records:
             self.usage.append(span)
         elif is_tool(span):
             self.tools.append(span)
+        elif span.name == "handle_output_item_done" and (text := spoken(span)):
+            self.said.append((span.start_ns, text))
+
+    def _answers(self) -> list[tuple[int, str]]:
+        """By log record, or by the spans of versions that log none."""
+        logged = [(log_time(log), text) for log in self._events("agent_response") if (text := _answer(log))]
+        return logged or sorted(self.said)
 
     def tells_something(self) -> bool:
-        told = self.top or self.sampling or self.tools
+        told = self.top or self.sampling or self.tools or self.said
         if told:
             return True
         if not self.events.keys() & {"user_prompt", "agent_response", "tool_result", "api_request", "sse_event"}:
@@ -74,7 +105,7 @@ class Records:
         own = turn.items
         first = own[0]
         source = first.log if first.log is not None else first.span
-        answers = [text for log in self._events("agent_response") if (text := _answer(log))]
+        answers = [text for _, text in self._answers()]
         model = first_text(self.top.attributes, "model") if self.top else ""
         facts = Facts(
             agent=NAME,
@@ -115,9 +146,9 @@ class Records:
         for call in calls:
             call.provider = self.turn.notes.get("provider", "openai")
             call.model = call.model or model or self._model_by_log()
-        for log in self._events("agent_response"):
-            answered = _within(calls, log_time(log), log_time(log))
-            if answered is not None and (text := _answer(log)):
+        for at, text in self._answers():
+            answered = _within(calls, at, at)
+            if answered is not None:
                 answered.text = f"{answered.text}\n{text}" if answered.text else text
         return calls
 

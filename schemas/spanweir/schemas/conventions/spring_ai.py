@@ -1,6 +1,7 @@
 """Spring AI, and Camel's subset: Micrometer writes every attribute as a string, which the readers of `values` accept.
 
-Content stands in span events `gen_ai.content.*` of versions before 1.0 (`otel_genai`), later nowhere. Source: Spring AI
+Until version 2, which needs Spring Boot 4, the calls of a tool loop report the sum of all calls so far. Content stands
+in span events `gen_ai.content.*` of versions before 1.0 (`otel_genai`), later nowhere. Source: Spring AI
 1.x (semconv guide 5.9).
 """
 
@@ -18,6 +19,9 @@ KINDS = {
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
+    if span.usage is not None and span.kind == "llm" and raw.scope.version.startswith("3."):
+        reasons = (span.response.finish_reasons if span.response is not None else None) or []
+        span.usage.running = "more" if any(reason.upper() == "TOOL_CALLS" for reason in reasons) else "last"
     if span.kind == "tool":
         span.tool = span.tool or Tool()
         span.tool.name = span.tool.name or raw.name.removeprefix("tool_call ").removeprefix("spring_ai tool_call ")
