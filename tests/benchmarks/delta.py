@@ -57,13 +57,14 @@ class Parts:
         setattr(owner, name, timed)
 
     def watch_exporter(self) -> None:
-        from spanweir.exporters.delta import blobs, files, payload, rows, spool, table, window
+        from spanweir.exporters.delta import arrow, blobs, files, rows, spool, table, window
 
         self.watch(DeltaExporter, "export", "else")
-        self.watch(rows.SpanRows, "batch", "rows of spans")
-        self.watch(rows.AnnotationRows, "batch", "rows of annotations")
-        self.watch(DeltaExporter, "_add_payloads", "rows of payload: texts")
-        self.watch(payload, "batch", "rows of payload: arrays")
+        self.watch(DeltaExporter, "_add_spans", "rows of spans: kept")
+        self.watch(rows.SpanRows, "batch", "rows of spans: values")
+        self.watch(rows.AnnotationRows, "columns", "rows of annotations")
+        self.watch(DeltaExporter, "_add_payloads", "rows of payload")
+        self.watch(arrow.Layout, "batch", "arrays")
         self.watch(window.Pending, "stage", "release of what was written")
         self.watch(files.Files, "write", "Parquet")
         self.watch(blobs.Blobs, "put", "files")

@@ -63,9 +63,9 @@ def pool(config: Config) -> tuple[RecordBatch, RecordBatch, RecordBatch, list[st
         payloads.append(payload.payload(row, metadata, tags, contents, payload.Stored(), limit=0))
     described = [(row, payload.trace_metadata(row), payload.trace_tags(row)) for _, row in made]
     return (
-        SpanRows(tables["spans"].layout, version).batch([s for spans, _ in made for s in spans]),
-        payload.batch(tables["payload"].layout, payloads),
-        AnnotationRows(tables["annotations"].layout, version).batch(described)[0],
+        SpanRows(tables["spans"].layout, version).batch(SpanRows.columns([s for spans, _ in made for s in spans])),
+        tables["payload"].layout.batch(payload.columns(payloads)),
+        tables["annotations"].layout.batch(AnnotationRows(version).columns(described)),
         [row.trace_id for _, row in made],
     )
 

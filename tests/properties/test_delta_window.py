@@ -4,15 +4,18 @@ from arro3.core import Array, DataType, Field, RecordBatch, Schema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanweir.exporters.delta.window import Pending, Rows
+from spanweir.exporters.delta.window import Columns, Pending, Rows
 
+POISON = -1
 KEYS = st.sampled_from("abcdefgh")
 SCHEMA = Schema([Field("key", DataType.string()), Field("version", DataType.int64())])
 
 
-def batch(rows: list[tuple[str, int]]) -> RecordBatch:
-    keys = Array([key for key, _ in rows], DataType.string())
-    return RecordBatch.from_arrays([keys, Array([version for _, version in rows], DataType.int64())], schema=SCHEMA)
+def build(columns: Columns) -> RecordBatch:
+    keys, versions = columns
+    if POISON in versions:
+        raise TypeError("no number")
+    return RecordBatch.from_arrays([Array(keys, DataType.string()), Array(versions, DataType.int64())], schema=SCHEMA)
 
 
 def read(batches: list[RecordBatch]) -> list[tuple[str, int]]:
@@ -22,7 +25,7 @@ def read(batches: list[RecordBatch]) -> list[tuple[str, int]]:
 @given(st.lists(st.one_of(st.lists(KEYS, min_size=1, max_size=5), KEYS), max_size=12))
 def test_the_last_of_each_key_waits(steps: list[list[str] | str]) -> None:
     """A list of keys is a batch that is added, a key a row that is taken out."""
-    rows, expected, version = Rows(), dict[str, int](), 0
+    rows, expected, version = Rows(build), dict[str, int](), 0
     for step in steps:
         if isinstance(step, str):
             assert rows.discard(step) is (expected.pop(step, None) is not None)
@@ -31,7 +34,7 @@ def test_the_last_of_each_key_waits(steps: list[list[str] | str]) -> None:
         for key in step:
             version += 1
             added.append((key, version))
-        rows.add(batch(added), step, {version})
+        rows.add(list(zip(*added, strict=True)), step, {version}, len(step))
         expected.update(added)
     assert sorted(read(rows.batches())) == sorted(expected.items())
     assert len(rows) == len(expected)
@@ -40,14 +43,22 @@ def test_the_last_of_each_key_waits(steps: list[list[str] | str]) -> None:
         assert read([rows.get(key)]) == [(key, last)]
 
 
+@given(st.lists(st.booleans(), min_size=1))
+def test_a_row_that_cannot_be_built_costs_no_other(sound: list[bool]) -> None:
+    rows = Rows(build)
+    for number, good in enumerate(sound):
+        rows.add([[str(number)], [number if good else POISON]], [str(number)], (), 1)
+    assert read(rows.batches()) == [(str(number), number) for number, good in enumerate(sound) if good]
+
+
 @given(st.sets(KEYS), st.sets(KEYS), st.sets(KEYS), st.sets(KEYS), st.sets(KEYS), st.lists(KEYS, unique=True))
 def test_what_may_be_in_the_table_is_merged(
     appended: set[str], merged: set[str], staged: set[str], deleted: set[str], known: set[str], keys: list[str]
 ) -> None:
-    pending = Pending()
+    pending = Pending(build)
     for rows, of in ((pending.appends, appended), (pending.merges, merged - appended)):
         if of:
-            rows.add(batch([(key, 0) for key in of]), list(of), ())
+            rows.add([list(of), [0] * len(of)], list(of), (), len(of))
     pending.staged |= staged
     for key in deleted - appended - merged:
         pending.delete(key, f"key = '{key}'")

@@ -38,12 +38,12 @@ def assess(config: Config, assessments: Mapping[str, list[Assessment]]) -> None:
     for made in changed:
         files.add(made)
     files.write()
-    tables["payload"].merge([payload.batch(layout, changed)], 0, {made.day for made in changed})
+    tables["payload"].merge([layout.batch(payload.columns(changed))], 0, {made.day for made in changed})
     if "annotations" in tables and there.has("otel_annotations"):
-        annotations = AnnotationRows(tables["annotations"].layout, config.schema_version)
+        annotations = AnnotationRows(config.schema_version)
         owners = [TraceRow(trace_id=t.removeprefix("tr-"), assessments=given) for t, given in assessments.items()]
-        batch, _ = annotations.batch([(owner, {}, {}) for owner in owners], assessments_only=True)
-        tables["annotations"].merge([batch], 0, ())
+        values = annotations.columns([(owner, {}, {}) for owner in owners], assessments_only=True)
+        tables["annotations"].merge([tables["annotations"].layout.batch(values)], 0, ())
 
 
 def _amended(row: dict[str, Any], files: Overflow, given: list[Assessment], config: Config) -> payload.Payload:

@@ -8,9 +8,9 @@ is committed or, for contents of traces that are not complete yet, in the spool.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from spanweir.exporters.api import Batch, Context, KnownTrace
 from spanweir.exporters.delta import Config, overflow, payload
@@ -23,7 +23,7 @@ from spanweir.exporters.delta.spool import Spool, Times
 from spanweir.exporters.delta.stored import stored_rows
 from spanweir.exporters.delta.table import Target
 from spanweir.exporters.delta.targets import targets
-from spanweir.exporters.delta.window import Pending
+from spanweir.exporters.delta.window import Build, Columns, Pending
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import MappedSpan, TraceRow
 
@@ -35,6 +35,8 @@ _STAGE_BYTES: Final = 4 << 20
 """Rows to append to one table become a file at this size (uncompressed), committed or not."""
 _COMMIT_BYTES: Final = 32 << 20
 """Commit when rows and contents in memory come to this: amendments, and traces that are not complete."""
+_ROW_BYTES: Final = 500
+"""What a row of annotations comes to."""
 _BUSY_INTERVALS: Final = 5
 """How many times `commit_interval` rows may wait while others keep coming: a commit costs as much as 1,000 spans."""
 
@@ -46,7 +48,8 @@ class DeltaExporter:
         self._config, self._clock = config, clock
         self._directory = context.state_directory
         self._targets = targets(config, f"spanweir/{context.instance}/{context.name}")
-        self._pending = {name: Pending() for name in self._targets}
+        self._pending = {name: Pending(_build(name, target, config)) for name, target in self._targets.items()}
+        self._annotation_rows = AnnotationRows(config.schema_version)
         self._overflow = Overflow(overflow.directory(config), config.storage_options)
         self._care: Care | None = None
         self._today = 0
@@ -72,11 +75,6 @@ class DeltaExporter:
             self._spool.close()
             raise
         self._floor = max(target.written() for target in self._targets.values())
-        version = self._config.schema_version
-        layouts = {name: target.layout for name, target in self._targets.items()}
-        self._span_rows = SpanRows(layouts["spans"], version) if "spans" in layouts else None
-        self._log_rows = LogRows(layouts["logs"], version) if "logs" in layouts else None
-        self._annotation_rows = AnnotationRows(layouts["annotations"], version) if "annotations" in layouts else None
         self._known = Known(self._config, self._spool)
         self._new_day()
         if self._config.maintenance_interval:
@@ -156,11 +154,17 @@ class DeltaExporter:
         if batch.retracted:
             self._retract(batch, written)
         self._add_spans(batch.spans, written, self._spool.pending_keys(traces), reaches_back)
+        complete = {trace.trace_id: trace for trace in batch.traces if trace.complete}
+        spans: dict[str, dict[str, MappedSpan]] = {trace_id: {} for trace_id in complete}
         for span in batch.spans:
-            self._contents.setdefault(span.trace_id, {})[span.span_id] = payload.content(span)
-        self._content_bytes += sum([len(span.content) for span in batch.spans])
-        if complete := [trace for trace in batch.traces if trace.complete]:
-            self._add_traces(complete, written, reaches_back)
+            of_trace = spans.get(span.trace_id)
+            if of_trace is not None:
+                of_trace[span.span_id] = span
+            else:
+                self._contents.setdefault(span.trace_id, {})[span.span_id] = payload.content(span)
+                self._content_bytes += len(span.content)
+        if complete:
+            self._add_traces(list(complete.values()), spans, written, reaches_back)
         if batch.logs:
             self._add_logs(batch.logs, reaches_back)
         if "metrics" in self._targets and batch.requests:
@@ -200,48 +204,57 @@ class DeltaExporter:
     def _add_spans(
         self, spans: Sequence[MappedSpan], written: dict[str, Times], spooled: Collection[str], known: bool
     ) -> None:
-        if not spans or self._span_rows is None:
+        pending = self._pending.get("spans")
+        if not spans or pending is None:
             return
-        pending = self._pending["spans"]
         keys = [span.trace_id + span.span_id for span in spans]
         maybe: Collection[str] = keys if known else ()
         if not known and (written or spooled):
             maybe = [key for key, span in zip(keys, spans, strict=True) if span.trace_id in written or key in spooled]
         for rows, group, group_keys in pending.split(spans, keys, maybe):
-            rows.add(self._span_rows.batch(group), group_keys, {span.start_ns // DAY_NS for span in group})
+            days = {span.start_ns // DAY_NS for span in group}
+            rows.add(SpanRows.columns(group), group_keys, days, sum([len(span.content) for span in group]))
             if rows is pending.merges:
                 rows.reach(_span_reach(span, written.get(span.trace_id)) for span in group)
 
-    def _add_traces(self, traces: Sequence[TraceRow], written: dict[str, Times], known: bool) -> None:
+    def _add_traces(
+        self, traces: Sequence[TraceRow], spans: Mapping[str, payload.Spans], written: dict[str, Times], known: bool
+    ) -> None:
+        """`spans` are those of the batch, by trace and span id."""
         described = [(trace, payload.trace_metadata(trace), payload.trace_tags(trace)) for trace in traces]
-        if self._annotation_rows is not None:
-            pending = self._pending["annotations"]
+        pending = self._pending.get("annotations")
+        if pending is not None:
             ids = [metadata_id(trace.trace_id) for trace in traces]
             maybe = [i for i, t in zip(ids, traces, strict=True) if known or t.trace_id in written]
             for rows, group, _ in pending.split(described, ids, maybe):
-                self._add_rows(pending, *self._annotation_rows.batch(group), rows is pending.merges, ())
+                columns = self._annotation_rows.columns(group)
+                size_bytes = _ROW_BYTES * len(columns[0])
+                self._add_rows(pending, columns, columns[0], rows is pending.merges, (), size_bytes)
         if "payload" in self._targets:
-            self._add_payloads(described, written, known)
+            self._add_payloads(described, spans, written, known)
         for trace in traces:
             self._complete[trace.trace_id] = trace.start_ns
             for content in self._contents.pop(trace.trace_id, {}).values():
                 self._content_bytes -= len(content.content)
 
-    def _add_rows(self, pending: Pending, batch: Any, keys: list[str], known: bool, days: Collection[int]) -> None:
+    def _add_rows(
+        self, pending: Pending, columns: Columns, keys: Sequence[str], known: bool, days: Collection[int], size: int
+    ) -> None:
         """Rows of one batch that are appended or merged together."""
         merging = known or any(key in pending.merges or key in pending.staged for key in keys)
         if merging:
             for key in keys:
                 pending.appends.discard(key)
-        (pending.merges if merging else pending.appends).add(batch, keys, days)
+        (pending.merges if merging else pending.appends).add(columns, keys, days, size)
 
     def _add_payloads(
         self,
-        described: Sequence[tuple[TraceRow, dict[str, str], dict[str, str]]],
+        described: Sequence[Described],
+        spans: Mapping[str, payload.Spans],
         written: dict[str, Times],
         known: bool,
     ) -> None:
-        target, pending = self._targets["payload"], self._pending["payload"]
+        pending = self._pending["payload"]
         ids = [trace.trace_id for trace, _, _ in described]
         spooled = self._spool.pending(ids)
         times = {
@@ -249,21 +262,22 @@ class DeltaExporter:
             for trace, _, _ in described
             if (known or trace.trace_id in written) and pending.get(TRACE_PREFIX + trace.trace_id) is None
         }
-        stored = stored_rows(target, self._overflow, times) if times else {}
+        stored = stored_rows(self._targets["payload"], self._overflow, times) if times else {}
         limit = self._config.max_payload_bytes
         every: list[payload.Payload] = []
         for trace, metadata, tags in described:
             before = stored.get(trace.trace_id) or self._waiting(trace.trace_id)
-            contents = {
-                **self._standing(trace.trace_id, before.contents),
-                **spooled.get(trace.trace_id, {}), **self._contents.get(trace.trace_id, {}),
+            parts: payload.Spans = {
+                **self._standing(trace.trace_id, before.contents), **spooled.get(trace.trace_id, {}),
+                **self._contents.get(trace.trace_id, {}), **spans[trace.trace_id],
             }  # fmt: skip
-            made = payload.payload(trace, metadata, tags, contents, before, limit=limit)
+            made = payload.payload(trace, metadata, tags, parts, before, limit=limit)
             self._overflow.add(made)
             every.append(made)
         request_ids = [made.request_id for made in every]
         for rows, group, keys in pending.split(every, request_ids, [TRACE_PREFIX + trace_id for trace_id in times]):
-            rows.add(payload.batch(target.layout, group), keys, {made.day for made in group})
+            days = {made.day for made in group}
+            rows.add(payload.columns(group), keys, days, sum([made.bytes for made in group]))
             if rows is pending.merges:
                 rows.reach(times.values())
                 rows.reach((trace.start_ns, trace.start_ns) for trace, _, _ in described)
@@ -277,22 +291,20 @@ class DeltaExporter:
         return self._overflow.stored({name: row[name][0].as_py() for name in COLUMNS})
 
     def _add_logs(self, logs: Sequence[RawLog], known: bool) -> None:
-        if self._log_rows is None:
+        pending = self._pending.get("logs")
+        if pending is None:
             return
-        batch, ids = self._log_rows.batch(logs)
-        days = {(log.time_ns or log.observed_ns) // DAY_NS for log in logs}
-        self._add_rows(self._pending["logs"], batch, ids, known, days)
+        columns, size_bytes = LogRows.columns(logs)
+        ids, times, _ = columns
+        self._add_rows(pending, columns, ids, known, {time // DAY_NS for time in times}, size_bytes)
 
     def _add_metrics(self, batch: Batch, known: bool) -> None:
-        from spanweir.exporters.delta.metrics import metric_rows
+        from spanweir.exporters.delta.metrics import metric_columns
 
         for request in batch.requests:
-            if request.signal != "metrics":
-                continue
-            made = metric_rows(self._targets["metrics"].layout, request.body, self._config.schema_version)
-            if made is not None:
-                rows, ids, days = made
-                self._add_rows(self._pending["metrics"], rows, ids, known, days)
+            if request.signal == "metrics" and (columns := metric_columns(request.body, self._config.schema_version)):
+                ids, _, days = columns[:3]
+                self._add_rows(self._pending["metrics"], columns, ids, known, set(days), len(request.body))
 
     def _new_day(self) -> None:
         """Forget traces that were written long ago."""
@@ -334,6 +346,14 @@ class DeltaExporter:
             days = {day + n for day in pending.merges.days for n in (-1, 0, 1)}
             target.merge(pending.merges.batches(), last, days, pending.merges.times)
             pending.merges.clear()
+
+
+def _build(name: str, target: Target, config: Config) -> Build:
+    if name == "spans":
+        return SpanRows(target.layout, config.schema_version).batch
+    if name == "logs":
+        return LogRows(target.layout, config.schema_version).batch
+    return target.layout.batch
 
 
 def _reach(start_ns: int, written: Times | None) -> Times:

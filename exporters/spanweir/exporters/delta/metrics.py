@@ -1,13 +1,11 @@
-"""OTLP metrics -> record batches of `{prefix}_otel_metrics`: one row a data point."""
+"""OTLP metrics -> columns of `{prefix}_otel_metrics`: one row a data point."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from arro3.core import RecordBatch
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.rows import DAY_NS, UNKNOWN_SERVICE, record_id, text
 from spanweir.schemas.inference_table import Version
 from spanweir.schemas.raw import Value
@@ -20,8 +18,8 @@ _TEMPORALITY: Final = (
 _Bag = Callable[[Iterable[Any]], dict[str, Any]]
 
 
-def metric_rows(layout: Layout, body: bytes, version: Version) -> tuple[RecordBatch, list[str], set[int]] | None:
-    """The rows of one `ExportMetricsServiceRequest`, their record ids and their days; None if it has no data point.
+def metric_columns(body: bytes, version: Version) -> list[tuple[Any, ...]]:
+    """The table's columns of one `ExportMetricsServiceRequest`; none if it has no data point.
 
     Raises ValueError for a body that is no such request.
     """
@@ -30,11 +28,7 @@ def metric_rows(layout: Layout, body: bytes, version: Version) -> tuple[RecordBa
     except Exception as error:  # protobuf's DecodeError has no common base across its implementations
         raise ValueError(f"not an ExportMetricsServiceRequest: {error}") from error
     bag: _Bag = _texts if version == "v1" else _values
-    rows = list(_rows(request, bag))
-    if not rows:
-        return None
-    columns = list(zip(*rows, strict=True))
-    return layout.batch(columns), list(columns[0]), set(columns[2])
+    return list(zip(*_rows(request, bag), strict=True))
 
 
 def _rows(request: Any, bag: _Bag) -> Iterator[tuple[Any, ...]]:

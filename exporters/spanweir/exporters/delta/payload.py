@@ -8,13 +8,12 @@ import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 import orjson
-from arro3.core import RecordBatch
 
-from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.rows import DAY_NS, dump
 from spanweir.schemas.inference_table import PAYLOAD, REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
@@ -45,6 +44,8 @@ class Content(msgspec.Struct):
 
 Contents = dict[str, Content]
 """Span id -> content."""
+Spans = Mapping[str, "Content | MappedSpan"]
+"""Span id -> what has the content and the start."""
 
 
 class Stored(msgspec.Struct):
@@ -57,6 +58,7 @@ class Stored(msgspec.Struct):
 
 
 _NO_FACTS: Final = Facts()
+_REQUEST, _RESPONSE = (list(dict(PAYLOAD.columns)).index(name) for name in ("request", "response"))
 
 
 class Payload(msgspec.Struct):
@@ -67,6 +69,11 @@ class Payload(msgspec.Struct):
     overflow: dict[str, bytes] = {}
 
     @property
+    def bytes(self) -> int:
+        """Of its texts."""
+        return len(self.row[_REQUEST] or b"") + len(self.row[_RESPONSE] or b"")
+
+    @property
     def day(self) -> int:
         """Day of its partition, since 1970."""
         day: int = self.row[1]
@@ -74,14 +81,20 @@ class Payload(msgspec.Struct):
 
 
 def content(span: MappedSpan) -> Content:
+    """What is kept of a span until its trace is complete."""
+    return Content(span.start_ns, span.content, _facts(span))
+
+
+def _facts(span: Content | MappedSpan) -> Facts | None:
+    if isinstance(span, Content):
+        return span.facts
     if span.parent_id is not None:
-        return Content(span.start_ns, span.content)
+        return None
     raw = span.raw
     service = raw.resource.attributes.get("service.name")
-    facts = Facts(
+    return Facts(
         _http_status(raw.attributes), _sampling_fraction(raw.trace_state), service if isinstance(service, str) else None
     )
-    return Content(span.start_ns, span.content, facts)
 
 
 def trace_metadata(trace: TraceRow) -> dict[str, str]:
@@ -179,7 +192,7 @@ def assessed(content: Mapping[str, Any]) -> Any:
     return orjson.loads(serialized["value"]) if serialized else content.get("value")
 
 
-def response_json(response: bytes | None, request_id: str, trace_info: dict[str, Any], contents: Contents) -> bytes:
+def response_json(response: bytes | None, request_id: str, trace_info: dict[str, Any], spans: Spans) -> bytes:
     """The response with `Trace.to_dict()` spliced in, spans in the order of their start.
 
     A response that is no JSON object stands under `predictions`, as MLflow's scoring server has it.
@@ -191,20 +204,16 @@ def response_json(response: bytes | None, request_id: str, trace_info: dict[str,
     else:
         parts = [b'{"predictions":', body, b","] if body else [b"{"]
     parts += (b'"databricks_output":{"trace":{"info":', dump(trace_info), b',"data":{"spans":[')
-    for content in sorted(contents.values(), key=_start):
-        parts += (content.content, b",")
-    if contents:
-        parts.pop()
+    parts.append(b",".join([span.content for span in sorted(spans.values(), key=_start)]))
     parts += (b']}},"databricks_request_id":"', request_id.encode(), b'"}}')
     return b"".join(parts)
 
 
-def _start(content: Content) -> int:
-    return content.start_ns
+_start: Final = attrgetter("start_ns")
 
 
 def payload(
-    trace: TraceRow, metadata: dict[str, str], tags: dict[str, str], contents: Contents, before: Stored, *, limit: int
+    trace: TraceRow, metadata: dict[str, str], tags: dict[str, str], spans: Spans, before: Stored, *, limit: int
 ) -> Payload:
     """The row of a complete trace.
 
@@ -212,9 +221,9 @@ def payload(
     `limit` is the most bytes of `request` and of `response` each; 0 is no limit.
     """
     request_id = TRACE_PREFIX + trace.trace_id
-    facts = next((c.facts for c in contents.values() if c.facts), _NO_FACTS)
+    facts = next(filter(None, map(_facts, spans.values())), _NO_FACTS)
     body = before.response if trace.response is None and trace.response_preview else trace.response
-    response = response_json(body, request_id, info(trace, metadata, tags), contents)
+    response = response_json(body, request_id, info(trace, metadata, tags), spans)
     request = before.request if trace.request is None and trace.request_preview else trace.request
     codes: list[str] = []
     overflow: dict[str, bytes] = {}
@@ -259,8 +268,9 @@ def rewritten(row: Mapping[str, Any], response: bytes, *, limit: int) -> Payload
     return Payload(request_id, tuple(changed.get(name, row[name]) for name, _ in PAYLOAD.columns), overflow)
 
 
-def batch(layout: Layout, payloads: Sequence[Payload]) -> RecordBatch:
-    return layout.batch(list(zip(*[p.row for p in payloads], strict=True)))
+def columns(payloads: Sequence[Payload]) -> list[tuple[Any, ...]]:
+    """Those of the table."""
+    return list(zip(*[p.row for p in payloads], strict=True))
 
 
 class _Data(msgspec.Struct):

@@ -6,6 +6,7 @@ Not here: the payload table (`payload`), metrics (`metrics`), and how batches ar
 import base64
 import hashlib
 import json
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -16,7 +17,7 @@ from arro3.core import Array, DataType, RecordBatch
 
 from spanweir.exporters.delta.arrow import Layout, Type, build, flat_arrays, flat_maps, flat_structs
 from spanweir.schemas.inference_table import Version
-from spanweir.schemas.raw import Event, Link, RawLog, Value
+from spanweir.schemas.raw import Event, Link, RawLog, Resource, Scope, Value
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
 DAY_NS: Final = 86_400_000_000_000
@@ -24,10 +25,12 @@ UNKNOWN_SERVICE: Final = "unknown_service"
 _KINDS: Final = tuple(
     f"SPAN_KIND_{kind}" for kind in ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 )
+_STATUSES: Final = {status: f"STATUS_CODE_{status}" for status in ("UNSET", "OK", "ERROR")}
 _SEVERITIES: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _LIMIT: Final = (1 << 63) - 1
 
 Bag = Mapping[str, Value]
+Columns = Sequence[Sequence[Any]]
 _Origin = TypeVar("_Origin")
 _TEXT: Final = Type("STRING")
 _NO_BAG: Final[Bag] = {}
@@ -78,7 +81,8 @@ def _values(attributes: Bag) -> Bag:
 def _unquoted(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
     """JSON texts as the MAP layout holds them: a JSON string as its text, everything else as JSON."""
     values = [
-        value if value[:1] != '"' else value[1:-1] if "\\" not in value else _load(value)
+        # Of what JSON begins with, only the quotation mark and blanks come before `#`.
+        value if value > "#" else value[1:-1] if "\\" not in value and value[:1] == '"' else _unblank(value)
         for value in chain.from_iterable(map(dict.values, bags))
     ]
     return flat_maps(kind, list(chain.from_iterable(bags)), values, list(map(len, bags)))
@@ -87,6 +91,10 @@ def _unquoted(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
 def _loaded(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
     """JSON texts as the VARIANT layout holds them: as the values they are."""
     return build(kind, [{key: _load(value) for key, value in bag.items()} for bag in bags])
+
+
+def _unblank(value: str) -> Any:
+    return _load(value) if value[:1] == '"' else value
 
 
 def _load(value: str) -> Any:
@@ -111,16 +119,40 @@ def record_id(time_ns: int, high: str, low: str) -> str:
     return f"{time}-7{high[-3:]}-{_VARIANT_DIGIT[low[0]]}{low[1:4]}-{low[4:]}"
 
 
+_VARIANT_DIGITS: Final = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
+
+
+def record_ids(times_ns: Sequence[int], highs: Sequence[str], lows: Sequence[str]) -> list[str]:
+    """`record_id` of each, of hex texts of 32 and of 16 digits: one digit of all rows at a time."""
+    count = len(times_ns)
+    high, low = "".join(highs).encode(), "".join(lows).encode()
+    if len(high) != 32 * count or len(low) != 16 * count:
+        return list(map(record_id, times_ns, highs, lows))
+    times = struct.pack(f">{count}Q", *[time // 1_000_000 for time in times_ns]).hex().encode()
+    text = bytearray(b"tttttttt-tttt-7hhh-llll-llllllllllll" * count)
+    for place in range(12):
+        text[place + (place > 7) :: 36] = times[place + 4 :: 16]
+    for place in range(3):
+        text[place + 15 :: 36] = high[place + 29 :: 32]
+    for place in range(16):
+        text[place + 19 + (place > 3) :: 36] = low[place::16]
+    text[19::36] = text[19::36].translate(_VARIANT_DIGITS)
+    ids = text.decode()
+    return [ids[start : start + 36] for start in range(0, 36 * count, 36)]
+
+
 class Origins:
     """Resources and scopes of one batch: each distinct one is built once, and rows refer to it by position."""
 
     def __init__(self, layout: Layout, bag: Callable[[Bag], Any]) -> None:
         self._layout, self._bag = layout, bag
 
-    def columns(self, items: Sequence[Any]) -> tuple[Array, Array, Array, Array, list[str]]:
+    def columns(
+        self, of_resource: Sequence[Resource], of_scope: Sequence[Scope]
+    ) -> tuple[Array, Array, Array, Array, list[str]]:
         """`resource`, `resource_schema_url`, `instrumentation_scope`, `*_schema_url`, service names of the rows."""
-        resources, resource_rows = _distinct([item.resource for item in items])
-        scopes, scope_rows = _distinct([item.scope for item in items])
+        resources, resource_rows = _distinct(of_resource)
+        scopes, scope_rows = _distinct(of_scope)
         names = [text(r.attributes.get("service.name")) or UNKNOWN_SERVICE for r in resources]
         take_resource = Array(resource_rows, DataType.int64())
         take_scope = Array(scope_rows, DataType.int64())
@@ -149,7 +181,7 @@ def _distinct(items: Sequence[_Origin]) -> tuple[list[_Origin], list[int]]:
 
 
 class SpanRows:
-    """Rows of `{prefix}_otel_spans`."""
+    """Rows of `{prefix}_otel_spans`: what of spans is kept until there are many, and the batch of it."""
 
     def __init__(self, layout: Layout, version: Version) -> None:
         self._layout = layout
@@ -157,36 +189,62 @@ class SpanRows:
         self._bag: Callable[[Bag], Any] = _texts if version == "v1" else _values
         self._origins = Origins(layout, self._bag)
 
-    def batch(self, spans: Sequence[MappedSpan]) -> RecordBatch:
-        types = self._layout.types
+    @staticmethod
+    def columns(spans: Sequence[MappedSpan]) -> tuple[list[Any], ...]:
         raws = [span.raw for span in spans]
-        resource, resource_url, scope, scope_url, services = self._origins.columns(raws)
-        starts = [span.start_ns for span in spans]
+        return (
+            [span.trace_id for span in spans],
+            [span.span_id for span in spans],
+            [span.parent_id or "" for span in spans],
+            [span.name for span in spans],
+            [span.start_ns for span in spans],
+            [span.end_ns for span in spans],
+            [span.status for span in spans],
+            [span.attributes for span in spans],
+            [raw.status_message for raw in raws],
+            [raw.trace_state for raw in raws],
+            [raw.flags for raw in raws],
+            [raw.kind for raw in raws],
+            [raw.events for raw in raws],
+            [raw.links for raw in raws],
+            [raw.dropped_attributes_count for raw in raws],
+            [raw.dropped_events_count for raw in raws],
+            [raw.dropped_links_count for raw in raws],
+            [raw.resource for raw in raws],
+            [raw.scope for raw in raws],
+        )
+
+    def batch(self, columns: Columns) -> RecordBatch:
+        """Of `columns`, and of what other spans' columns were appended to them."""
+        (
+            traces, ids, parents, names, starts, ends, statuses, attributes, messages, states, flags, kinds, events,
+            links, dropped_attributes, dropped_events, dropped_links, resources, scopes,
+        ) = columns  # fmt: skip
+        types = self._layout.types
+        resource, resource_url, scope, scope_url, services = self._origins.columns(resources, scopes)
+        codes = [_STATUSES.get(status) or f"STATUS_CODE_{status}" for status in statuses]
         return self._layout.batch(
             (
-                [record_id(s.start_ns, s.trace_id, s.span_id) for s in spans],
+                record_ids(starts, traces, ids),
                 [start // 1000 for start in starts],
                 [start // DAY_NS for start in starts],
                 services,
-                [span.trace_id for span in spans],
-                [span.span_id for span in spans],
-                [raw.trace_state for raw in raws],
-                [span.parent_id or "" for span in spans],
-                [raw.flags for raw in raws],
-                [span.name for span in spans],
-                [_KINDS[raw.kind if 0 <= raw.kind < 6 else 0] for raw in raws],
+                traces,
+                ids,
+                states,
+                parents,
+                flags,
+                names,
+                [_KINDS[kind if 0 <= kind < 6 else 0] for kind in kinds],
                 starts,
-                [span.end_ns for span in spans],
-                self._attributes(types["attributes"], [span.attributes for span in spans]),
-                [raw.dropped_attributes_count for raw in raws],
-                flat_arrays(types["events"], [raw.events and self._events(raw.events) for raw in raws]),
-                [raw.dropped_events_count for raw in raws],
-                flat_arrays(types["links"], [raw.links and self._links(raw.links) for raw in raws]),
-                [raw.dropped_links_count for raw in raws],
-                flat_structs(
-                    types["status"],
-                    ([raw.status_message for raw in raws], [f"STATUS_CODE_{span.status}" for span in spans]),
-                ),
+                ends,
+                self._attributes(types["attributes"], attributes),
+                dropped_attributes,
+                flat_arrays(types["events"], [each and self._events(each) for each in events]),
+                dropped_events,
+                flat_arrays(types["links"], [each and self._links(each) for each in links]),
+                dropped_links,
+                flat_structs(types["status"], (messages, codes)),
                 resource,
                 resource_url,
                 scope,
@@ -215,33 +273,40 @@ class LogRows:
         self._body: Callable[[Value], Any] = text if version == "v1" else lambda value: value
         self._origins = Origins(layout, self._bag)
 
-    def batch(self, logs: Sequence[RawLog]) -> tuple[RecordBatch, list[str]]:
-        """The batch and the rows' record ids."""
-        resource, resource_url, scope, scope_url, services = self._origins.columns(logs)
+    @staticmethod
+    def columns(logs: Sequence[RawLog]) -> tuple[tuple[list[str], list[int], Sequence[RawLog]], int]:
+        """Record ids, times and the records; and how large they are, in bytes."""
         times = [log.time_ns or log.observed_ns for log in logs]
-        ids = _log_ids(logs, times)
-        columns = (
-            ids,
-            [time // 1000 for time in times],
-            [time // DAY_NS for time in times],
-            services,
-            [log.event_name for log in logs],
-            [log.trace_id for log in logs],
-            [log.span_id for log in logs],
-            [log.time_ns for log in logs],
-            [log.observed_ns for log in logs],
-            [severity(log.severity_number) for log in logs],
-            [log.severity_text for log in logs],
-            [self._body(log.body) for log in logs],
-            [self._bag(log.attributes) for log in logs],
-            [log.dropped_attributes_count for log in logs],
-            [log.flags for log in logs],
-            resource,
-            resource_url,
-            scope,
-            scope_url,
+        ids, size_bytes = _log_ids(logs, times)
+        return (ids, times, logs), size_bytes
+
+    def batch(self, columns: Columns) -> RecordBatch:
+        ids, times, logs = columns
+        origins = self._origins.columns([log.resource for log in logs], [log.scope for log in logs])
+        resource, resource_url, scope, scope_url, services = origins
+        return self._layout.batch(
+            (
+                ids,
+                [time // 1000 for time in times],
+                [time // DAY_NS for time in times],
+                services,
+                [log.event_name for log in logs],
+                [log.trace_id for log in logs],
+                [log.span_id for log in logs],
+                [log.time_ns for log in logs],
+                [log.observed_ns for log in logs],
+                [severity(log.severity_number) for log in logs],
+                [log.severity_text for log in logs],
+                [self._body(log.body) for log in logs],
+                [self._bag(log.attributes) for log in logs],
+                [log.dropped_attributes_count for log in logs],
+                [log.flags for log in logs],
+                resource,
+                resource_url,
+                scope,
+                scope_url,
+            )
         )
-        return self._layout.batch(columns), ids
 
 
 def severity(number: int) -> str:
@@ -252,10 +317,13 @@ def severity(number: int) -> str:
     return f"SEVERITY_NUMBER_{_SEVERITIES[level]}{step + 1 if step else ''}"
 
 
-def _log_ids(logs: Sequence[RawLog], times: Sequence[int]) -> list[str]:
-    """Log records have no id of their own: theirs is their content. Equal ones within a batch are numbered."""
+def _log_ids(logs: Sequence[RawLog], times: Sequence[int]) -> tuple[list[str], int]:
+    """Log records have no id of their own: theirs is their content. Equal ones within a batch are numbered.
+
+    Also given is how many bytes the contents are.
+    """
     seen: dict[bytes, int] = {}
-    ids = []
+    ids, size_bytes = [], 0
     for log, time in zip(logs, times, strict=True):
         content = dump(
             [
@@ -272,10 +340,11 @@ def _log_ids(logs: Sequence[RawLog], times: Sequence[int]) -> list[str]:
                 log.resource.attributes,
             ]
         )
+        size_bytes += len(content)
         number = seen[content] = seen.get(content, -1) + 1
         digest = hashlib.blake2b(content + (b"#%d" % number if number else b""), digest_size=10).hexdigest()
         ids.append(record_id(time, digest[:4], digest[4:]))
-    return ids
+    return ids, size_bytes
 
 
 METADATA: Final = "METADATA"
@@ -284,21 +353,20 @@ METADATA: Final = "METADATA"
 class AnnotationRows:
     """Rows of `{prefix}_otel_annotations`: of each trace its metadata, its tags, its assessments."""
 
-    def __init__(self, layout: Layout, version: Version) -> None:
-        self._layout, self._version = layout, version
+    def __init__(self, version: Version) -> None:
+        self._version = version
 
-    def batch(
+    def columns(
         self, traces: Sequence[tuple[TraceRow, dict[str, str], dict[str, str]]], *, assessments_only: bool = False
-    ) -> tuple[RecordBatch, list[str]]:
-        """The batch and the rows' annotation ids. Each trace comes with its trace metadata and its tags."""
+    ) -> Columns:
+        """Those of the table; the first are annotation ids. Each trace comes with its trace metadata and its tags."""
         rows: list[tuple[Any, ...]] = []
         for trace, metadata, tags in traces:
             if not assessments_only:
                 rows.append(self._metadata(trace, metadata))
             rows.extend(self._tag(trace, key, value) for key, value in tags.items())
             rows.extend(self._assessment(trace, assessment) for assessment in trace.assessments)
-        columns = list(zip(*rows, strict=True))
-        return self._layout.batch(columns), list(columns[0])
+        return list(zip(*rows, strict=True))
 
     def _row(
         self, identity: str, trace_id: str, kind: str, name: str, value: Value, time_us: int,
