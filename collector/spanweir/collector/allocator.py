@@ -9,8 +9,9 @@ import ctypes
 
 LARGE_BYTES = 4 << 20
 """Blocks from this size on are the kernel's, and go back when they are freed. Usual requests are smaller."""
-TRIM_BYTES = 2 * LARGE_BYTES
-"""What may stay free at the end of a heap. Setting the other fixes this one at 128 KB, and usual requests would pay."""
+TRIM_BYTES = 4 * LARGE_BYTES
+"""What may stay free at the end of a heap. Setting the other fixes this one at 128 KB, and usual requests would pay:
+with 8 MB, batches that wait for a table are given back and asked for again, which makes one page fault more a span."""
 ARENAS = 2
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": str(ARENAS),

@@ -10,8 +10,9 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+import msgspec
 import orjson
 from arro3.core import Array, DataType, RecordBatch
 
@@ -34,6 +35,8 @@ Columns = Sequence[Sequence[Any]]
 _Origin = TypeVar("_Origin")
 _TEXT: Final = Type("STRING")
 _NO_BAG: Final[Bag] = {}
+_LATELY_BYTES: Final = 16 << 10
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 def text(value: Value) -> str | None:
@@ -142,42 +145,66 @@ def record_ids(times_ns: Sequence[int], highs: Sequence[str], lows: Sequence[str
 
 
 class Origins:
-    """Resources and scopes of one batch: each distinct one is built once, and rows refer to it by position."""
+    """Resources and scopes: each distinct one is built once, and rows refer to it by position."""
 
     def __init__(self, layout: Layout, bag: Callable[[Bag], Any]) -> None:
         self._layout, self._bag = layout, bag
+        self._resources = _Lately(self._of_resources)
+        self._scopes = _Lately(self._of_scopes)
 
     def columns(
-        self, of_resource: Sequence[Resource], of_scope: Sequence[Scope]
+        self, resources: Sequence[Resource], scopes: Sequence[Scope]
     ) -> tuple[Array, Array, Array, Array, list[str]]:
         """`resource`, `resource_schema_url`, `instrumentation_scope`, `*_schema_url`, service names of the rows."""
-        resources, resource_rows = _distinct(of_resource)
-        scopes, scope_rows = _distinct(of_scope)
-        names = [text(r.attributes.get("service.name")) or UNKNOWN_SERVICE for r in resources]
-        take_resource = Array(resource_rows, DataType.int64())
-        take_scope = Array(scope_rows, DataType.int64())
-        return (
-            self._build("resource", [(self._bag(r.attributes), r.dropped_attributes_count) for r in resources]).take(
-                take_resource
-            ),
-            build(_TEXT, [r.schema_url for r in resources]).take(take_resource),
-            self._build(
-                "instrumentation_scope",
-                [(s.name, s.version, self._bag(s.attributes), s.dropped_attributes_count) for s in scopes],
-            ).take(take_scope),
-            build(_TEXT, [s.schema_url for s in scopes]).take(take_scope),
-            [names[row] for row in resource_rows],
-        )
+        (resource, resource_url), places = self._resources.taken(resources)
+        (scope, scope_url), _ = self._scopes.taken(scopes)
+        names = [text(each.attributes.get("service.name")) or UNKNOWN_SERVICE for each in self._resources.items]
+        return resource, resource_url, scope, scope_url, [names[place] for place in places]
 
-    def _build(self, column: str, rows: Sequence[tuple[Any, ...]]) -> Array:
-        return build(self._layout.types[column], rows)
+    def _of_resources(self, items: Sequence[Resource]) -> tuple[Array, Array]:
+        rows = [(self._bag(r.attributes), r.dropped_attributes_count) for r in items]
+        return build(self._layout.types["resource"], rows), build(_TEXT, [r.schema_url for r in items])
+
+    def _of_scopes(self, items: Sequence[Scope]) -> tuple[Array, Array]:
+        rows = [(s.name, s.version, self._bag(s.attributes), s.dropped_attributes_count) for s in items]
+        return build(self._layout.types["instrumentation_scope"], rows), build(_TEXT, [s.schema_url for s in items])
 
 
-def _distinct(items: Sequence[_Origin]) -> tuple[list[_Origin], list[int]]:
-    """The different objects of a column, and for each row which it is."""
-    by_id = {id(item): item for item in items}
-    numbers = {identity: number for number, identity in enumerate(by_id)}
-    return list(by_id.values()), [numbers[id(item)] for item in items]
+class _Lately(Generic[_Origin]):
+    """Arrays of the distinct resources or scopes that came lately: most requests come from the same few."""
+
+    def __init__(self, build: Callable[[Sequence[_Origin]], tuple[Array, Array]]) -> None:
+        self._build = build
+        self.items: list[_Origin] = []
+        self._places: dict[bytes, int] = {}
+        self._bytes = 0
+        self._arrays: tuple[Array, Array] | None = None
+
+    def taken(self, column: Sequence[_Origin]) -> tuple[tuple[Array, Array], list[int]]:
+        """The arrays with a row for each item of the column, and which of `items` each of these is."""
+        if self._bytes > _LATELY_BYTES:
+            self.items, self._places, self._bytes, self._arrays = [], {}, 0, None
+        distinct = {id(item): item for item in column}
+        places = {identity: self._place(item) for identity, item in distinct.items()}
+        if self._arrays is None:
+            self._arrays = self._build(self.items)
+        of_rows = [places[id(item)] for item in column]
+        rows = Array(of_rows, DataType.int64())
+        first, second = self._arrays
+        return (first.take(rows), second.take(rows)), of_rows
+
+    def _place(self, item: _Origin) -> int:
+        try:
+            key = _encode(item)
+        except (UnicodeEncodeError, OverflowError):  # half a surrogate pair, an integer beyond 64 bits
+            key = b"%d" % id(item)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = len(self.items)
+            self.items.append(item)
+            self._bytes += len(key)
+            self._arrays = None
+        return place
 
 
 class SpanRows:
