@@ -28,7 +28,8 @@ from spanweir.exporters import mlflow as mlflow_exporter
 from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta import Config, payload
 from spanweir.exporters.delta.care import maintain
-from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, SpanRows
+from spanweir.exporters.delta.cells import DAY_NS
+from spanweir.exporters.delta.rows import AnnotationRows, SpanRows
 from spanweir.exporters.delta.targets import targets
 from spanweir.schemas.options import Duration
 from spanweir.schemas.trace import MappedSpan, TraceRow

@@ -15,10 +15,11 @@ from typing import Final, Self, TypeAlias
 from spanweir.exporters.api import Batch, Context, KnownTrace
 from spanweir.exporters.delta import Config, overflow, payload
 from spanweir.exporters.delta.care import Care
+from spanweir.exporters.delta.cells import DAY_NS
 from spanweir.exporters.delta.known import Known
 from spanweir.exporters.delta.overflow import COLUMNS, Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
-from spanweir.exporters.delta.rows import DAY_NS, AnnotationRows, LogRows, SpanRows, metadata_id
+from spanweir.exporters.delta.rows import AnnotationRows, LogRows, SpanRows, metadata_id
 from spanweir.exporters.delta.spool import Spool, Times
 from spanweir.exporters.delta.stored import stored_rows
 from spanweir.exporters.delta.table import Target

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from spanweir.exporters.delta.rows import DAY_NS, UNKNOWN_SERVICE, record_id, text
+from spanweir.exporters.delta.cells import DAY_NS, record_id, text
+from spanweir.exporters.delta.origins import UNKNOWN_SERVICE
 from spanweir.schemas.inference_table import Version
 from spanweir.schemas.raw import Value
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from spanweir.exporters.delta.rows import DAY_NS, dump
+from spanweir.exporters.delta.cells import DAY_NS, dump
 from spanweir.schemas.inference_table import PAYLOAD, REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 

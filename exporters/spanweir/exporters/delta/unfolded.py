@@ -16,7 +16,7 @@ import orjson
 from arro3.core import Field, RecordBatch, RecordBatchReader, Schema
 
 from spanweir.exporters.delta.arrow import Layout
-from spanweir.exporters.delta.rows import text
+from spanweir.exporters.delta.cells import text
 from spanweir.schemas.variant import decode, members
 
 if TYPE_CHECKING:
