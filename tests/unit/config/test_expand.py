@@ -93,5 +93,10 @@ def test_a_file_that_refers_to_itself_ends(tmp_path: Path) -> None:
 
 def test_a_large_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * (1 << 20) + b"x")
-    with pytest.raises(ValueError, match="holds 1048577 bytes; at most 1048576 are taken"):
+    with pytest.raises(ValueError, match="holds more than 1048576 bytes; at most that many are taken"):
         expand(f"${{file:{tmp_path}/big}}", {})
+
+
+def test_a_file_without_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(ValueError, match=r"\$\{file:/dev/zero\} holds more than 1048576 bytes"):
+        expand("${file:/dev/zero}", {})

@@ -106,10 +106,31 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         read([str(tmp_path / "f.yaml")])
 
 
+def test_a_file_without_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(["/dev/zero"])
+    assert str(raised.value).startswith("/dev/zero: holds more than 16777216 bytes")
+
+
+def test_a_file_is_utf8_and_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_bytes(b"\xef\xbb\xbfa: \xc3\xbc\n")
+    assert read([str(tmp_path / "f.yaml")]).root == {"a": "ü"}
+
+
 def test_a_set_whose_value_is_no_yaml() -> None:
     with pytest.raises(ConfigError) as raised:
         Tree().set("a.b={c")
-    assert str(raised.value) == "--set a.b: the value is not valid YAML"
+    assert str(raised.value) == (
+        "--set a.b: the value is not valid YAML; if it is text, put it in quotes that reach here: 'a.b=\"{c\"'"
+    )
+
+
+def test_what_the_message_about_a_set_says_is_right() -> None:
+    tree = Tree()
+    with pytest.raises(ConfigError) as raised:
+        tree.set("endpoint=[::1]:4317")
+    tree.set(str(raised.value).partition("reach here: ")[2].strip("'"))
+    assert tree.root == {"endpoint": "[::1]:4317"}
 
 
 @pytest.mark.parametrize("assignment", ["nonsense", "=1", "a..b=1"])

@@ -70,6 +70,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _resolve(reference: str, environ: Mapping[str, str], depth: int) -> str:
+    written = reference
     scheme, colon, rest = reference.partition(":")
     if scheme == "file" and colon:
         return _scan(_read(rest), environ, depth + 1)[0]
@@ -78,7 +79,7 @@ def _resolve(reference: str, environ: Mapping[str, str], depth: int) -> str:
     name, has_default, default = reference.partition(":-")
     if not name.isidentifier():
         raise ValueError(
-            f"'${{{reference}}}' is not a reference; write ${{env:NAME}}, ${{env:NAME:-default}} or ${{file:path}}"
+            f"'${{{written}}}' is not a reference; write ${{env:NAME}}, ${{env:NAME:-default}} or ${{file:path}}"
         )
     if name in environ:
         return environ[name] or default
@@ -89,12 +90,21 @@ def _resolve(reference: str, environ: Mapping[str, str], depth: int) -> str:
 
 def _read(path: str) -> str:
     try:
-        data = Path(path).read_bytes()
+        data = read_at_most(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ValueError(f"cannot read ${{file:{path}}}: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"${{file:{path}}} holds {len(data)} bytes; at most {MAX_FILE_BYTES} are taken")
+    except OverflowError as error:
+        raise ValueError(f"${{file:{path}}} {error}") from error
     return data.decode(errors="replace").removesuffix("\n")
+
+
+def read_at_most(path: str, limit: int) -> bytes:
+    """Raises OSError, and OverflowError for more than `limit` bytes, of which no more are read: of a device never."""
+    with Path(path).open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OverflowError(f"holds more than {limit} bytes; at most that many are taken")
+    return data
 
 
 def _as_yaml(text: str) -> Any:

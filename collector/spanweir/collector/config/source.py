@@ -5,17 +5,17 @@ file had under it (OpenTelemetry Collector, confmap/README.md).
 """
 
 from collections.abc import Hashable, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spanweir.collector.config.errors import ConfigError
-from spanweir.collector.config.expand import expand
+from spanweir.collector.config.expand import expand, read_at_most
 
 Keys = tuple[str, ...]
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+MAX_FILE_BYTES = 16 << 20
 MAX_DEPTH, MAX_VALUES = 64, 100_000
 """Of one document with its aliases written out: an alias may stand for itself, or for exponentially much."""
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -37,7 +37,9 @@ class Tree:
 
     def add_file(self, name: str) -> None:
         try:
-            text = Path(name).read_text()
+            text = read_at_most(name, MAX_FILE_BYTES).decode("utf-8-sig")
+        except OverflowError as error:
+            raise ConfigError(f"{name}: {error}; is the path after --config right?") from error
         except OSError as error:
             raise ConfigError(f"{name}: cannot be read: {error.strerror}; is the path after --config right?") from error
         except UnicodeDecodeError as error:
@@ -77,7 +79,10 @@ class Tree:
             node = loader.get_single_node()
             value = None if node is None else self._value(loader, node, path, origin)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {key}: the value is not valid YAML") from error
+            message = (
+                f"the value is not valid YAML; if it is text, put it in quotes that reach here: '{key}=\"{text}\"'"
+            )
+            raise ConfigError(f"--set {key}: {message}") from error
         finally:
             loader.dispose()
         addition: dict[str, Any] = {path[-1]: value}

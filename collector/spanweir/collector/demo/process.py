@@ -41,7 +41,7 @@ class Collector:
         self.log = directory / "collector.log"
         self._ports = ports
         self._configuration = directory / "otel-config.yaml"
-        self._configuration.write_text(configuration)
+        self._configuration.write_text(configuration, encoding="utf-8")
         self._arguments = arguments
         self.process: subprocess.Popen[bytes] | None = None
 
