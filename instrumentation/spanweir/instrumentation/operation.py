@@ -173,7 +173,7 @@ TARGETS = {
 class Call:
     """A decorated function's calls: which argument goes where, and what is made of the result."""
 
-    __slots__ = ("_bound", "_names", "_op", "_record", "operation")
+    __slots__ = ("_names", "_op", "_positional", "_record", "operation")
 
     def __init__(self, operation: Operation, function: Callable[..., Any]) -> None:
         self.operation = operation
@@ -184,18 +184,21 @@ class Call:
         except (TypeError, ValueError):
             parameters = []
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self._names = [p.name for p in parameters if p.kind in positional]
-        self._bound = bool(self._names) and self._names[0] in ("self", "cls")
+        found = [p.name for p in parameters if p.kind in positional]
+        self._names = [(n, name) for n, name in enumerate(found) if n or name not in ("self", "cls")]
+        self._positional = len(found)
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Span, otel_context.Context]:
         span, context = self.operation._start(current(), None)
         if span._captures:
             try:
-                given = dict(zip(self._names, args, strict=False))
-                if self._bound:
-                    given.pop(self._names[0], None)
-                if len(args) > len(self._names):
-                    given["args"] = args[len(self._names) :]
+                given = {}
+                for index, name in self._names:
+                    if index == len(args):
+                        break
+                    given[name] = args[index]
+                if len(args) > self._positional:
+                    given["args"] = args[self._positional :]
                 given.update(kwargs)
                 self._record(span, given)
             except Exception as error:  # an argument that misbehaves must not reach the application

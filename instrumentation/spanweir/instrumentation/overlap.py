@@ -38,12 +38,13 @@ class Overlap:
         self._above: dict[int, frozenset[int]] = {}
 
     def started(self, span: Span) -> None:
-        if span.context is None:
+        context, above = span._context, span._parent
+        if context is None:
             return
-        span_id, parent = span.context.span_id, 0 if span.parent is None else span.parent.span_id
-        if _family(_raw(span)):
+        span_id, parent = context.span_id, 0 if above is None else above.span_id
+        if _family(span._attributes):
             outer = self._open.get(parent)
-            if outer is not None and (parent in self._held or _same_call(_raw(outer), _raw(span))):
+            if outer is not None and (parent in self._held or _same_call(outer._attributes, span._attributes)):
                 outer = self._inner.get(parent, outer)
                 self._inner[span_id] = self._streaming(parent) or outer
             elif self._above and (outer := self._streaming(parent)) is not None:
@@ -70,7 +71,7 @@ class Overlap:
         outer = None
         if self._inner:
             outer = self._inner.pop(span_id, None)
-            parent = 0 if span.parent is None else span.parent.span_id
+            parent = 0 if span._parent is None else span._parent.span_id
             if outer is None and parent in self._inner:
                 span._parent = self._inner[parent].context
         if self._open.pop(span_id, None) is None:
@@ -83,7 +84,7 @@ class Overlap:
             if waiting is not None:
                 waiting.append(span)
             else:
-                outer.set_attributes(_details(_raw(outer), span))
+                outer.set_attributes(_details(_raw(outer._attributes), span))
             return ()
         return (span,)
 
@@ -118,20 +119,20 @@ def _details(have: Mapping[str, Any], inner: ReadableSpan) -> dict[str, Any]:
     }
 
 
-def _family(attributes: Mapping[str, Any]) -> str | None:
-    operation = attributes.get(names.OPERATION) or attributes.get(names.OPENINFERENCE_KIND)
+def _family(attributes: Any) -> str | None:
+    raw = getattr(attributes, "_dict", attributes)  # as `_raw` does, in a place where each call counts
+    operation = raw.get(names.OPERATION) or raw.get(names.OPENINFERENCE_KIND)
     return _FAMILIES.get(operation) if isinstance(operation, str) else None
 
 
-def _raw(span: Span) -> Mapping[str, Any]:
-    """The live attributes, without the lock and the copy that the public property costs."""
-    attributes: Any = span._attributes
+def _raw(attributes: Any) -> Mapping[str, Any]:
+    """Live attributes, without the lock and the copy that reading them otherwise costs."""
     raw: Mapping[str, Any] = getattr(attributes, "_dict", attributes)
     return raw
 
 
-def _same_call(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
+def _same_call(outer: Any, inner: Any) -> bool:
     if _family(outer) is None or _family(outer) != _family(inner):
         return False
-    models = [{str(found[key]) for key in _MODELS if key in found} for found in (outer, inner)]
+    models = [{str(found[key]) for key in _MODELS if key in found} for found in (_raw(outer), _raw(inner))]
     return not models[0] or not models[1] or bool(models[0] & models[1])

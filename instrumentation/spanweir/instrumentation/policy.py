@@ -1,7 +1,6 @@
 """What is recorded of content, and in which shape. Not here: taking the snapshot (`freeze`), sending it (`worker`)."""
 
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -40,9 +39,11 @@ class Policy:
     max_content_bytes: int = 16 << 20
     """Of one attribute. What is longer is cut inside its longest strings and says so."""
 
-    @functools.cached_property
-    def captures(self) -> bool:
-        return self.on_spans or self.on_events
+    captures: bool = dataclasses.field(init=False)
+    """Whether content goes anywhere."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "captures", self.on_spans or self.on_events)
 
     def render(self, key: str, frozen: Frozen, limit: int | None = None) -> list[bytes]:
         """The attribute's text in pieces (UTF-8); empty if it is not to be recorded. Never raises.

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation import _SPAN_KEY
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation.lazy import CLEAN, LazyAttributes, WhenAsked
@@ -64,6 +65,7 @@ class Starter:
         self._tracer: Any = tracer
         self._span: type[QuickSpan] | None = None
         self._quick = _predictable(tracer)
+        self._room: int | None = self._tracer._span_limits.max_span_attributes if self._quick else None
 
     def start(
         self,
@@ -89,15 +91,16 @@ class Starter:
         if parent is None or not parent.is_valid:
             parent = None
             bits = getrandbits(192)
-            own = SpanContext(bits & _TRACE_ID or 1, bits >> 128 or 1, False, _FLAGS[3])
+            ids = (bits & _TRACE_ID or 1, bits >> 128 or 1)
+            own = tuple.__new__(SpanContext, (*ids, False, _FLAGS[3], DEFAULT_TRACE_STATE, True))
         elif parent.trace_flags & TraceFlags.SAMPLED:
-            flags = _FLAGS[parent.trace_flags & 3]
-            own = SpanContext(parent.trace_id, getrandbits(64) or 1, False, flags, parent.trace_state)
+            ids, flags = (parent.trace_id, getrandbits(64) or 1), _FLAGS[parent.trace_flags & 3]
+            own = tuple.__new__(SpanContext, (*ids, False, flags, parent.trace_state, True))
         else:
             return self._started_by_sdk(name, context, kind, attributes, start_time_ns)
         held = object.__new__(LazyAttributes)
         held._dict = attributes.copy()
-        held.maxlen = tracer._span_limits.max_span_attributes
+        held.maxlen = self._room
         span: Any = object.__new__(self._span)
         span._attributes = held
         span._context = own
@@ -128,7 +131,12 @@ class Starter:
     def _learn(self, span: trace.Span) -> None:
         """Take from the SDK's first span what all have in common, if its fields are the ones known here."""
         fields = getattr(span, "__dict__", {})
-        self._quick = type(span) is sdk._Span and fields.keys() == _OWN | _SHARED
+        own = span.get_span_context()
+        self._quick = (
+            type(span) is sdk._Span
+            and fields.keys() == _OWN | _SHARED
+            and tuple(own) == (own.trace_id, own.span_id, False, own.trace_flags, own.trace_state, own.is_valid)
+        )
         if self._quick:
             blank = sdk.ReadableSpan("", resource=self._tracer.resource)  # what processors may have changed already
             shared = {key: fields[key] for key in _SHARED}
