@@ -32,7 +32,7 @@ from typing import Any
 SIZES = {"10 KB": 10_000, "1 MB": 1_000_000, "10 MB": 10_000_000}
 REQUESTS = {"10 KB": 100, "1 MB": 20, "10 MB": 6}
 PATIENCE_S = 12.0
-"""A median is taken of fewer requests, but `FEWEST`, if so many take longer: a flush of MLflow's queue lasts a second."""
+"""If so many requests take longer, a median is taken of fewer, but FEWEST: a flush of MLflow's queue lasts a second."""
 FEWEST = 7
 Messages = list[dict[str, str]]
 Request = Callable[[Messages], str]

@@ -65,7 +65,7 @@ class Starter:
         self._tracer: Any = tracer
         self._span: type[QuickSpan] | None = None
         self._quick = _predictable(tracer)
-        self._room: int | None = self._tracer._span_limits.max_span_attributes if self._quick else None
+        self._max_attributes: int | None = None
 
     def start(
         self,
@@ -100,7 +100,7 @@ class Starter:
             return self._started_by_sdk(name, context, kind, attributes, start_time_ns)
         held = object.__new__(LazyAttributes)
         held._dict = attributes.copy()
-        held.maxlen = self._room
+        held.maxlen = self._max_attributes
         span: Any = object.__new__(self._span)
         span._attributes = held
         span._context = own
@@ -141,6 +141,7 @@ class Starter:
             blank = sdk.ReadableSpan("", resource=self._tracer.resource)  # what processors may have changed already
             shared = {key: fields[key] for key in _SHARED}
             shared |= {"_status": blank._status, "_end_time": None, "_record_end_metrics": None}
+            self._max_attributes = fields["_limits"].max_span_attributes
             self._span = type(QuickSpan.__name__, (QuickSpan,), shared)
 
 
