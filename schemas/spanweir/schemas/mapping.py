@@ -18,7 +18,7 @@ from spanweir.schemas.genai import Error, GenAISpan, Usage
 from spanweir.schemas.messages import join_turn
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.paths import get_field, is_empty, join_field, set_field
-from spanweir.schemas.plan import JOINED, Candidate, Plan, Planner, UsageSet
+from spanweir.schemas.plan import JOINED, Plan, Planner, UsageSet
 from spanweir.schemas.raw import NO_RESOURCE, Attributes, RawLog, RawSpan, Resource
 from spanweir.schemas.settle import settle
 from spanweir.schemas.values import content_state, count, text
@@ -154,9 +154,9 @@ def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> No
     for name, factory, items in shape.groups:
         target: Any = span if factory is None else None
         for field, key, read, others in items:
-            value = read(attributes[key])
+            given = attributes[key]
+            value = (given or None) if read is text and given.__class__ is str else read(given)
             if value is None:
-                given = attributes[key]
                 if given is not None and given != "":
                     notes.flags.append(f"unread:{key}")
                 for other, reader in others:
@@ -181,76 +181,75 @@ def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> No
 
 def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
     ranks: dict[str, int] | None = None
+    flags = notes.flags
     for field, candidates in plan.shape.content:
         best: Any = None
-        best_state: str | None = None
         best_rank = 0
+        cut = False
         taken: tuple[str, ...] = ()
         for candidate in candidates:
-            keys = (candidate.key,) if candidate.key else plan.keys[candidate.many]
-            notes.lossy = False
-            value = _value(candidate, attributes, keys, span, field, notes)
-            state = notes.states.pop("content", None)
-            if value is None:
+            read, rank, key, many, content = candidate
+            flagged = len(flags)
+            notes.lossy = notes.truncated = False
+            try:
+                if not key:
+                    value = read(attributes, plan.keys[many], notes)
+                else:
+                    given = attributes[key]
+                    if isinstance(given, bytes):
+                        given = given.decode(errors="replace")
+                    if given is None:
+                        continue
+                    if isinstance(given, str) and len(given) < _SENTINEL_CHARS and _is_sentinel(given, span, field):
+                        continue
+                    value = read(given, notes) if content else read(given)
+            except Exception as error:
+                # A reader that fails costs its own field only.
+                flags.append(f"failed:{type(error).__name__}")
+                value = None
+            if len(flags) > flagged:
+                where = key or plan.keys[many][0]
+                flags[flagged:] = [f"{flag}:{where}" for flag in flags[flagged:]]
+            if not value and is_empty(value):
                 continue
             if field == "*":
                 ranks = ranks if ranks is not None else dict(plan.shape.ranks)
                 for path, part in value.items():
-                    merge(span, path, part, candidate.rank, ranks, notes)
+                    merge(span, path, part, rank, ranks, notes)
                 continue
             if field in JOINED:
                 join_field(span, field, value)
                 continue
-            if best is None or _fuller(value, state, best, best_state, candidate.rank == best_rank):
-                best, best_state, best_rank, taken = value, state, candidate.rank, ()
+            if best is None or _fuller(value, notes.truncated, best, cut, rank == best_rank):
+                best, best_rank, cut, taken = value, rank, notes.truncated, ()
             elif value != best:
                 continue
-            if candidate.content and not notes.lossy:
-                taken += keys
+            if content and not notes.lossy:
+                taken += (key,) if key else plan.keys[many]
         if best is not None:
             set_field(span, field, best)
-            if best_state:
-                _state(span, field, best_state)
+            if cut:
+                _state(span, field, "truncated")
             if taken:
                 notes.taken[field] = taken
 
 
-def _value(
-    candidate: Candidate, attributes: Attributes, keys: Sequence[str], span: GenAISpan, field: str, notes: Notes
-) -> Any:
-    """What a candidate for a content field says; None for nothing, a sentinel, or what cannot be read."""
-    before = len(notes.flags)
-    if candidate.key:
-        given = attributes[candidate.key]
-        if given is None or given == "":
-            return None
-        if given.__class__ is bytes:
-            given = given.decode(errors="replace")
-        if given.__class__ is str and len(given) < _SENTINEL_CHARS and (state := content_state(given)):
-            _state(span, field, state)
-            return None
-    try:
-        if not candidate.key:
-            value = candidate.read(attributes, keys, notes)
-        elif candidate.content:
-            value = candidate.read(given, notes)
-        else:
-            value = candidate.read(given)
-    except Exception as error:
-        # A reader that fails costs its own field only.
-        notes.flags.append(f"failed:{type(error).__name__}")
-        value = None
-    if len(notes.flags) > before:
-        notes.flags[before:] = [f"{flag}:{candidate.key or keys[0]}" for flag in notes.flags[before:]]
-    return value if value or not is_empty(value) else None
+def _is_sentinel(given: str, span: GenAISpan, field: str) -> bool:
+    """Whether a text is nothing, or says that what was there is hidden or cut off, which is noted."""
+    if not given:
+        return True
+    state = content_state(given)
+    if state is not None:
+        _state(span, field, state)
+    return state is not None
 
 
-def _fuller(value: Any, state: str | None, best: Any, best_state: str | None, equals: bool) -> bool:
+def _fuller(value: Any, cut: bool, best: Any, best_cut: bool, equals: bool) -> bool:
     """Whether a weaker source's value is preferred: whole to cut short, and among equals the longer list."""
     longer = isinstance(value, list) and isinstance(best, list) and len(value) > len(best)
-    if best_state == "truncated":
-        return state != "truncated" or longer
-    return equals and longer and state != "truncated"
+    if best_cut:
+        return longer or not cut
+    return equals and longer and not cut
 
 
 def _state(span: GenAISpan, field: str, state: str) -> None:

@@ -65,8 +65,7 @@ def parse(value: Any, notes: Notes) -> Any:
     if isinstance(found, Broken):
         notes.flags.append(found.how)
         if found.how == "truncated":
-            notes.lossy = True
-            notes.states["content"] = "truncated"
+            notes.lossy = notes.truncated = True
         return found.value
     return found
 

@@ -14,7 +14,8 @@ class Notes(msgspec.Struct):
     flags: list[str] = []
     lossy: bool = False
     """A reader could not keep all of a value."""
-    states: dict[str, str] = {}
+    truncated: bool = False
+    """What a reader was given had been cut short."""
     taken: dict[str, tuple[str, ...]] = {}
 
 

@@ -15,6 +15,9 @@ GROUPS: dict[str, type[msgspec.Struct]] = {
 }  # fmt: skip
 
 _FIELDS = {name: frozenset(group.__struct_fields__) for name, group in GROUPS.items()}
+_PATHS = {name: (name, "") for name in GenAISpan.__struct_fields__} | {
+    f"{name}.{field}": (name, field) for name, fields in _FIELDS.items() for field in fields
+}
 
 
 def check(field: str) -> None:
@@ -28,18 +31,19 @@ def check(field: str) -> None:
 
 
 def get_field(span: GenAISpan, field: str) -> Any:
-    if "." not in field:
-        return getattr(span, field, None)
-    head, _, tail = field.partition(".")
-    value = getattr(span, head, None)
-    return None if value is None else getattr(value, tail)
+    path = _PATHS.get(field)
+    if path is None:
+        return None
+    head, tail = path
+    value = getattr(span, head)
+    return value if value is None or not tail else getattr(value, tail)
 
 
 def set_field(span: GenAISpan, field: str, value: Any) -> None:
-    if "." not in field:
-        setattr(span, field, value)
+    head, tail = _PATHS[field]
+    if not tail:
+        setattr(span, head, value)
         return
-    head, _, tail = field.partition(".")
     group = getattr(span, head)
     if group is None:
         group = GROUPS[head]()

@@ -8,7 +8,7 @@ caches stand before the work: exact keys -> `Plan` (a dictionary look-up for mos
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,12 +30,11 @@ Item = tuple[str, str, Read, tuple[tuple[str, Read], ...]]
 """Attribute of the group, key, reader, further (key, reader) in order of strength."""
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(NamedTuple):
     """One source of a content field: a key, or the number of a list of keys in `Plan.keys`."""
 
     read: Read
     rank: int
-    convention: str
     key: str = ""
     many: int = -1
     content: bool = True
@@ -167,7 +166,7 @@ class _Draft:
             ranks[field] = min(ranks.get(field, 9), *(entry[0] for entry in entries))
         for field in self.content.keys() & self.scalars.keys():
             for rank, place, key, read in self.scalars.pop(field):
-                self.content[field].append((rank, place, Candidate(read, rank, "", key=key, content=False)))
+                self.content[field].append((rank, place, Candidate(read, rank, key, content=False)))
         kinds, forced = self._pairs("kind"), self._pairs("kind!")
         providers = tuple(key for key, _ in self._pairs("provider"))
         groups, content = self._groups(), self._content()
@@ -198,7 +197,7 @@ class _Draft:
     def _rule(self, convention: Convention, place: int, rule: Rule) -> None:
         rank = convention.rank if rule.rank is None else rule.rank
         if rule.content or rule.field in JOINED or rule.field == "*":
-            candidate = Candidate(rule.read, rank, convention.name, key=rule.key, content=rule.content)
+            candidate = Candidate(rule.read, rank, rule.key, content=rule.content)
             self.content.setdefault(rule.field, []).append((rank, place, candidate))
         else:
             self.scalars.setdefault(rule.field, []).append((rank, place, rule.key, rule.read))
@@ -207,7 +206,7 @@ class _Draft:
         found = tuple(key for key in self.keys if any(_matches(key, pattern) for pattern in many.patterns))
         if found:
             rank = convention.rank if many.rank is None else many.rank
-            candidate = Candidate(many.read, rank, convention.name, many=len(self.patterns), content=many.content)
+            candidate = Candidate(many.read, rank, many=len(self.patterns), content=many.content)
             self.patterns.append(found)
             self.content.setdefault(many.field, []).append((rank, place, candidate))
 

@@ -178,7 +178,7 @@ def test_otel_messages_that_were_cut() -> None:
     )
     assert found is not None
     assert found[0] == HI[0]
-    assert notes.states == {"content": "truncated"}
+    assert notes.truncated
     assert notes.lossy
 
 
