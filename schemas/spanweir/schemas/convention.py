@@ -57,7 +57,7 @@ Fields: TypeAlias = dict[str, Any]
 """Canonical fields by path."""
 
 
-class Occurrence(msgspec.Struct):
+class Occurrence(msgspec.Struct, gc=False):
     """A span event or a log record that belongs to the span."""
 
     name: str

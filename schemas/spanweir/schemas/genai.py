@@ -43,7 +43,7 @@ __all__ = [
 # ------------------------------------------------------------------------------------------------ groups of fields
 
 
-class Model(msgspec.Struct, omit_defaults=True):
+class Model(msgspec.Struct, omit_defaults=True, gc=False):
     request: str | None = None
     response: str | None = None
     api_base: str | None = None
@@ -51,7 +51,7 @@ class Model(msgspec.Struct, omit_defaults=True):
     server_port: int | None = None
 
 
-class Params(msgspec.Struct, omit_defaults=True):
+class Params(msgspec.Struct, omit_defaults=True, gc=False):
     """How the model was asked. `extra` holds a provider's own parameters by their own names."""
 
     temperature: float | None = None
@@ -74,7 +74,7 @@ class Params(msgspec.Struct, omit_defaults=True):
     extra: dict[str, Json] | None = None
 
 
-class Response(msgspec.Struct, omit_defaults=True):
+class Response(msgspec.Struct, omit_defaults=True, gc=False):
     id: str | None = None
     status: str | None = None
     finish_reasons: list[str] | None = None
@@ -84,7 +84,7 @@ class Response(msgspec.Struct, omit_defaults=True):
     previous_response_id: str | None = None
 
 
-class Tool(msgspec.Struct, omit_defaults=True):
+class Tool(msgspec.Struct, omit_defaults=True, gc=False):
     """What a tool span executed. `arguments` and `result` are `Raw` JSON, decoded values, or text (`str`)."""
 
     name: str | None = None
@@ -97,7 +97,7 @@ class Tool(msgspec.Struct, omit_defaults=True):
     status: str | None = None
 
 
-class Mcp(msgspec.Struct, omit_defaults=True):
+class Mcp(msgspec.Struct, omit_defaults=True, gc=False):
     method: str | None = None
     server: str | None = None
     session_id: str | None = None
@@ -106,14 +106,14 @@ class Mcp(msgspec.Struct, omit_defaults=True):
     request_id: str | None = None
 
 
-class Retrieval(msgspec.Struct, omit_defaults=True):
+class Retrieval(msgspec.Struct, omit_defaults=True, gc=False):
     query: str | None = None
     top_k: int | None = None
     data_source_id: str | None = None
     filter: Json = None
 
 
-class Rerank(msgspec.Struct, omit_defaults=True):
+class Rerank(msgspec.Struct, omit_defaults=True, gc=False):
     """The documents that came out are `GenAISpan.documents`."""
 
     query: str | None = None
@@ -122,7 +122,7 @@ class Rerank(msgspec.Struct, omit_defaults=True):
     input: list[Doc] = []
 
 
-class Memory(msgspec.Struct, omit_defaults=True):
+class Memory(msgspec.Struct, omit_defaults=True, gc=False):
     store_id: str | None = None
     record_id: str | None = None
     query: str | None = None
@@ -133,7 +133,7 @@ class Memory(msgspec.Struct, omit_defaults=True):
     update_strategy: str | None = None
 
 
-class Usage(msgspec.Struct, omit_defaults=True):
+class Usage(msgspec.Struct, omit_defaults=True, gc=False):
     """Tokens. `input` includes cache reads and writes, `output` includes reasoning: `usage.settle` made them so.
 
     The other counts are parts of `input` or `output`, never to be added to them.
@@ -171,7 +171,7 @@ class Usage(msgspec.Struct, omit_defaults=True):
     `sanity`, `none` (no cache counts) or `unknown` (assumed)."""
 
 
-class Costs(msgspec.Struct, omit_defaults=True):
+class Costs(msgspec.Struct, omit_defaults=True, gc=False):
     """US dollars as the sender reported them, or as the `cost` processor computed them."""
 
     input: float | None = None
@@ -185,7 +185,7 @@ class Costs(msgspec.Struct, omit_defaults=True):
     """From a price table; a reported cost is never overwritten."""
 
 
-class Timing(msgspec.Struct, omit_defaults=True):
+class Timing(msgspec.Struct, omit_defaults=True, gc=False):
     """Durations in nanoseconds."""
 
     ttft_ns: int | None = None
@@ -200,14 +200,14 @@ class Timing(msgspec.Struct, omit_defaults=True):
     tokens_per_s: float | None = None
 
 
-class Agent(msgspec.Struct, omit_defaults=True):
+class Agent(msgspec.Struct, omit_defaults=True, gc=False):
     name: str | None = None
     id: str | None = None
     description: str | None = None
     version: str | None = None
 
 
-class Graph(msgspec.Struct, omit_defaults=True):
+class Graph(msgspec.Struct, omit_defaults=True, gc=False):
     """Where in a workflow, graph or list of tasks the span stands."""
 
     workflow: str | None = None
@@ -221,7 +221,7 @@ class Graph(msgspec.Struct, omit_defaults=True):
     task_id: str | None = None
 
 
-class Prompt(msgspec.Struct, omit_defaults=True):
+class Prompt(msgspec.Struct, omit_defaults=True, gc=False):
     """The managed prompt or template that was used."""
 
     name: str | None = None
@@ -232,7 +232,7 @@ class Prompt(msgspec.Struct, omit_defaults=True):
     label: str | None = None
 
 
-class TraceIO(msgspec.Struct, omit_defaults=True):
+class TraceIO(msgspec.Struct, omit_defaults=True, gc=False):
     """What the span took and gave as a whole, where the sender says it in a form of its own; and what a sender said
     about the trace."""
 
@@ -245,7 +245,7 @@ class TraceIO(msgspec.Struct, omit_defaults=True):
     """`input` and `output` are what the user's own SDK wants to be shown, whatever was understood of them."""
 
 
-class Error(msgspec.Struct, omit_defaults=True):
+class Error(msgspec.Struct, omit_defaults=True, gc=False):
     type: str | None = None
     message: str | None = None
     stack: str | None = None
@@ -253,7 +253,7 @@ class Error(msgspec.Struct, omit_defaults=True):
     """The sender says in its own words that the span failed; its OpenTelemetry status does not."""
 
 
-class Source(msgspec.Struct, omit_defaults=True):
+class Source(msgspec.Struct, omit_defaults=True, gc=False):
     """Where a field came from."""
 
     convention: str
@@ -262,7 +262,7 @@ class Source(msgspec.Struct, omit_defaults=True):
     """`span`, `event`, `log` or `resource`."""
 
 
-class Conflict(msgspec.Struct, omit_defaults=True):
+class Conflict(msgspec.Struct, omit_defaults=True, gc=False):
     """A value that lost against another one for the same field. It stays in the raw attributes."""
 
     field: str
@@ -281,7 +281,7 @@ KINDS = (
 """What `GenAISpan.kind` can be. `other` is a span that says something about a session, user or error only."""
 
 
-class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True):
+class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """What one span means. Identity, times, status, links, scope and resource are the `RawSpan`'s."""
 
     kind: str = "other"
@@ -369,7 +369,7 @@ class GenAISpan(msgspec.Struct, omit_defaults=True, kw_only=True):
     be stored beside it."""
 
 
-class DeltaBase(msgspec.Struct, omit_defaults=True):
+class DeltaBase(msgspec.Struct, omit_defaults=True, gc=False):
     """`input` continues the input of another span: that one's messages less the last `dropped`, then these."""
 
     span_id: str

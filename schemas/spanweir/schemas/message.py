@@ -15,11 +15,13 @@ result of `Tool`, everything in `TraceIO`) may hold `msgspec.Raw` instead, JSON 
 `values.plain` decodes it."""
 
 
-class Text(msgspec.Struct, tag_field="type", tag="text", omit_defaults=True, forbid_unknown_fields=True):
+class Text(msgspec.Struct, tag_field="type", tag="text", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     content: str
 
 
-class Reasoning(msgspec.Struct, tag_field="type", tag="reasoning", omit_defaults=True, forbid_unknown_fields=True):
+class Reasoning(
+    msgspec.Struct, tag_field="type", tag="reasoning", omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
     """What the model thought. `signature` and `redacted` (opaque, encrypted) are what a provider wants sent back."""
 
     content: str = ""
@@ -28,7 +30,9 @@ class Reasoning(msgspec.Struct, tag_field="type", tag="reasoning", omit_defaults
     redacted: str | None = None
 
 
-class ToolCall(msgspec.Struct, tag_field="type", tag="tool_call", omit_defaults=True, forbid_unknown_fields=True):
+class ToolCall(
+    msgspec.Struct, tag_field="type", tag="tool_call", omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
     """A `str` in `arguments` is what did not parse as JSON."""
 
     name: str
@@ -37,7 +41,7 @@ class ToolCall(msgspec.Struct, tag_field="type", tag="tool_call", omit_defaults=
 
 
 class ToolResult(
-    msgspec.Struct, tag_field="type", tag="tool_call_response", omit_defaults=True, forbid_unknown_fields=True
+    msgspec.Struct, tag_field="type", tag="tool_call_response", omit_defaults=True, forbid_unknown_fields=True, gc=False
 ):
     response: Json = None
     id: str | None = None
@@ -46,7 +50,7 @@ class ToolResult(
 
 
 class ServerToolCall(
-    msgspec.Struct, tag_field="type", tag="server_tool_call", omit_defaults=True, forbid_unknown_fields=True
+    msgspec.Struct, tag_field="type", tag="server_tool_call", omit_defaults=True, forbid_unknown_fields=True, gc=False
 ):
     """A tool that the provider runs itself (web search, code interpreter)."""
 
@@ -56,13 +60,18 @@ class ServerToolCall(
 
 
 class ServerToolResult(
-    msgspec.Struct, tag_field="type", tag="server_tool_call_response", omit_defaults=True, forbid_unknown_fields=True
+    msgspec.Struct,
+    tag_field="type",
+    tag="server_tool_call_response",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    gc=False,
 ):
     id: str | None = None
     server_tool_call_response: Json = None
 
 
-class Blob(msgspec.Struct, tag_field="type", tag="blob", omit_defaults=True, forbid_unknown_fields=True):
+class Blob(msgspec.Struct, tag_field="type", tag="blob", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Inline media; `content` is base64. `mime_type` is to be trusted more than `modality`."""
 
     content: str
@@ -70,28 +79,32 @@ class Blob(msgspec.Struct, tag_field="type", tag="blob", omit_defaults=True, for
     modality: str | None = None
 
 
-class Uri(msgspec.Struct, tag_field="type", tag="uri", omit_defaults=True, forbid_unknown_fields=True):
+class Uri(msgspec.Struct, tag_field="type", tag="uri", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     uri: str
     mime_type: str | None = None
     modality: str | None = None
 
 
-class File(msgspec.Struct, tag_field="type", tag="file", omit_defaults=True, forbid_unknown_fields=True):
+class File(msgspec.Struct, tag_field="type", tag="file", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     file_id: str
     mime_type: str | None = None
     modality: str | None = None
 
 
-class Refusal(msgspec.Struct, tag_field="type", tag="refusal", omit_defaults=True, forbid_unknown_fields=True):
+class Refusal(
+    msgspec.Struct, tag_field="type", tag="refusal", omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
     content: str
 
 
-class Compaction(msgspec.Struct, tag_field="type", tag="compaction", omit_defaults=True, forbid_unknown_fields=True):
+class Compaction(
+    msgspec.Struct, tag_field="type", tag="compaction", omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
     id: str | None = None
     content: str | None = None
 
 
-class Other(msgspec.Struct, tag_field="type", tag="spanweir.other", omit_defaults=True):
+class Other(msgspec.Struct, tag_field="type", tag="spanweir.other", omit_defaults=True, gc=False):
     """A part of a type without a class of its own (citation, approval, document, …), whole in `value`."""
 
     kind: str = ""
@@ -114,7 +127,7 @@ Part: TypeAlias = (
 )
 
 
-class Message(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class Message(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """One message. In `GenAISpan.output` one message is one choice.
 
     `role` is `system`, `developer`, `user`, `assistant` or `tool` where the sender's role has such a meaning (`model`
@@ -129,7 +142,7 @@ class Message(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     index: int | None = None
 
 
-class ToolDef(msgspec.Struct, omit_defaults=True, frozen=True):
+class ToolDef(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     """A tool the model may call. `parameters` is a JSON schema. Spans with the same tools share these objects: replace
     them, never change what is in them."""
 
@@ -140,7 +153,7 @@ class ToolDef(msgspec.Struct, omit_defaults=True, frozen=True):
     strict: bool | None = None
 
 
-class Doc(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class Doc(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """A retrieved, reranked or cited document."""
 
     content: str | None = None
@@ -154,14 +167,14 @@ class Doc(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Position in the list it was chosen from (rerankers)."""
 
 
-class Embedding(msgspec.Struct, omit_defaults=True):
+class Embedding(msgspec.Struct, omit_defaults=True, gc=False):
     text: str | None = None
     vector: Json = None
     """A list of numbers."""
     dimensions: int | None = None
 
 
-class Evaluation(msgspec.Struct, omit_defaults=True):
+class Evaluation(msgspec.Struct, omit_defaults=True, gc=False):
     """A judgement on the span (or on `response_id`), as the sender gave it."""
 
     name: str

@@ -8,7 +8,7 @@ import msgspec
 from spanweir.schemas.values import dumps, loads
 
 
-class Notes(msgspec.Struct):
+class Notes(msgspec.Struct, gc=False):
     """What reading one span has come across."""
 
     flags: list[str] = []

@@ -1,5 +1,7 @@
 """OTLP as Python values, otherwise untouched: integer nanoseconds, lower-case hex ids, attribute types and order kept.
 
+These structs, and those of `genai`, `message` and `trace`, are trees of values: nothing in them refers back, so that
+Python's garbage collector need not follow them (`gc=False`).
 Not here: what an attribute means (`conventions`), and how bytes become these values (`spanweir.collector.decode`).
 """
 
@@ -14,7 +16,7 @@ Attributes: TypeAlias = dict[str, Value]
 """In wire order; of a key that was sent twice the last value stands."""
 
 
-class Resource(msgspec.Struct, frozen=True, kw_only=True):
+class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who sent it. One object is shared by all spans of a ResourceSpans."""
 
     attributes: Attributes = {}
@@ -22,7 +24,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     schema_url: str = ""
 
 
-class Scope(msgspec.Struct, frozen=True, kw_only=True):
+class Scope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which instrumentation library made it. One object is shared by all spans of a ScopeSpans."""
 
     name: str = ""
@@ -36,7 +38,7 @@ NO_RESOURCE = Resource()
 NO_SCOPE = Scope()
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A span event."""
 
     name: str
@@ -45,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     dropped_attributes_count: int = 0
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class Link(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A link to another span."""
 
     trace_id: str
@@ -56,7 +58,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     flags: int = 0
 
 
-class RawSpan(msgspec.Struct, kw_only=True):
+class RawSpan(msgspec.Struct, kw_only=True, gc=False):
     """One OTLP span.
 
     `trace_id` is 32 and `span_id` 16 hex digits; `parent_id` is empty for a root. `kind` and `status_code` are the
@@ -87,7 +89,7 @@ class RawSpan(msgspec.Struct, kw_only=True):
     `duplicate_keys`, and of any span in the same request `invalid_utf8`, `too_deep`."""
 
 
-class RawLog(msgspec.Struct, kw_only=True):
+class RawLog(msgspec.Struct, kw_only=True, gc=False):
     """One OTLP log record. `trace_id` and `span_id` are empty where the sender gave none."""
 
     trace_id: str = ""

@@ -15,7 +15,7 @@ from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
 from spanweir.schemas.values import dumps
 
 
-class Summary(msgspec.Struct, omit_defaults=True):
+class Summary(msgspec.Struct, omit_defaults=True, gc=False):
     """What trace assembly keeps of a span: no content, so some hundred bytes."""
 
     span_id: str

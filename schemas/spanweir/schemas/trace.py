@@ -10,7 +10,7 @@ from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.raw import RawSpan
 
 
-class TokenUsage(msgspec.Struct, kw_only=True):
+class TokenUsage(msgspec.Struct, kw_only=True, gc=False):
     """Tokens as MLflow counts them: input includes cache reads and writes, output includes reasoning."""
 
     input_tokens: int = 0
@@ -21,7 +21,7 @@ class TokenUsage(msgspec.Struct, kw_only=True):
     cache_creation_input_tokens_above_1hr: int | None = None
 
 
-class Cost(msgspec.Struct, kw_only=True):
+class Cost(msgspec.Struct, kw_only=True, gc=False):
     """US dollars. `reported` tells a sender's own figure from one that was computed from a price table."""
 
     input_cost: float = 0.0
@@ -30,7 +30,7 @@ class Cost(msgspec.Struct, kw_only=True):
     reported: bool = False
 
 
-class Assessment(msgspec.Struct, kw_only=True):
+class Assessment(msgspec.Struct, kw_only=True, gc=False):
     """A feedback or expectation on a trace or on one of its spans."""
 
     assessment_id: str
@@ -49,7 +49,7 @@ class Assessment(msgspec.Struct, kw_only=True):
     created_ms: int = 0
 
 
-class MappedSpan(msgspec.Struct, kw_only=True):
+class MappedSpan(msgspec.Struct, kw_only=True, gc=False):
     """One span as MLflow stores it.
 
     `content` is the JSON text (UTF-8) of MLflow's `Span.to_dict()`, byte for byte what `spans.content` holds and what
@@ -78,7 +78,7 @@ class MappedSpan(msgspec.Struct, kw_only=True):
     """What it means, for exporters that write it in another convention; `None` for a span that is not about AI."""
 
 
-class TraceRow(msgspec.Struct, kw_only=True):
+class TraceRow(msgspec.Struct, kw_only=True, gc=False):
     """The trace's own row, recomputed from all of its spans: absolute values, never increments."""
 
     trace_id: str

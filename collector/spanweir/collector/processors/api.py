@@ -21,7 +21,7 @@ from spanweir.schemas.raw import Attributes, RawLog, RawSpan
 NO_HEADERS: dict[str, str] = {}
 
 
-class Item(msgspec.Struct):
+class Item(msgspec.Struct, gc=False):
     """A span on its way: raw, canonical, and where its request is routed."""
 
     raw: RawSpan
