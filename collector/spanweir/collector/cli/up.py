@@ -10,17 +10,22 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spanweir.collector.cli._common import configured, load_or_exit
 from spanweir.collector.config import Configuration
 
+if TYPE_CHECKING:
+    from spanweir.exporters.mlflow import Config as MlflowConfig
+
 UI_HOST = "127.0.0.1"
 UI_WAIT_S = 120.0
 STOP_S = 30.0
 UI_STOP_S = 3.0
+LOOK_S = 0.5
+"""How often it is looked whether a process has ended, and whether there is a database for the UI."""
 
 
 @click.command()
@@ -41,12 +46,13 @@ def _has_ui() -> bool:
     return any(Path(place, "server", "__init__.py").is_file() for place in places or ())
 
 
-def tracking_uri(configuration: Configuration) -> str:
-    """Where the first `mlflow` exporter in use writes; empty if there is none."""
+def database_of(configuration: Configuration) -> "MlflowConfig | None":
+    """The first `mlflow` exporter in use that writes a database, which the MLflow UI can show."""
     for component in configuration.used("exporters").values():
-        if component.type == "mlflow":
-            return str(component.config.tracking_uri)
-    return ""
+        if component.type == "mlflow" and component.config.is_database:
+            config: MlflowConfig = component.config
+            return config
+    return None
 
 
 class _Up:
@@ -54,7 +60,7 @@ class _Up:
         self._configuration = configuration
         self._arguments = arguments
         self._ui_port = ui_port
-        self._uri = tracking_uri(configuration)
+        self._database = database_of(configuration)
         self._stopping = False
 
     def run(self) -> int:
@@ -69,13 +75,15 @@ class _Up:
         started = time.monotonic()
         try:
             while collector.poll() is None and not self._stopping:
-                if ui is None and self._ui_port and time.monotonic() - started < UI_WAIT_S and _is_ready(self._uri):
-                    ui = _start_ui(self._uri, self._ui_port)
-                    click.echo(f"MLflow UI       http://{UI_HOST}:{self._ui_port}")
+                wanted = ui is None and self._ui_port and time.monotonic() - started < UI_WAIT_S
+                # The collector makes MLflow's schema first: two makers get in each other's way.
+                if wanted and self._database is not None and self._database.has_schema():
+                    ui = _start_ui(self._database.server_uri, wanted)
+                    click.echo(f"MLflow UI       http://{UI_HOST}:{wanted}")
                 elif ui is not None and ui.poll() is not None:
                     click.echo(f"The MLflow UI ended with status {ui.returncode}; the collector goes on.", err=True)
                     ui, self._ui_port = None, None
-                time.sleep(0.2)
+                time.sleep(LOOK_S)
         finally:
             if ui is not None:
                 _end_group(ui)
@@ -98,7 +106,7 @@ class _Up:
                 from spanweir.collector.config.show import mask
 
                 click.echo(f"{component.id:<16}{mask(str(where))}")
-        if self._ui_port is None and self._uri:
+        if self._ui_port is None and self._database:
             click.echo("The MLflow UI is not started here.")
 
 
@@ -112,26 +120,11 @@ def _endpoints(config: Any) -> list[tuple[str, str]]:
     return found
 
 
-def _is_ready(uri: str) -> bool:
-    """Whether MLflow's schema is there: the collector makes it first, and two makers get in each other's way."""
-    if not uri.startswith("sqlite"):
-        return bool(uri) and not uri.startswith(("http", "databricks"))
-    import sqlite3
-
-    path = uri.partition(":///")[2]
-    if not os.path.exists(path):
-        return False
-    try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1) as connection:
-            return bool(connection.execute("SELECT 1 FROM experiments LIMIT 1").fetchone())
-    except sqlite3.Error:
-        return False
-
-
 def _start_ui(uri: str, port: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", UI_HOST, "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    command = [sys.executable, "-m", "mlflow", "server", "--host", UI_HOST, "--port", str(port), "--workers", "1"]
+    # Not among the arguments: everybody on the machine can list those, and the URI may hold a password.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     return subprocess.Popen(
         command, start_new_session=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

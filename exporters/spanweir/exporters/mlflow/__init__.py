@@ -92,9 +92,32 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError("experiment must name an experiment, for example Default")
 
     def build(self, context: Context) -> Exporter:
-        if _scheme(self.tracking_uri) in ("http", "https", "databricks"):
-            return self._rest()
-        return SqlStore(self._options(), self._database, self._create, self._fallback)
+        if self.is_database:
+            return SqlStore(self._options(), self._database, self._create, self._fallback)
+        return self._rest()
+
+    @property
+    def is_database(self) -> bool:
+        """Whether traces are written into a database directly, and not through a tracking server."""
+        return _scheme(self.tracking_uri) not in ("http", "https", "databricks")
+
+    @property
+    def server_uri(self) -> str:
+        """`tracking_uri` as MLflow's own server takes it: with driver and password. Not for logs or command lines."""
+        return schema.with_driver(self._uri_with_password())
+
+    def has_schema(self) -> bool:
+        """Whether MLflow's tables and its Default experiment are in the database. False also if it is out of reach."""
+        if not self.is_database:
+            return False
+        database = self._database()
+        try:
+            database.open(read_only=True)
+            return bool(database.select("SELECT 1 FROM experiments LIMIT 1"))
+        except Exception:  # each driver has its own errors for a table that is not there
+            return False
+        finally:
+            database.close()
 
     def _rest(self) -> Exporter:
         from spanweir.exporters.mlflow import credentials, rest
@@ -139,7 +162,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if _scheme(self.tracking_uri) == "sqlite":
             schema.create_file(Path(path_of(self.tracking_uri)).absolute(), self._artifact_root())
         else:
-            schema.create(self._uri_with_password(), self._artifact_root())
+            schema.create_on_server(self._database, self._uri_with_password(), self._artifact_root())
 
     def _fallback(self) -> Exporter:
         return FallbackStore(

@@ -9,13 +9,7 @@ import sys
 from mlflow.store.db import utils
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-
-def with_driver(uri: str) -> str:
-    """The URI with the driver that spanweir needs anyway, where it names none."""
-    for scheme, driver in (("postgresql", "psycopg"), ("mysql", "pymysql")):
-        if uri.startswith(f"{scheme}://"):
-            return f"{scheme}+{driver}{uri[len(scheme) :]}"
-    return uri
+from spanweir.exporters.mlflow.schema import with_driver
 
 
 def main() -> None:

@@ -8,10 +8,12 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,14 +21,20 @@ from spanweir.exporters.mlflow.database import Database
 from spanweir.exporters.mlflow.revisions import REVISIONS, TOO_OLD, Layout
 
 CREATE_TIMEOUT_S: Final = 300.0
-SETTLE_S: Final = 2.0
+SETTLE_S: Final = 5.0
 """A migration that has not moved for so long is over."""
 
+_RAISED = re.compile(r"[\w.]+(?:Error|Exception|Exit|Interrupt|Violation)\b")
+"""The line of a traceback that names what was raised."""
 _OURS = frozenset(("experiments", "trace_info", "trace_tags", "spans"))
 
 
 class SchemaError(Exception):
     """The database cannot be written, and why; waiting does not help."""
+
+
+class BeingCreated(Exception):  # noqa: N818 - not an error: the other one finishes
+    """Another program, such as MLflow's own server, makes the schema at this moment; it is there soon."""
 
 
 class UnknownRevision(Exception):  # noqa: N818 - not an error: there is another way to write
@@ -105,6 +113,32 @@ def _remove(path: Path) -> None:
         path.with_name(name).unlink(missing_ok=True)
 
 
+def create_on_server(connect: Callable[[], Database], uri: str, artifact_root: str) -> None:
+    """As `create`, on a database server, where nothing keeps another program from doing the same.
+
+    `connect` gives a connection that is not open. Raises BeingCreated if another program was first.
+    """
+    try:
+        create(uri, artifact_root)
+    except SchemaError as error:
+        database = connect()
+        database.open(read_only=True)
+        try:
+            if "experiments" in database.tables():
+                raise BeingCreated("another program is making MLflow's schema there") from error
+        finally:
+            database.close()
+        raise
+
+
+def with_driver(uri: str) -> str:
+    """The URI as SQLAlchemy is to have it: with the driver that spanweir installs, where it names none."""
+    for scheme, driver in (("postgresql", "psycopg"), ("mysql", "pymysql")):
+        if uri.startswith(f"{scheme}://"):
+            return f"{scheme}+{driver}{uri[len(scheme) :]}"
+    return uri
+
+
 def create(uri: str, artifact_root: str) -> None:
     """Make MLflow's newest schema and its Default experiment. Raises SchemaError if MLflow says no."""
     program = [sys.executable, "-m", "spanweir.exporters.mlflow.create_schema"]
@@ -123,5 +157,11 @@ def create(uri: str, artifact_root: str) -> None:
             "the database is empty and MLflow, which creates its own schema, is not installed; "
             "run: pip install 'spanweir[mlflow]', or create it elsewhere with: mlflow db upgrade <uri>"
         )
-    last = result.stderr.strip().splitlines()[-1:] or ["no message"]
-    raise SchemaError(f"MLflow could not create its schema: {last[0]}")
+    raise SchemaError(f"MLflow could not create its schema: {_reason(result.stderr)}")
+
+
+def _reason(traceback: str) -> str:
+    """The last line that tells anything: below its errors SQLAlchemy writes the statement, and where to read more."""
+    lines = [line for line in traceback.strip().splitlines() if line and not line.startswith(("(Background", "[SQL:"))]
+    errors = [line for line in lines if _RAISED.match(line)]
+    return (errors or lines or ["no message"])[-1]
