@@ -75,11 +75,8 @@ class _Up:
         started = time.monotonic()
         try:
             while collector.poll() is None and not self._stopping:
-                wanted = ui is None and self._ui_port and time.monotonic() - started < UI_WAIT_S
-                # The collector makes MLflow's schema first: two makers get in each other's way.
-                if wanted and self._database is not None and self._database.has_schema():
-                    ui = _start_ui(self._database.server_uri, wanted)
-                    click.echo(f"MLflow UI       http://{UI_HOST}:{wanted}")
+                if ui is None and self._ui_port and time.monotonic() - started < UI_WAIT_S:
+                    ui = self._started_ui(self._ui_port)
                 elif ui is not None and ui.poll() is not None:
                     click.echo(f"The MLflow UI ended with status {ui.returncode}; the collector goes on.", err=True)
                     ui, self._ui_port = None, None
@@ -89,6 +86,13 @@ class _Up:
                 _end_group(ui)
             status = _stop(collector)
         return status
+
+    def _started_ui(self, port: int) -> "subprocess.Popen[bytes] | None":
+        """The UI, once MLflow's schema is there: the collector makes it, and two makers get in each other's way."""
+        if self._database is None or not self._database.has_schema():
+            return None
+        click.echo(f"MLflow UI       http://{UI_HOST}:{port}")
+        return _start_ui(self._database.server_uri, port)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
