@@ -16,8 +16,8 @@ from mlflow.entities.trace_state import TraceState
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracing.utils import add_size_stats_to_trace_metadata
 
-from spanweir.exporters.mlflow.create_schema import with_driver
 from spanweir.exporters.mlflow.rows import cost_values, spaced_json, usage_values
+from spanweir.exporters.mlflow.schema import with_driver
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
 

@@ -12,7 +12,7 @@ import sqlalchemy
 
 from spanweir.exporters.api import Context, Exporter
 from spanweir.exporters.mlflow import Config
-from spanweir.exporters.mlflow.create_schema import with_driver
+from spanweir.exporters.mlflow.schema import with_driver
 from tests.support import servers
 from tests.support.stores import sqlite_store
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 
 from spanweir.exporters.api import Retry
-from spanweir.exporters.mlflow.create_schema import with_driver
+from spanweir.exporters.mlflow.schema import with_driver
 from tests.contracts.mlflow_store.conftest import Pair, execute
 from tests.support.mlflow_spans import make_batch, make_trace
 

@@ -19,7 +19,7 @@ import sqlalchemy
 from mlflow.entities.trace_metrics import AggregationType, MetricAggregation, MetricViewType
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from spanweir.exporters.mlflow.create_schema import with_driver
+from spanweir.exporters.mlflow.schema import with_driver
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 from tests.benchmarks.load import make_requests
 from tests.contracts.mlflow_store.conftest import Pair

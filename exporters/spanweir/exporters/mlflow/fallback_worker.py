@@ -16,7 +16,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from spanweir.exporters.mlflow.create_schema import with_driver
 from spanweir.exporters.mlflow.fallback import Answer, Start, Work
 from spanweir.exporters.mlflow.messages import receive, send
 from spanweir.exporters.mlflow.rows import (
@@ -34,6 +33,7 @@ from spanweir.exporters.mlflow.rows import (
     spaced_json,
     usage_values,
 )
+from spanweir.exporters.mlflow.schema import with_driver
 from spanweir.schemas.trace import Assessment, TraceRow
 
 _PASSING = frozenset(("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"))
