@@ -13,8 +13,9 @@ from deltalake import DeltaTable
 from spanweir.collector.cli import commands
 from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta import Config
-from spanweir.exporters.delta.analytics import Report, report, statements
+from spanweir.exporters.delta.analytics import report, statements
 from spanweir.schemas.options import Duration
+from spanweir.schemas.report import Report
 from tests.support.traces import START_NS, trace
 
 DAY_NS = 86_400_000_000_000

@@ -2,6 +2,8 @@
 
 import json
 import random
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from spanweir.exporters import delta
 from spanweir.exporters import mlflow as mlflow_exporter
 from spanweir.exporters.api import Batch, Context
 from spanweir.schemas.options import Duration
+from spanweir.schemas.report import Row
 from spanweir.schemas.trace import Assessment, MappedSpan
 from tests.support.stores import sqlite_store
 from tests.support.traces import START_NS, Trace, trace
@@ -39,6 +42,17 @@ def _traces() -> list[Trace]:
         _set(spans[1], "mlflow.spanType", "RETRIEVER")
         documents = [{"page_content": f"about {number}", "metadata": {"doc_uri": f"doc-{number}"}}]
         _set(spans[1], "mlflow.spanOutputs", documents)
+        _set(spans[2], "mlflow.spanType", "CHAT_MODEL")
+        _set(spans[2], "mlflow.llm.model", f"model {number % 3}")
+        for span in (spans[0], spans[2]):
+            _set(
+                span, "mlflow.chat.tokenUsage", {"input_tokens": number, "output_tokens": 7, "total_tokens": number + 7}
+            )
+            _set(span, "mlflow.llm.cost", {"input_cost": 0.0, "output_cost": 0.25, "total_cost": 0.25})
+        _set(spans[0], "mlflow.spanType", "AGENT")
+        _set(spans[2], "gen_ai.prompt.name", "greeting")
+        _set(spans[2], "gen_ai.prompt.version", str(number % 2))
+        row.tags["service.name"] = "librarian"
         if number in (3, 11):
             row.assessments.append(
                 Assessment(assessment_id=f"a-e{number}", name="topic", kind="expectation", value=f'"t{number}"')
@@ -189,3 +203,34 @@ def test_evaluated_offline_and_judgements_written_back(place: str, tmp_path: Pat
     assert {t["info"]["trace_id"] for t in found} == {e.trace_id for e in golden}
     names = sorted(a["assessment_name"] for a in found[-1]["info"]["assessments"])
     assert names == ["context_length", "mentions_a_number", "relevance"]
+
+
+def test_reports_say_the_same_of_either_store(places: dict[str, str], tmp_path: Path) -> None:
+    """All figures, but for percentiles, which tables estimate, and for frameworks, which MLflow does not keep."""
+    for since, until in ((None, None), (date(2025, 11, 25), date(2025, 11, 25)), (date(2025, 11, 26), None)):
+        made = {name: open_store(where).report(since, until, 20) for name, where in places.items()}
+        exact = made["mlflow"]
+        for name in ("delta", "delta v2"):
+            said = made[name]
+            assert (said.first, said.last) == (exact.first, exact.last)
+            assert _figures([said.total, *said.days]) == _figures([exact.total, *exact.days])
+            assert {group: _figures(rows) for group, rows in said.groups.items() if group != "framework"} == {
+                group: _figures(rows) for group, rows in exact.groups.items()
+            }
+    shown = run("report", "--store", places["mlflow"]).output
+    assert "12 traces, 48 spans, 0 traces failed, 66 + 84 tokens, $3.0000" in shown
+    assert "greeting 1" in shown
+    assert "by framework" not in shown
+    page = tmp_path / "report.html"
+    run("report", "--store", places["mlflow"], "--html", str(page))
+    assert "model 2" in page.read_text()
+    missing = run("report", "--store", places["mlflow"], "--experiment", "none such", code=2).output
+    assert "there is no experiment 'none such'" in missing
+
+
+def _figures(rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    return [
+        (r.name, r.spans, r.traces, r.errors, r.input_tokens, r.output_tokens, pytest.approx(r.cost),
+         pytest.approx(r.p50_ms, rel=0.2), pytest.approx(r.p95_ms, rel=0.2))
+        for r in rows
+    ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The options that name a store of traces."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -46,8 +47,15 @@ def store_or_exit(
 
 def search_or_exit(store: Store, filter_string: str, order_by: Sequence[str], limit: int) -> list[Trace]:
     """Traces that match; on a filter that cannot be read, the reason on standard error and exit code 2."""
-    try:
+    with read_or_exit():
         return store.search(filter_string or None, order_by, limit)
+
+
+@contextmanager
+def read_or_exit() -> Iterator[None]:
+    """What cannot be found or read ends the command, with the reason on standard error and exit code 2."""
+    try:
+        yield
     except (ValueError, LookupError) as error:
         fail(str(error), code=2)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`spanweir report`: tokens, cost and latency out of the Delta tables, in the terminal or as one HTML page."""
+"""`spanweir report`: tokens, cost and latency out of either store, in the terminal or as one HTML page."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spanweir.collector.cli._common import configured, fail, load_or_exit
-from spanweir.collector.stored import configured_store, open_store
+from spanweir.collector.cli._common import fail, load_or_exit
+from spanweir.collector.cli._stores import read_or_exit, stored
+from spanweir.collector.stored import Store, configured_store, open_store
 
 if TYPE_CHECKING:
-    from spanweir.exporters.delta.analytics import Report, Row
+    from spanweir.collector.config import Configuration
+    from spanweir.schemas.report import Report, Row
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
 @click.command()
-@click.option("--store", "--from", "store", default="", metavar="PATH", help="Delta tables. Default: as configured.")
-@click.option("--prefix", default="spanweir", show_default=True, help="Prefix of the Delta tables.")
-@configured
+@stored
 @click.option("--since", type=_DAY, default=None, help="First day.")
 @click.option("--until", type=_DAY, default=None, help="Last day.")
 @click.option("--top", default=20, show_default=True, help="Most rows of a table.")
@@ -35,27 +35,28 @@ _DAY = click.DateTime(formats=["%Y-%m-%d"])
     "`duckdb`, `spark` (Databricks too), or `spark-v2` for tables with VARIANT columns.",
 )
 def command(
-    store: str, prefix: str, config: Sequence[str], assignments: Sequence[str], since: datetime | None,
-    until: datetime | None, top: int, html: Path | None, sql: Any,
+    store: str, prefix: str, experiment: Sequence[str], config: Sequence[str], assignments: Sequence[str],
+    since: datetime | None, until: datetime | None, top: int, html: Path | None, sql: Any,
 ) -> None:  # fmt: skip
-    """Tokens, cost and latency by model, framework, service, prompt version and retriever depth."""
-    from spanweir.exporters.delta.analytics import report, statements
+    """Tokens, cost and latency by model, framework, service, prompt version and retriever depth.
 
+    Out of Delta tables, or out of an MLflow store, which keeps no framework. Where the configuration has both, the
+    tables are asked: figures of a million spans take seconds there, and minutes in an MLflow store.
+    """
     if sql:
+        from spanweir.exporters.delta.analytics import statements
+
         for name, statement in statements(top=top, dialect=sql).items():
             click.echo(f"-- {name}\n{statement};\n")
         return
     if html is not None and not html.resolve().parent.is_dir():
         fail(f"--html {html}: there is no directory {html.resolve().parent}", code=2)
-    try:
-        found: Any = open_store(store, prefix=prefix) if store else _configured(config, assignments)
-        if not hasattr(found, "tables"):
-            fail(f"{store} is an MLflow store; reports are made from Delta tables", code=2)
-        made = report(
-            found.tables, since=since.date() if since else None, until=until.date() if until else None, top=top
-        )
-    except (LookupError, ValueError) as error:
-        fail(str(error), code=2)
+    with read_or_exit():
+        if store:
+            found = open_store(store, prefix=prefix, experiments=experiment)
+        else:
+            found = _configured(load_or_exit(config, assignments), experiment)
+        made = found.report(since.date() if since else None, until.date() if until else None, top)
     if html is not None:
         from spanweir.collector.stored.page import page
 
@@ -65,8 +66,12 @@ def command(
     _print(made)
 
 
-def _configured(config: Sequence[str], assignments: Sequence[str]) -> Any:
-    return configured_store(load_or_exit(config, assignments), "delta")
+def _configured(configuration: "Configuration", experiments: Sequence[str]) -> Store:
+    """The Delta tables, which are asked in SQL, where there are some and no experiment is named."""
+    try:
+        return configured_store(configuration, "mlflow" if experiments else "delta", experiments)
+    except LookupError:
+        return configured_store(configuration, experiments=experiments)
 
 
 def _print(report: "Report") -> None:

@@ -4,9 +4,11 @@ Not here: writing (exporters). Only assessments are written, to traces that are 
 """
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from spanweir.schemas.report import Report
 from spanweir.schemas.trace import Assessment
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ class Store(Protocol):
 
     def assess(self, assessments: dict[str, list[Assessment]]) -> None:
         """Add assessments to traces, by trace id (`tr-…`). One with the same id is replaced where the store can."""
+        ...
+
+    def report(self, since: date | None, until: date | None, top: int) -> Report:
+        """Figures of the days from `since` to `until` (inclusive), with the `top` largest rows of each group."""
         ...
 
 

@@ -1,9 +1,11 @@
 """Traces in Delta tables."""
 
 from collections.abc import Sequence
+from datetime import date
 
 from spanweir.collector.stored import Trace
 from spanweir.exporters.delta import Config
+from spanweir.schemas.report import Report
 from spanweir.schemas.trace import Assessment
 
 
@@ -29,3 +31,9 @@ class DeltaStore:
         from spanweir.exporters.delta.annotate import assess
 
         assess(self.tables.config, assessments)
+
+    def report(self, since: date | None, until: date | None, top: int) -> Report:
+        from spanweir.exporters.delta.analytics import report
+
+        self.tables.refresh()
+        return report(self.tables, since=since, until=until, top=top)

@@ -1,15 +1,19 @@
 """Traces in an MLflow store, through MLflow's own client."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any
 
 import orjson
 
 from spanweir.collector.config.show import mask
 from spanweir.collector.stored import Trace
+from spanweir.schemas.report import Report
 from spanweir.schemas.trace import Assessment
 
 _PAGE = 500
+_DAY_MS = 86_400_000
+_EPOCH = date(1970, 1, 1)
 
 
 class MlflowStore:
@@ -33,21 +37,35 @@ class MlflowStore:
         return self._experiments or [experiment.experiment_id for experiment in self._client.search_experiments()]
 
     def search(self, filter_string: str | None, order_by: Sequence[str] | None, max_results: int) -> list[Trace]:
-        found: list[Trace] = []
-        token = None
-        while len(found) < max_results:
+        return list(self._found(filter_string, order_by, max_results))
+
+    def _found(
+        self, filter_string: str | None, order_by: Sequence[str] | None = None, max_results: int | None = None
+    ) -> Iterator[Trace]:
+        """Page by page."""
+        token, left, locations = None, max_results, self._locations()
+        while left is None or left > 0:
             page = self._client.search_traces(
-                locations=self._locations(),
+                locations=locations,
                 filter_string=filter_string,
                 order_by=list(order_by) if order_by else None,
-                max_results=min(_PAGE, max_results - len(found)),
+                max_results=_PAGE if left is None else min(_PAGE, left),
                 page_token=token,
             )
-            found += [trace.to_dict() for trace in page]
+            yield from (trace.to_dict() for trace in page)
+            left = None if left is None else left - len(page)
             token = page.token
             if not token:
-                break
-        return found
+                return
+
+    def report(self, since: date | None, until: date | None, top: int) -> Report:
+        from spanweir.collector.stored import tally
+
+        # Spans count for their own day; their trace may have begun on the day before.
+        bounds = [f"timestamp_ms >= {_day_ms(since) - _DAY_MS}"] if since else []
+        bounds += [f"timestamp_ms < {_day_ms(until) + _DAY_MS}"] if until else []
+        traces = self._found(" AND ".join(bounds) or None)
+        return tally.report(traces, since=since, until=until, top=top)
 
     def get(self, trace_id: str) -> Trace | None:
         from mlflow.exceptions import MlflowException
@@ -68,6 +86,10 @@ class MlflowStore:
         for trace_id, given in assessments.items():
             for assessment in given:
                 client.log_assessment(trace_id, _entity(assessment))
+
+
+def _day_ms(day: date) -> int:
+    return (day - _EPOCH).days * _DAY_MS
 
 
 def _entity(assessment: Assessment) -> Any:

@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from spanweir.exporters.delta.analytics import Report, Row
+    from spanweir.schemas.report import Report, Row
 
 _STYLE: Final = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1d2733;

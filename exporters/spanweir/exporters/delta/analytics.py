@@ -12,6 +12,7 @@ import msgspec
 
 from spanweir.exporters.delta.reading import Source, opened, rows
 from spanweir.exporters.delta.unfolded import Need, unfolded
+from spanweir.schemas.report import Report, Row
 
 GROUPS: Final = {
     "model": "attributes['mlflow.llm.model']",
@@ -54,31 +55,6 @@ _FIGURES: Final = f"""
 
 _KEYS: Final = frozenset(re.findall(r"attributes\['([^']+)'\]", " ".join([*GROUPS.values(), _FIGURES])))
 """Attributes that the queries read."""
-
-
-class Row(msgspec.Struct, kw_only=True):
-    """Figures of one group. Durations are milliseconds, cost is US dollars."""
-
-    name: str
-    spans: int
-    traces: int
-    errors: int
-    input_tokens: int
-    output_tokens: int
-    cost: float
-    p50_ms: float
-    p95_ms: float
-
-
-class Report(msgspec.Struct, kw_only=True):
-    first: date | None
-    last: date | None
-    total: Row
-    """Of root spans: traces and their duration; tokens and cost of all spans that report them."""
-    groups: dict[str, list[Row]]
-    """By the keys of `GROUPS`, most spans first."""
-    days: list[Row]
-    """By day, oldest first; `name` is the date."""
 
 
 Dialect = Literal["datafusion", "duckdb", "spark", "spark-v2"]
