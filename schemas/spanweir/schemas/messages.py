@@ -127,6 +127,7 @@ _CHAT = frozenset(
     | {"reasoning_content", "reasoning", "id", "index", "type", "status", "object", "toolCalls"}
     | {"stop_reason", "finishReason", "blocks", "text"}
 )
+_NONE: Shape = {}
 
 
 def chat(item: Shape, notes: Notes) -> list[Message] | None:
@@ -149,12 +150,18 @@ def chat(item: Shape, notes: Notes) -> list[Message] | None:
         result = ToolResult(tool_output(content), id_of(item, "tool_call_id", "toolCallId", "id"), id_of(item, "name"))
         return [Message(speaker, [result])]
     found = parts(content, notes)
-    thought = item.get("reasoning_content") or item.get("reasoning") or item.get("thinking")
+    more = item.get("additional_kwargs")  # LangChain's place for what its message has no field for
+    more = more if isinstance(more, dict) else _NONE
+    thought = (
+        item.get("reasoning_content") or item.get("reasoning") or item.get("thinking") or more.get("reasoning_content")
+    )
     if isinstance(thought, str) and not any(isinstance(p, Reasoning) for p in found):
         found.insert(0, Reasoning(thought))
     if isinstance(item.get("refusal"), str) and item["refusal"]:
         found.append(Refusal(item["refusal"]))
     _append_calls(found, item, notes)
+    if more and not item.get("tool_calls"):  # the Langfuse SDK 3.0 to 3.2 writes LangChain's calls nowhere else
+        _append_calls(found, more, notes)
     return [
         Message(
             speaker,

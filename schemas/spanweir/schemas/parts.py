@@ -328,6 +328,9 @@ def part(item: Any, notes: Notes) -> Part | None:
         reader = BY_TYPE.get(kind)
         if reader is not None:
             return _thought(reader, item, notes)
+        if kind in _MARKS:
+            notes.lossy = True
+            return None
         return Other(kind, dict(item))
     for key in item:
         reader = BY_KEY.get(key)
@@ -336,7 +339,14 @@ def part(item: Any, notes: Notes) -> Part | None:
     kind = item.get("kind")  # pydantic-ai's own dump of pictures and documents
     if isinstance(kind, str) and (reader := BY_TYPE.get(kind)) is not None:
         return reader(item, notes)
+    if item.keys() == {"cachePoint"} or kind in _MARKS:
+        notes.lossy = True
+        return None
     return Other("", dict(item)) if item else None
+
+
+# Where a prompt's cached part ends (LiveKit, Bedrock, pydantic-ai): nothing that a reader was told.
+_MARKS = frozenset({"cache_breakpoint", "cache_point", "cachePoint", "cache-point"})
 
 
 def _thought(reader: Reader, item: Shape, notes: Notes) -> Part:

@@ -101,7 +101,19 @@ def provider(value: Any) -> tuple[str | None, str | None]:
         head = lowered.partition(separator)[0]
         if head != lowered and head in PROVIDERS:
             return PROVIDERS[head], None
+    if "." in lowered and (known := _HOSTS.get(lowered.partition(":")[0])) is not None:
+        return known, None
     return lowered or None, None
+
+
+# Hosts of APIs: LiveKit's plugins name the provider by where their client points to.
+_HOSTS = {
+    "api.openai.com": "openai", "api.anthropic.com": "anthropic", "api.groq.com": "groq", "api.mistral.ai": "mistral_ai",
+    "api.deepseek.com": "deepseek", "api.x.ai": "x_ai", "api.cohere.com": "cohere", "api.perplexity.ai": "perplexity",
+    "api.together.xyz": "together_ai", "api.fireworks.ai": "fireworks_ai", "api.cerebras.ai": "cerebras",
+    "openrouter.ai": "openrouter", "api.moonshot.ai": "moonshot_ai", "generativelanguage.googleapis.com": "gcp.gemini",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+}  # fmt: skip
 
 
 OPERATIONS = {

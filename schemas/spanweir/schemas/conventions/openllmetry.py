@@ -72,8 +72,19 @@ def indexed_message(item: Any, speaker: str, notes: Notes, *, quoted: bool = Fal
         notes.lossy = notes.lossy or len(shaped["tool_calls"]) < len(calls)
     elif calls is not None:
         notes.lossy = True
+    elif "tool_call_id" in shaped and shaped["role"] == "assistant":
+        shaped = _bare_call(shaped)
     read = message(shaped, notes, speaker)
     return read[0] if read and (read[0].parts or read[0].finish_reason) else None
+
+
+def _bare_call(shaped: dict[str, Any]) -> dict[str, Any]:
+    """Netra writes a call as an assistant's entry: its id, and `{name, arguments}` for content."""
+    call = parse(shaped["content"], Notes()) if str(shaped["content"])[:1] == "{" else None
+    if not isinstance(call, dict) or call.keys() != {"name", "arguments"}:
+        return shaped
+    rest_of = {key: value for key, value in shaped.items() if key not in ("content", "tool_call_id")}
+    return {**rest_of, "tool_calls": [{"id": shaped["tool_call_id"], **call}]}
 
 
 def indexed_messages(prefix: str, speaker: str) -> Any:

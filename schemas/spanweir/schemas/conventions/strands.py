@@ -6,7 +6,7 @@ from typing import Any
 
 from spanweir.schemas.content import tools
 from spanweir.schemas.convention import OVERRIDE, Convention, rules
-from spanweir.schemas.genai import GenAISpan, Message, Text, Tool, ToolResult
+from spanweir.schemas.genai import GenAISpan, Message, Text, Tool, ToolCall, ToolResult
 from spanweir.schemas.messages import otel_parts
 from spanweir.schemas.notes import Notes, arguments
 from spanweir.schemas.raw import RawSpan
@@ -32,13 +32,16 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
 
 
 def _only(found: list[Message]) -> Any:
-    """The value in messages that hold nothing else: a result, or text that may be JSON."""
-    values = [
-        part.response if isinstance(part, ToolResult) else part.content
-        for message in found
-        for part in message.parts
-        if isinstance(part, (ToolResult, Text))
-    ]
+    """The value in messages that hold nothing else: a result, a call's arguments (1.10 and later with the newest
+    attributes opted in), or text that may be JSON."""
+    values: list[Any] = []
+    for part in (part for message in found for part in message.parts):
+        if isinstance(part, ToolResult):
+            values.append(part.response)
+        elif isinstance(part, ToolCall):
+            values.append(part.arguments)
+        elif isinstance(part, Text):
+            values.append(part.content)
     if len(values) == 1:
         return arguments(values[0])
     return [arguments(value) for value in values] or None
