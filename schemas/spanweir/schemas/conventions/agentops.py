@@ -1,15 +1,19 @@
 """AgentOps: `agentops.*` around OpenLLMetry's indexed keys. Source: agentops 0.4 (semconv guide 5.10)."""
 
 from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim, word
+from spanweir.schemas.conventions.openllmetry import entity_input
 from spanweir.schemas.genai import Agent, GenAISpan, Tool
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import RawSpan
-from spanweir.schemas.values import number, seconds, strings, text
+from spanweir.schemas.values import boolean, number, seconds, strings, text
 
 KINDS = {
     "session": "workflow", "workflow": "workflow", "agent": "agent", "operation": "task", "task": "task",
     "tool": "tool", "llm": "llm", "chain": "chain", "guardrail": "guardrail", "text": "chain",
 }  # fmt: skip
+
+_DECORATED = ("entity", "session", "trace", "workflow", "agent", "operation", "task", "tool", "guardrail")
+"""What the decorators are called; their inputs and outputs stand below the name of the kind."""
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
@@ -36,14 +40,16 @@ CONVENTION = Convention(
                 "agent.id": ("agent.id", text),
                 "tool.name": ("tool.name", text),
                 "workflow.name": ("graph.workflow", text),
+                "tool.call.id": ("tool.id", text),
+                "gen_ai.request.streaming": ("params.stream", boolean),
                 "gen_ai.usage.total_cost": ("cost.total", number),
                 "gen_ai.streaming.time_to_first_token": ("timing.ttft_ns", seconds),
             }
         ),
         *rules(
             {
-                "agentops.entity.input": ("io.input", verbatim),
-                "agentops.entity.output": ("io.output", verbatim),
+                **{f"agentops.{kind}.input": ("io.input", entity_input) for kind in _DECORATED},
+                **{f"agentops.{kind}.output": ("io.output", verbatim) for kind in _DECORATED},
                 "tool.parameters": ("tool.arguments", verbatim),
                 "tool.result": ("tool.result", verbatim),
             },

@@ -22,6 +22,12 @@ def below(prefix: str) -> Any:
     return read
 
 
+def returned(attributes: Attributes, keys: Sequence[str], notes: Notes) -> Any:
+    """What a decorated function gave back: the decorator calls it `result`."""
+    found = tree(attributes, keys, "honeyhive_outputs.")
+    return found["result"] if isinstance(found, dict) and found.keys() == {"result"} else found
+
+
 _METADATA, _PROPERTIES = associations.bag("honeyhive_metadata.")
 
 CONVENTION = Convention(
@@ -43,7 +49,7 @@ CONVENTION = Convention(
     ),
     many=(
         Many(("honeyhive_inputs.",), "io.input", below("honeyhive_inputs.")),
-        Many(("honeyhive_outputs.",), "io.output", below("honeyhive_outputs.")),
+        Many(("honeyhive_outputs.",), "io.output", returned),
         *_PROPERTIES,
     ),
     usage={

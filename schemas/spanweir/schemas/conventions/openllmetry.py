@@ -100,20 +100,21 @@ def indexed_messages(prefix: str, speaker: str) -> Any:
     return read
 
 
-def _functions(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[ToolDef] | None:
-    return tools(nested(attributes, keys, "llm.request.functions."), notes)
+def _offered(prefix: str) -> Any:
+    """A reader of all tools below `prefix`."""
+
+    def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[ToolDef] | None:
+        return tools(nested(attributes, keys, prefix), notes)
+
+    return read
 
 
 INDEXED = (
     Many(("gen_ai.prompt.#.",), "input", indexed_messages("gen_ai.prompt.", "user"), LEGACY_INDEXED),
     Many(("gen_ai.completion.#.",), "output", indexed_messages("gen_ai.completion.", "assistant"), LEGACY_INDEXED),
-    Many(("llm.request.functions.#.",), "tools", _functions, LEGACY_INDEXED),
-    Many(
-        ("gen_ai.request.tools.#.",),
-        "tools",
-        lambda attributes, keys, notes: tools(nested(attributes, keys, "gen_ai.request.tools."), notes),
-        LEGACY_INDEXED,
-    ),
+    Many(("llm.request.functions.#.",), "tools", _offered("llm.request.functions."), LEGACY_INDEXED),
+    Many(("gen_ai.request.tools.#.",), "tools", _offered("gen_ai.request.tools."), LEGACY_INDEXED),
+    Many(("gen_ai.request.functions.#.",), "tools", _offered("gen_ai.request.functions."), LEGACY_INDEXED),  # AgentOps
 )
 
 # ------------------------------------------------------------------------------------------------ workflows
