@@ -1,4 +1,4 @@
-"""FutureAGI's traceAI: OpenInference's indexed lists under OpenTelemetry's names, `gen_ai.input.messages.0.message.role`.
+"""FutureAGI's traceAI: OpenInference's indexed lists under OpenTelemetry's names (`gen_ai.input.messages.0.message.role`).
 
 Source: traceai-openai 0.1 with fi-instrumentation-otel 1.1.
 """
@@ -39,7 +39,9 @@ CONVENTION = Convention(
         Many(("gen_ai.output.messages.#.",), "output", message_list("gen_ai.output.messages.")),
         Many(("gen_ai.retrieval.documents.#.",), "documents", document_list("gen_ai.retrieval.documents.")),
         Many(("gen_ai.reranker.output_documents.#.",), "documents", document_list("gen_ai.reranker.output_documents.")),
-        Many(("gen_ai.reranker.input_documents.#.",), "rerank.input", document_list("gen_ai.reranker.input_documents.")),
+        Many(
+            ("gen_ai.reranker.input_documents.#.",), "rerank.input", document_list("gen_ai.reranker.input_documents.")
+        ),
     ),
     usage={
         "gen_ai.usage.cache_read_tokens": "cache_read",
