@@ -109,7 +109,8 @@ def provider(value: Any) -> tuple[str | None, str | None]:
 # Hosts of APIs: LiveKit's plugins name the provider by where their client points to.
 _HOSTS = {
     "api.openai.com": "openai", "api.anthropic.com": "anthropic", "api.groq.com": "groq",
-    "api.mistral.ai": "mistral_ai", "api.deepseek.com": "deepseek", "api.x.ai": "x_ai", "api.cohere.com": "cohere", "api.perplexity.ai": "perplexity",
+    "api.mistral.ai": "mistral_ai", "api.deepseek.com": "deepseek", "api.x.ai": "x_ai",
+    "api.cohere.com": "cohere", "api.perplexity.ai": "perplexity",
     "api.together.xyz": "together_ai", "api.fireworks.ai": "fireworks_ai", "api.cerebras.ai": "cerebras",
     "openrouter.ai": "openrouter", "api.moonshot.ai": "moonshot_ai", "generativelanguage.googleapis.com": "gcp.gemini",
     "aiplatform.googleapis.com": "gcp.vertex_ai",

@@ -1,4 +1,4 @@
-"""FutureAGI's traceAI: OpenInference's indexed lists under OpenTelemetry's names (`gen_ai.input.messages.0.message.role`).
+"""FutureAGI's traceAI: OpenInference's lists below OpenTelemetry's names, `gen_ai.input.messages.0.message.role`.
 
 Source: traceai-openai 0.1 with fi-instrumentation-otel 1.1.
 """
