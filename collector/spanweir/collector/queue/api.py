@@ -48,7 +48,7 @@ class QueueInUse(QueueUnavailable):
 
 
 Done = Callable[[int | Exception], None]
-"""Called with the record's sequence number, or with a `QueueUnavailable`."""
+"""Called with the record's sequence number, or with a `QueueUnavailable`. 0: other collectors deliver all of it."""
 
 
 class Writer(Protocol):

@@ -5,10 +5,12 @@ components read and write it; signal, tenant, receive time and routing headers a
 partition: a record's sequence number is its offset plus one, and an exporter's cursor is the committed offset of a
 consumer group of its own, so Kafka's tools show what each exporter still has to do.
 
-A topic with several partitions takes as many collectors, each with its `partition` and its `state_directory`: what one
-receives it delivers, so that a trace whose senders reach one collector is whole there, whatever the others do. Other
-producers choose partitions by themselves (those of the OpenTelemetry Collector by trace id, if they are told to);
-what they put where no collector reads stays there, which is why the others are named in the log at the start.
+A topic with several partitions takes as many collectors, each with its `partition` and its `state_directory`. Whatever
+collector takes a span in, its trace id says which one delivers it (`kafka_parts`), so that one sees the whole trace
+behind any load balancer. The OpenTelemetry Collector's Kafka exporter with `partition_traces_by_id` agrees: its
+partitioner (Sarama's) and `fnv1a_random` of librdkafka are the same. A request for several partitions is acknowledged
+when all have their parts; if one fails, its sender tries all again, and stores write a span that comes twice once.
+What lies in a partition that no collector reads stays there, which is why the others are named in the log at the start.
 
 Room is Kafka's: what its retention deletes before every exporter had it is lost, and is reported as a `Gap`.
 Bugs: nothing keeps two collectors from one partition; give each a partition or a topic of its own.
@@ -26,6 +28,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from spanweir.collector.queue.api import Done, QueueUnavailable, Reader, Record, Writer
+from spanweir.collector.queue.kafka_parts import Part, parts
 from spanweir.collector.queue.kafka_topic import HEADER_PREFIX, ensure_topic, name_others, newest
 from spanweir.collector.queue.segment import SIGNALS, encode_meta
 from spanweir.schemas.options import MIB, Duration, Secret, Size
@@ -52,8 +55,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     topic: str = "spanweir"
     """Where records are kept; created if it does not exist, with partitions up to this collector's."""
     partition: int = 0
-    """The partition that this collector writes and reads. Each needs one of its own, and partitions without one are not
-    delivered; with a number at the end of host names, `${env:...}` can give it."""
+    """The partition that this collector delivers. Each collector needs one of its own, and each partition a collector:
+    all collectors write to all, by trace id. With a number at the end of host names, `${env:...}` can give it."""
     group: str = "spanweir"
     """Consumer groups are named after it, the partition and the exporter: `spanweir.0.delta/prod`."""
     state_directory: str = "./queue"
@@ -104,11 +107,14 @@ class KafkaWriter:
         self._closed = False
         self._lock = threading.Lock()
         self._pending_bytes = 0
-        name_others(config, ensure_topic(config))
+        partitions = ensure_topic(config)
+        name_others(config, partitions)
+        self._shared = len(partitions) > 1
         self._producer = Producer(
             config.client(
                 **{
                     "acks": "all",
+                    "partitioner": "fnv1a_random",
                     "enable.idempotence": True,
                     "linger.ms": 2,
                     "message.max.bytes": int(config.max_record_bytes),
@@ -140,33 +146,54 @@ class KafkaWriter:
         encode_meta(record.tenant, record.headers)
         if record.signal not in SIGNALS:
             raise ValueError(f"no signal {record.signal!r}")
-        size = len(record.body)
-
-        def delivered(error: KafkaError | None, message: Any) -> None:
-            with self._lock:
-                self._pending_bytes -= size
-                if error is None:
-                    self._last = max(self._last, message.offset() + 1)
-            done(message.offset() + 1 if error is None else QueueUnavailable(f"Kafka: {error.str()}"))
-
+        # The largest first: if Kafka takes it, it takes the others, and none is under way when it does not.
+        shares = parts(record.signal, record.body) if self._shared else [Part(None, record.body)]
+        shares.sort(key=lambda share: len(share.body), reverse=True)
+        size = sum(len(share.body) for share in shares)
         with self._lock:
             if self._closed:
                 raise QueueUnavailable("the collector is shutting down")
             if self._pending_bytes and self._pending_bytes + size > self._config.max_pending_bytes:
                 raise QueueUnavailable("Kafka is slower than the senders")
             self._pending_bytes += size
+        pending = _Pending(len(shares), done)
+        left = size
+        for number, share in enumerate(shares):
+            try:
+                self._produce(share, record, pending)
+            except (QueueUnavailable, ValueError) as error:
+                with self._lock:
+                    self._pending_bytes -= left
+                if not number:
+                    raise
+                pending.answered(error, len(shares) - number)
+                return
+            left -= len(share.body)
+
+    def _produce(self, share: Part, record: Record, pending: "_Pending") -> None:
+        """Raises `QueueUnavailable`, or ValueError for a part that is too large."""
+        size = len(share.body)
+
+        def delivered(error: KafkaError | None, message: Any) -> None:
+            sequence = 0
+            with self._lock:
+                self._pending_bytes -= size
+                if error is None and message.partition() == self._config.partition:
+                    sequence = message.offset() + 1
+                    self._last = max(self._last, sequence)
+            pending.answered(sequence if error is None else QueueUnavailable(f"Kafka: {error.str()}"))
+
+        place = {"partition": self._config.partition} if share.key is None else {"key": share.key}
         try:
             self._producer.produce(
                 self._config.topic,
-                record.body,
-                partition=self._config.partition,
+                share.body,
                 headers=_headers(record),
                 timestamp=record.received_ns // 1_000_000,
                 on_delivery=delivered,
+                **place,
             )
         except (BufferError, KafkaException) as error:
-            with self._lock:
-                self._pending_bytes -= size
             if isinstance(error, KafkaException) and error.args[0].code() in _PERMANENT:
                 raise ValueError(f"Kafka takes no record of {size} bytes (max_record_bytes)") from error
             raise QueueUnavailable(f"Kafka: {error}") from error
@@ -190,6 +217,29 @@ class KafkaWriter:
         """Delivery reports come in this thread."""
         while not self._closed:
             self._producer.poll(0.1)
+
+
+class _Pending:
+    """A record whose parts are on their way. Thread-safe: Kafka's delivery reports come in a thread of their own."""
+
+    def __init__(self, parts: int, done: Done) -> None:
+        self._left = parts
+        self._done = done
+        self._sequence = 0
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+
+    def answered(self, result: int | Exception, parts: int = 1) -> None:
+        """`result` of a part: its sequence number, 0 in another collector's partition; an exception may end several."""
+        with self._lock:
+            self._left -= parts
+            if isinstance(result, Exception):
+                self._error = result
+            else:
+                self._sequence = max(self._sequence, result)
+            if self._left:
+                return
+        self._done(self._error or self._sequence)
 
 
 def _headers(record: Record) -> list[tuple[str, bytes]]:

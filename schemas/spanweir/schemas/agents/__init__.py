@@ -13,6 +13,7 @@ Not here: what an agent's records mean (one module for each), and what a turn's 
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -82,6 +83,13 @@ _BY_SERVICE: dict[str, str] = {
 """Default service names of agents whose processes also send spans of other scopes (HTTP clients, the AI SDK)."""
 
 
+@lru_cache(10_000)
+def agent_of(scope_name: str, service_name: str) -> str:
+    """The coding agent whose records of this scope and service are; empty for none."""
+    agent = next((agent for prefix, agent in _BY_SCOPE if scope_name.startswith(prefix)), "")
+    return agent or _BY_SERVICE.get(service_name, "")
+
+
 class Agents:
     """Regroups coding agents' records. Not thread-safe. Never raises for what a record holds.
 
@@ -99,7 +107,6 @@ class Agents:
         self._rules: dict[str, Rules] = {
             rules.name: rules for rules in (ClaudeCode(), Codex(), GeminiCli(), QwenCode(), Copilot(), OpenCode())
         }
-        self._scopes: dict[tuple[str, str], str] = {}
         self._groups: dict[Group, None] = {}
         self._active: dict[Group, None] = {}
         """Groups that hold records."""
@@ -156,14 +163,7 @@ class Agents:
         return False
 
     def _agent(self, scope: Scope, resource: Resource) -> str:
-        service = text_of(resource.attributes.get("service.name"))
-        known = self._scopes.get((scope.name, service))
-        if known is None:
-            known = next((agent for prefix, agent in _BY_SCOPE if scope.name.startswith(prefix)), "")
-            known = known or _BY_SERVICE.get(service, "")
-            if len(self._scopes) < 10_000:
-                self._scopes[(scope.name, service)] = known
-        return known
+        return agent_of(scope.name, text_of(resource.attributes.get("service.name")))
 
     def _take_span(self, rules: Rules, span: RawSpan, now_ns: int, sequence: int, tenant: str) -> Group:
         group = self._group(rules, span.trace_id, span.attributes, now_ns, tenant)
