@@ -260,6 +260,32 @@ def test_coroutines_run_side_by_side_each_under_its_own_parent(spans: Spans) -> 
     assert {parent_of(span) for span in spans.all() if span.name == "execute_tool step"} == agents
 
 
+def test_a_function_that_returns_a_coroutine_is_a_span_as_long_as_that(spans: Spans) -> None:
+    @spanweir.tool
+    async def look(n: int) -> int:
+        return n
+
+    @spanweir.chat("m")
+    def ask(messages: str) -> Any:
+        async def answer() -> str:
+            await asyncio.sleep(0.01)
+            await look(1)
+            if messages == "bad":
+                raise ValueError(messages)
+            return "yes"
+
+        return answer()
+
+    assert asyncio.run(ask("hi")) == "yes"
+    asked = spans["chat m"]
+    assert spans.content("chat m", "gen_ai.output.messages") == [message("assistant", "yes")]
+    assert (asked.end_time or 0) - (asked.start_time or 0) >= 10_000_000
+    assert parent_of(spans["execute_tool look"]) == id_of(asked)
+    with pytest.raises(ValueError, match="bad"):
+        asyncio.run(ask("bad"))
+    assert [span.status.status_code for span in spans.all() if span.name == "chat m"][1] is StatusCode.ERROR
+
+
 def test_a_generator_is_one_span_and_leaks_no_context(spans: Spans) -> None:
     @spanweir.chat("m")
     def stream(messages: str) -> Iterator[str]:
@@ -358,6 +384,9 @@ class ClientStream:
         self._items = iter(["x", "y"])
         self.closed = False
 
+    def __bool__(self) -> bool:
+        return False
+
     def __iter__(self) -> "ClientStream":
         return self
 
@@ -383,6 +412,8 @@ def test_a_returned_stream_is_observed_to_its_end(spans: Spans) -> None:
 
     with create("hi") as stream:
         assert stream.response == "the response"
+        assert isinstance(stream, ClientStream)
+        assert not stream
         assert spans.all() == []
         assert list(stream) == ["x", "y"]
     assert inner.closed

@@ -448,6 +448,30 @@ def test_spans_that_end_while_the_interpreter_shuts_down_do_no_harm(receiver: Si
     assert receiver.named("invoke_workflow late")
 
 
+def test_a_signal_handler_may_end_spans_anywhere(receiver: Sink) -> None:
+    """In the middle of what the interrupted thread holds, which would then wait for itself; finalisers come so, too."""
+    done = run(
+        """
+        import signal
+        from spanweir.instrumentation.worker import Limits
+        spanweir.init(limits=Limits(interval_s=0.01, max_request_bytes=20_000, max_queued_bytes=100_000))
+        work = spanweir.tool("t")(lambda x: x)
+        interrupted = 0
+        def handler(*_):
+            global interrupted
+            interrupted += 1
+            work("in the handler")
+            signal.setitimer(signal.ITIMER_REAL, 0.0005 if interrupted < 500 else 0)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        while interrupted < 500:
+            work("before")
+        """,
+        receiver.endpoint,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("variable", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
 def test_switched_off(receiver: Sink, variable: dict[str, str]) -> None:
     done = run(

@@ -20,13 +20,14 @@ from spanweir.instrumentation.policy import Policy
 
 CLEAN = frozenset({str, int, float, bool})
 """Types of attribute values that the SDK keeps as they are."""
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Of the same thread again: a redaction hook or a finaliser may end spans while the text of another is made."""
 
 
 def _new_lock() -> None:
     """Another thread of the parent may have held the lock at the moment of the fork."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_new_lock)

@@ -25,7 +25,7 @@ class Cell:
     """Holds the spans that have ended since the last cell: those that are exported, with no call in them twice."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._traces: dict[int, list[ReadableSpan]] = {}
         self._count = self._bytes = 0
         self.on = True

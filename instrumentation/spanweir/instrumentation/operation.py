@@ -6,8 +6,8 @@ they write content as text in the calling thread (1.3b0), which is what this pac
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Awaitable, Callable, Mapping
+from types import CoroutineType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from opentelemetry import context as otel_context
@@ -206,12 +206,27 @@ class Call:
         return span, context
 
     def returned(self, span: Span, context: otel_context.Context, result: Any) -> Any:
-        """The result for the caller: a stream is observed, anything else is recorded and ends the span."""
+        """The result for the caller: a stream or coroutine is observed, anything else is recorded and ends the span."""
+        if type(result) is CoroutineType:
+            return self.awaited(span, context, result)
         stream = streams.wrap(self, span, context, result)
         if stream is not None:
             return stream
         self.finish(span, result)
         return result
+
+    async def awaited(self, span: Span, context: otel_context.Context, coroutine: Awaitable[Any]) -> Any:
+        """What the coroutine gives; it runs in the span, which lasts as long."""
+        token = attach(context)
+        try:
+            result = await coroutine
+        except BaseException as error:
+            span.record_exception(error)
+            span.end()
+            raise
+        finally:
+            detach(token)
+        return self.returned(span, context, result)
 
     def finish(self, span: Span, result: Any) -> None:
         try:
@@ -327,18 +342,6 @@ def _function(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
 def _coroutine(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         span, context = call.begin(args, kwargs)
-        token = attach(context)
-        try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:
-            span.record_exception(error)
-            span.end()
-            raise
-        finally:
-            detach(token)
-        if type(result) not in streams.WHOLE:
-            return call.returned(span, context, result)
-        call.finish(span, result)
-        return result
+        return await call.awaited(span, context, function(*args, **kwargs))
 
     return wrapper

@@ -40,7 +40,7 @@ class Waiting:
     """The spans that have ended, of traces in which a request is waited for. Costs nothing while there are none."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._traces: dict[int, list[Spans]] = {}
 
     def watch(self, trace_id: int) -> Spans | None:
@@ -70,7 +70,7 @@ class Waiting:
 
     def reset(self) -> None:
         """In a forked child: another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._traces = {}
 
 

@@ -4,7 +4,6 @@ The span is the current one only while the producer runs, never in the consumer 
 never finished ends its span when it is closed or collected.
 """
 
-import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -23,7 +22,7 @@ MAX_CHUNKS = 20_000
 """Chunks kept for the recorded output; later ones pass through unrecorded."""
 
 
-WHOLE = (str, bytes, dict, list, tuple, type(None), types.CoroutineType)
+WHOLE = (str, bytes, dict, list, tuple, type(None))
 """Types of results that are no streams."""
 
 
@@ -135,6 +134,8 @@ def wrap(call: "Call", span: Span, context: otel_context.Context, result: Any) -
     if issubclass(kind, WHOLE):
         return None
     try:
+        if hasattr(kind, "__len__"):
+            return None
         if hasattr(kind, "__anext__") or (hasattr(kind, "__aiter__") and call.operation._op == "chat"):
             return AsyncStream(result, Chunks(call, span), context)
         is_stream = hasattr(kind, "__next__") and hasattr(kind, "__iter__") and not hasattr(kind, "readline")
@@ -156,6 +157,14 @@ class _Proxy:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    def __bool__(self) -> bool:
+        return bool(self._inner)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """`isinstance` says of the stream what it would say without us."""
+        return type(self._inner)
 
     def __del__(self) -> None:
         chunks = self.__dict__.get("_chunks")

@@ -8,6 +8,7 @@ spans are dropped and counted. Not here: protobuf (`wire`), sockets (`transport`
 import dataclasses
 import logging
 import os
+import queue
 import random
 import sys
 import threading
@@ -15,6 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -101,8 +103,9 @@ class Worker(SpanProcessor):
         self._queue: deque[tuple[ReadableSpan, int]] = deque()
         self._later: deque[tuple[Callable[[], None], int]] = deque()
         self._queued_bytes = 0
-        self._wake = threading.Event()
-        self._lock = threading.Lock()
+        # Signal handlers and finalisers may end spans in a thread that is in the middle of either of these.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._lock = threading.RLock()
         self._flushes = 0
         self._idle = threading.Condition(self._lock)
         self._stopping = False
@@ -151,8 +154,8 @@ class Worker(SpanProcessor):
             self._queue.append((span, size))
             if self._thread is None:
                 self._start()
-        if self._queued_bytes > self.limits.max_request_bytes:
-            self._wake.set()
+        if self._queued_bytes > self.limits.max_request_bytes and self._wake.empty():
+            self._wake.put(None)
 
     def defer(self, action: Callable[[], None], size: int) -> None:
         """Run `action` in the worker's thread; `size` is about how many bytes it holds until then."""
@@ -172,7 +175,7 @@ class Worker(SpanProcessor):
             if self._thread is None:
                 return True
             self._flushes += 1
-            self._wake.set()
+            self._wake.put(None)
             try:
                 while (self.counters.waiting > 0 or self._later) and self._thread.is_alive():
                     if not self._idle.wait(min(until - time.monotonic(), 0.2)) and time.monotonic() >= until:
@@ -187,7 +190,7 @@ class Worker(SpanProcessor):
             return
         self._deadline = time.monotonic() + self.limits.shutdown_s
         self._stopping = True
-        self._wake.set()
+        self._wake.put(None)
         thread = self._thread
         if thread is None:
             self._run()  # an interpreter that shuts down starts no thread (Python 3.12)
@@ -214,8 +217,8 @@ class Worker(SpanProcessor):
         token = otel_context.attach(otel_context.set_value("suppress_instrumentation", True))
         try:
             while not self._stopping:
-                self._wake.wait(self.limits.interval_s)
-                self._wake.clear()
+                with suppress(queue.Empty):
+                    self._wake.get(timeout=self.limits.interval_s)
                 self._drain()
             self._drain()
         finally:
