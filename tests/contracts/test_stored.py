@@ -228,6 +228,18 @@ def test_reports_say_the_same_of_either_store(places: dict[str, str], tmp_path: 
     assert "there is no experiment 'none such'" in missing
 
 
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    where = tmp_path / "nowhere.db"
+    for command in (
+        ["traces", "search"],
+        ["traces", "show", "1"],
+        ["report"],
+        ["dataset", "create", "--out", "x.jsonl"],
+    ):
+        assert f"there is no database {where}" in run(*command, "--store", f"sqlite:///{where}", code=2).output
+    assert not where.exists()
+
+
 def _figures(rows: Sequence[Row]) -> list[tuple[object, ...]]:
     return [
         (r.name, r.spans, r.traces, r.errors, r.input_tokens, r.output_tokens, pytest.approx(r.cost),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ class MlflowStore:
         """`experiments` are names or ids; without any, all experiments are searched. Raises LookupError."""
         from mlflow import MlflowClient
 
+        _look_for(tracking_uri)
         self.tracking_uri = tracking_uri
         self._client: Any = MlflowClient(tracking_uri=tracking_uri)
         self._experiments = [self._id_of(name) for name in experiments]
@@ -86,6 +88,16 @@ class MlflowStore:
         for trace_id, given in assessments.items():
             for assessment in given:
                 client.log_assessment(trace_id, _entity(assessment))
+
+
+def _look_for(tracking_uri: str) -> None:
+    """MLflow would make a database that is not there, and find nothing in it. Raises LookupError."""
+    from sqlalchemy.engine import make_url
+
+    if tracking_uri.startswith("sqlite"):
+        database = make_url(tracking_uri).database
+        if database and not database.startswith(("file:", ":")) and not Path(database).exists():
+            raise LookupError(f"there is no database {database} ({tracking_uri})")
 
 
 def _day_ms(day: date) -> int:
