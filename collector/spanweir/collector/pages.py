@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 
 class Page(NamedTuple):
+    """An HTTP answer."""
+
     status: int
     content_type: str
     body: bytes

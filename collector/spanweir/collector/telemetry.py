@@ -14,6 +14,8 @@ import msgspec
 
 
 class Metric(NamedTuple):
+    """One metric of the collector's own, as the metrics page describes it."""
+
     kind: str
     """`counter` or `gauge`."""
     help: str

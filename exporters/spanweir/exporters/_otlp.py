@@ -19,6 +19,8 @@ WANTS = {False: frozenset({REQUESTS}), True: frozenset({MAPPED, REQUESTS})}
 
 
 class Service(NamedTuple):
+    """The OTLP service of one signal."""
+
     module: str
     """Of `opentelemetry.proto.collector.<module>.v1`."""
     name: str
@@ -48,6 +50,8 @@ SERVICES = {
 
 
 class Outgoing(NamedTuple):
+    """A request to send, and what it was made from."""
+
     request: Request
     key: tuple[int, ...]
     """Identity of what it was made from: the same when the batch comes again after a failure."""

@@ -176,4 +176,6 @@ class Context(msgspec.Struct, kw_only=True):
 class ExporterConfig(Protocol):
     """The frozen `Config` struct of an exporter module."""
 
-    def build(self, context: Context, /) -> Exporter: ...
+    def build(self, context: Context, /) -> Exporter:
+        """Not entered yet. Raises ValueError for options that do not go together; opens nothing."""
+        ...

@@ -29,6 +29,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Debug:
+    """An `Exporter`."""
+
     def __init__(self, config: Config, name: str) -> None:
         self._config = config
         self._name = name

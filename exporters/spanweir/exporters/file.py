@@ -56,6 +56,8 @@ class _Position(msgspec.Struct):
 
 
 class File:
+    """An `Exporter`."""
+
     def __init__(self, config: Config, state_directory: Path) -> None:
         self._config = config
         self._path = Path(config.path)

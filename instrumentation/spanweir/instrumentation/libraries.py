@@ -11,6 +11,8 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Library:
+    """A library that can be instrumented, and by what."""
+
     module: str
     """What the application imports."""
     instrumentors: tuple[str, ...]

@@ -43,6 +43,8 @@ ACCEPTED = Answer(True)
 
 
 class Transport(Protocol):
+    """One connection to a collector: opened for the first request, closed by whoever has it."""
+
     def send(self, body: bytes, timeout_s: float) -> Answer:
         """Never raises."""
         ...

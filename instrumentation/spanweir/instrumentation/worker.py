@@ -324,17 +324,17 @@ class Worker(SpanProcessor):
         now = time.monotonic()
         if now - started > self.limits.retry_for_s:
             return None
-        delay: float = max(answer.retry_after_s, min(0.2 * 2.0**attempt, 10.0) * random.uniform(0.8, 1.2))
-        if self._stopping and (attempt >= 2 or now + delay > self._deadline):
+        delay_s: float = max(answer.retry_after_s, min(0.2 * 2.0**attempt, 10.0) * random.uniform(0.8, 1.2))
+        if self._stopping and (attempt >= 2 or now + delay_s > self._deadline):
             return None
-        return delay
+        return delay_s
 
-    def _pause(self, delay: float) -> None:
+    def _pause(self, delay_s: float) -> None:
         """Sleep between attempts; the end of the program or a flush cuts it short, new spans do not."""
-        until = time.monotonic() + delay
+        until = time.monotonic() + delay_s
         while (left := until - time.monotonic()) > 0 and not self._stopping:
             time.sleep(min(left, 0.1))
-            if self._flushes and delay > 0.5:
+            if self._flushes and delay_s > 0.5:
                 return
 
     def _dropped(self, count: int, reason: str) -> None:

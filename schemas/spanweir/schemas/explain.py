@@ -21,6 +21,8 @@ _MAX_INDEXED = 400
 
 
 class Explanation(msgspec.Struct, kw_only=True):
+    """A span as it was understood, and why."""
+
     span: GenAISpan | None
     sources: dict[str, Source]
     """By field, `usage.input`."""

@@ -44,6 +44,8 @@ __all__ = [
 
 
 class Model(msgspec.Struct, omit_defaults=True, gc=False):
+    """The model that was asked for, the one that answered, and where it is served."""
+
     request: str | None = None
     response: str | None = None
     api_base: str | None = None
@@ -75,6 +77,8 @@ class Params(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Response(msgspec.Struct, omit_defaults=True, gc=False):
+    """The answer of a model call, without its content."""
+
     id: str | None = None
     status: str | None = None
     finish_reasons: list[str] | None = None
@@ -98,6 +102,8 @@ class Tool(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Mcp(msgspec.Struct, omit_defaults=True, gc=False):
+    """One Model Context Protocol call."""
+
     method: str | None = None
     server: str | None = None
     session_id: str | None = None
@@ -107,6 +113,8 @@ class Mcp(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Retrieval(msgspec.Struct, omit_defaults=True, gc=False):
+    """What a retriever was asked. What it found is `GenAISpan.documents`."""
+
     query: str | None = None
     top_k: int | None = None
     data_source_id: str | None = None
@@ -123,6 +131,8 @@ class Rerank(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Memory(msgspec.Struct, omit_defaults=True, gc=False):
+    """One operation on an agent's memory."""
+
     store_id: str | None = None
     record_id: str | None = None
     query: str | None = None
@@ -201,6 +211,8 @@ class Timing(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Agent(msgspec.Struct, omit_defaults=True, gc=False):
+    """An agent, as its framework describes it."""
+
     name: str | None = None
     id: str | None = None
     description: str | None = None
@@ -246,6 +258,8 @@ class TraceIO(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Error(msgspec.Struct, omit_defaults=True, gc=False):
+    """How a span failed, beyond its OpenTelemetry status."""
+
     type: str | None = None
     message: str | None = None
     stack: str | None = None

@@ -16,6 +16,8 @@ result of `Tool`, everything in `TraceIO`) may hold `msgspec.Raw` instead, JSON 
 
 
 class Text(msgspec.Struct, tag_field="type", tag="text", omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Plain text."""
+
     content: str
 
 
@@ -43,6 +45,8 @@ class ToolCall(
 class ToolResult(
     msgspec.Struct, tag_field="type", tag="tool_call_response", omit_defaults=True, forbid_unknown_fields=True, gc=False
 ):
+    """What a tool that the application ran gave back to the model. `id` is that of the call."""
+
     response: Json = None
     id: str | None = None
     name: str | None = None
@@ -67,6 +71,8 @@ class ServerToolResult(
     forbid_unknown_fields=True,
     gc=False,
 ):
+    """What a tool that the provider ran gave. `id` is that of the call."""
+
     id: str | None = None
     server_tool_call_response: Json = None
 
@@ -80,12 +86,16 @@ class Blob(msgspec.Struct, tag_field="type", tag="blob", omit_defaults=True, for
 
 
 class Uri(msgspec.Struct, tag_field="type", tag="uri", omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Media that lie elsewhere."""
+
     uri: str
     mime_type: str | None = None
     modality: str | None = None
 
 
 class File(msgspec.Struct, tag_field="type", tag="file", omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Media that were uploaded to the provider before."""
+
     file_id: str
     mime_type: str | None = None
     modality: str | None = None
@@ -94,12 +104,16 @@ class File(msgspec.Struct, tag_field="type", tag="file", omit_defaults=True, for
 class Refusal(
     msgspec.Struct, tag_field="type", tag="refusal", omit_defaults=True, forbid_unknown_fields=True, gc=False
 ):
+    """The model's words for why it does not answer."""
+
     content: str
 
 
 class Compaction(
     msgspec.Struct, tag_field="type", tag="compaction", omit_defaults=True, forbid_unknown_fields=True, gc=False
 ):
+    """A provider's summary that stands for earlier messages."""
+
     id: str | None = None
     content: str | None = None
 
@@ -168,6 +182,8 @@ class Doc(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=Fal
 
 
 class Embedding(msgspec.Struct, omit_defaults=True, gc=False):
+    """One text that was embedded; `vector` only where the sender sent it."""
+
     text: str | None = None
     vector: Json = None
     """A list of numbers."""

@@ -41,12 +41,16 @@ class Candidate(NamedTuple):
 
 
 class UsageSet(msgspec.Struct, frozen=True):
+    """Where one convention has its token counts."""
+
     convention: str
     items: tuple[tuple[str, str], ...]
     """(field of Usage, key), in order of strength."""
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done for spans of one shape: the same conventions, and the same keys up to their numbers."""
+
     names: tuple[str, ...] = ()
     """Conventions that apply, strongest first, without general ones."""
     groups: tuple[tuple[str, type | None, tuple[Item, ...]], ...] = ()
@@ -66,6 +70,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
+    """A shape applied to the keys of one kind of span: `keys` are those of each of the shape's patterns."""
+
     shape: Shape
     keys: tuple[tuple[str, ...], ...] = ()
     idle: bool = False

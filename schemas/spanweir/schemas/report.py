@@ -20,6 +20,8 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
+    """Sums over the spans of some days: tokens, US dollars, milliseconds."""
+
     first: date | None
     last: date | None
     total: Row

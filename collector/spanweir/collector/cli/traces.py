@@ -60,10 +60,10 @@ def show(trace_id: str, as_json: bool, width: int, **where: Any) -> None:
 @command.command()
 @stored
 @click.argument("filter_string", default="", metavar="[FILTER]")
-@click.option("--interval", default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--interval", "interval_s", default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--lines", "-n", default=10, show_default=True, help="Traces to begin with, of those that are there.")
 @click.option("--seconds", type=float, default=None, help="Stop after so long.")
-def tail(filter_string: str, interval: float, lines: int, seconds: float | None, **where: Any) -> None:
+def tail(filter_string: str, interval_s: float, lines: int, seconds: float | None, **where: Any) -> None:
     """Show the last traces, and others as they come in, until interrupted."""
     store = store_or_exit(**where)
     seen: dict[str, None] = {}
@@ -82,7 +82,7 @@ def tail(filter_string: str, interval: float, lines: int, seconds: float | None,
             del seen[trace_id]
         if deadline is not None and time.monotonic() >= deadline:
             return
-        time.sleep(interval)
+        time.sleep(interval_s)
 
 
 def line(trace: Trace, *, padded: bool = True) -> str:

@@ -34,7 +34,8 @@ def plain(value: Any) -> Any:
 
 
 def decode_option(kind: type, value: object) -> object:
-    """`dec_hook` for the option types."""
+    """`msgspec`'s `dec_hook` for the option types. Raises ValueError for a value that `kind` does not take, and
+    NotImplementedError for a `kind` that is no option type, which is a mistake in a `Config` struct."""
     if kind is Size:
         return Size.parse(value)
     if kind is Duration:

@@ -32,6 +32,8 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of one entry of `service.pipelines`."""
+
     receivers: tuple[str, ...] = ()
     """Ids of the receivers whose data enters here."""
     processors: tuple[str, ...] = ()
@@ -41,6 +43,8 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of `service.telemetry.metrics`."""
+
     endpoint: str = "127.0.0.1:8888"
     """host:port of the Prometheus endpoint with the collector's own metrics; empty switches it off."""
 
@@ -50,6 +54,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of `service.telemetry.logs`."""
+
     level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 
@@ -59,6 +65,8 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of `service.telemetry`."""
+
     metrics: Metrics = Metrics()
     """The collector's own metrics."""
     logs: Logs = Logs()
@@ -80,6 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """The section `service`, checked: its queue, pipelines and extensions, and its plain options."""
+
     queue: Component
     pipelines: dict[str, Pipeline]
     """Keyed `traces`, `logs`, `metrics`, or `traces/name`."""

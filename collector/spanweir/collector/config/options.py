@@ -19,6 +19,8 @@ from spanweir.schemas.options import Duration, Secret, Size
 
 
 class Option(NamedTuple):
+    """One option of a component, as the reference and the shipped configuration show it."""
+
     path: tuple[str, ...]
     """Keys from the component's own mapping down to this option."""
     type: str

@@ -36,6 +36,7 @@ class Tree:
         return self._origins.get(path, "")
 
     def add_file(self, name: str) -> None:
+        """Merge a YAML file. Raises ConfigError."""
         try:
             text = read_at_most(name, MAX_FILE_BYTES).decode("utf-8-sig")
         except OverflowError as error:
@@ -47,7 +48,7 @@ class Tree:
         self.add_text(text, name)
 
     def add_text(self, text: str, name: str) -> None:
-        """Merge one YAML document. `name` is what messages call it."""
+        """Merge one YAML document. `name` is what messages call it. Raises ConfigError."""
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -68,7 +69,7 @@ class Tree:
         self.root = _merge(self.root, value or {})
 
     def set(self, assignment: str) -> None:
-        """`a.b.c=value`, the value read as YAML."""
+        """Merge `a.b.c=value`, the value read as YAML. Raises ConfigError."""
         key, equals, text = assignment.partition("=")
         path = tuple(key.strip().split("."))
         if not equals or not all(path):

@@ -37,8 +37,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Count(Protocol):
+    """Adds `n` to one of the collector's counters."""
+
     def __call__(self, name: str, n: float = 1, **labels: str) -> None: ...
 
 
 class Gauge(Protocol):
+    """Sets one of the collector's gauges."""
+
     def __call__(self, name: str, value: float, **labels: str) -> None: ...

@@ -37,6 +37,8 @@ class DeadLetter(msgspec.Struct, kw_only=True):
 
 
 class DeadLetters:
+    """The folder of one exporter. For one thread."""
+
     def __init__(self, directory: Path, exporter: str) -> None:
         self._directory = directory
         self._exporter = exporter

@@ -17,12 +17,16 @@ VERSION = 1
 
 
 class Snapshot(msgspec.Struct, array_like=True):
+    """What a snapshot file holds: the state of the assembler after the queue record `position`."""
+
     version: int
     position: int
     state: bytes
 
 
 class SnapshotFile:
+    """The snapshot of one group of exporters. For one thread."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
 

@@ -33,6 +33,8 @@ class Interrupted(Exception):  # noqa: N818
 
 
 class Waiting(msgspec.Struct):
+    """A batch in an exporter's buffer."""
+
     batch: Batch
     size_bytes: int
     taken: int

@@ -75,7 +75,7 @@ class Collector:
             raise CollectorError(self._with_log(f"the collector ended with status {status}"))
 
     def stop(self) -> int:
-        """Let it drain and end; its exit status."""
+        """Let it drain and end; its exit status. Raises CollectorError if it has to be killed."""
         assert self.process is not None, "stop before start"
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

@@ -36,6 +36,8 @@ class DemoError(Exception):
 
 
 class Result(NamedTuple):
+    """What the demo shows in the end: its traces, one of them as each store holds it, and the stores."""
+
     trace_ids: list[str]
     shown: dict[str, Any]
     """One trace as MLflow gives it back."""

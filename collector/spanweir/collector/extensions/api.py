@@ -24,6 +24,8 @@ class Context(msgspec.Struct, kw_only=True):
 
 
 class Extension(Protocol):
+    """A service beside the data flow. Started once, stopped once."""
+
     def start(self) -> None:
         """Raises OSError with a message that names the option."""
         ...
@@ -34,4 +36,6 @@ class Extension(Protocol):
 class ExtensionConfig(Protocol):
     """The frozen `Config` struct of an extension module."""
 
-    def build(self, context: Context, /) -> Extension: ...
+    def build(self, context: Context, /) -> Extension:
+        """Not started yet. Raises ValueError for options that do not go together."""
+        ...

@@ -25,6 +25,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class HealthCheck:
+    """An `Extension`."""
+
     def __init__(self, config: Config, context: Context) -> None:
         self._health = context.health
         self.pages = Pages(config.endpoint, {config.path: self._page}, f"extensions.{context.name}.endpoint")

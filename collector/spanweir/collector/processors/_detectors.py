@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 
 class Detector(NamedTuple):
+    """A kind of personal data: what it looks like, and a check that tells it from other digits."""
+
     pattern: str
     """RE2 syntax."""
     check: Callable[[str], bool] = lambda text: True

@@ -94,4 +94,6 @@ class HoldingProcessor(Protocol):
 class ProcessorConfig(Protocol):
     """The frozen `Config` struct of a processor module."""
 
-    def build(self, context: Context, /) -> Processor: ...
+    def build(self, context: Context, /) -> Processor:
+        """Raises ValueError for options that do not go together."""
+        ...

@@ -16,6 +16,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class AttributesProcessor:
+    """A `Processor`, `LogProcessor` and `MetricProcessor`."""
+
     before_mapping = True
     rewrites = True
 

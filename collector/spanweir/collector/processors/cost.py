@@ -53,6 +53,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Cost:
+    """A `Processor`. Fills `GenAISpan.cost` of model calls whose sender said what was used, but not what it cost."""
+
     def __init__(self, config: Config, context: Context) -> None:
         self._config = config
         self._count = context.count

@@ -51,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Filter:
+    """A `Processor`."""
+
     rewrites = True
     """What is filtered must not leave through exporters that forward requests."""
 

@@ -43,6 +43,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class GenAI:
+    """A `Processor`. Sets `Item.span` from `Item.raw` and the log records joined to it."""
+
     def __init__(self, mapper: Mapper) -> None:
         self._map = mapper.map
 

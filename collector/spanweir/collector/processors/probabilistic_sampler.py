@@ -24,6 +24,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Sampler:
+    """A `Processor`."""
+
     rewrites = True
 
     def __init__(self, config: Config, context: Context) -> None:

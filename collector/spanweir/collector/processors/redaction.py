@@ -62,6 +62,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Redaction:
+    """A `Processor`, `LogProcessor` and `MetricProcessor`. What it cannot look into is masked whole."""
+
     before_mapping = True
     rewrites = True
 

@@ -18,6 +18,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ResourceProcessor:
+    """A `Processor`, `LogProcessor` and `MetricProcessor`."""
+
     before_mapping = True
     rewrites = True
 

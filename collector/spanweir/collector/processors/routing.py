@@ -52,6 +52,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Routing:
+    """A `Processor`. Sets `Item.experiment`."""
+
     def __init__(self, config: Config) -> None:
         self._rules = config.rules
         self._headers_first = config.headers_first

@@ -140,6 +140,8 @@ class _Trace(msgspec.Struct):
 
 
 class TailSampling:
+    """A `HoldingProcessor`."""
+
     rewrites = True
 
     def __init__(self, config: Config, context: Context) -> None:

@@ -31,6 +31,8 @@ from spanweir.schemas.options import Size
 
 
 class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One segment, as `spanweir queue ls` shows it."""
+
     name: str
     state: str
     first: int
@@ -41,6 +43,8 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CursorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One cursor, as `spanweir queue ls` shows it."""
+
     name: str
     state: str
     sequence: int
@@ -49,6 +53,8 @@ class CursorInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole queue directory, as `spanweir queue ls` shows it."""
+
     directory: str
     writer: int | None
     """Process id of the running collector."""

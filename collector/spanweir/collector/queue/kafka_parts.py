@@ -36,6 +36,8 @@ _SHAPES: dict[str, Shape] = {
 
 
 class Part(NamedTuple):
+    """What of a request goes to one partition, as a request of its own."""
+
     key: bytes | None
     """None: any partition will do."""
     body: bytes

@@ -28,7 +28,7 @@ def name_others(config: "Config", partitions: Collection[int]) -> None:
 
 
 def ensure_topic(config: "Config") -> Collection[int]:
-    """The topic's partitions; it is made if it is not there."""
+    """The topic's partitions; it is made if it is not there. Raises QueueUnavailable."""
     admin = AdminClient(config.client())
     timeout = float(config.timeout)
     try:

@@ -68,6 +68,8 @@ def _size(record: Record) -> int:
 
 
 class MemoryWriter:
+    """A `Writer`. Raises `QueueInUse` if the queue has one already."""
+
     def __init__(self, queue: _Queue, config: Config) -> None:
         self._queue = queue
         self._max_bytes = config.max_bytes
@@ -110,6 +112,8 @@ class MemoryWriter:
 
 
 class MemoryReader:
+    """A `Reader`."""
+
     def __init__(self, queue: _Queue, cursors: Collection[str]) -> None:
         self._queue = queue
         self._closed = False

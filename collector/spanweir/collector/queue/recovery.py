@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
+    """What is left of a queue, and where its writer goes on."""
+
     last: int
     """The newest sequence number that may have been acknowledged."""
     resume: int | None = None

@@ -21,6 +21,8 @@ _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 
 
 class Checked(NamedTuple):
+    """A request without its invalid items."""
+
     body: bytes
     items: int
     """Spans, log records or data points that are left in it."""

@@ -40,6 +40,8 @@ _FIXED = {
 
 
 class Converted(NamedTuple):
+    """A JSON request as serialized protobuf; `rejected` items could not be read, `why` is for the sender."""
+
     body: bytes
     rejected: int
     why: str

@@ -84,4 +84,6 @@ class Receiver(Protocol):
 class ReceiverConfig(Protocol):
     """The frozen `Config` struct of a receiver module."""
 
-    def build(self, context: Context, /) -> Receiver: ...
+    def build(self, context: Context, /) -> Receiver:
+        """Not started yet. Raises ValueError for options that do not go together."""
+        ...

@@ -10,6 +10,8 @@ from spanweir.schemas.trace import Assessment
 
 
 class DeltaStore:
+    """A `Store` over the tables of the `delta` exporter."""
+
     def __init__(self, source: "str | Config", prefix: str = "spanweir") -> None:
         from spanweir.exporters.delta.reading import Tables
 

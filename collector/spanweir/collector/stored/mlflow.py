@@ -18,6 +18,8 @@ _EPOCH = date(1970, 1, 1)
 
 
 class MlflowStore:
+    """A `Store` over an MLflow experiment store, read with MLflow's client."""
+
     def __init__(self, tracking_uri: str, experiments: Sequence[str] = ()) -> None:
         """`experiments` are names or ids; without any, all experiments are searched. Raises LookupError."""
         from mlflow import MlflowClient

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 
 class Upload(msgspec.Struct):
+    """A file for the process that speaks to artifact stores."""
+
     location: str
     """The trace's artifact location."""
     name: str
@@ -33,6 +35,8 @@ class Upload(msgspec.Struct):
 
 
 class Uploaded(msgspec.Struct):
+    """Its answer; `error` is empty when the file is stored."""
+
     error: str = ""
 
 
@@ -45,6 +49,8 @@ def local_path(location: str) -> Path | None:
 
 
 class Artifacts:
+    """Writes files into artifact locations: local ones by itself, others by a process that has MLflow's clients."""
+
     def __init__(self, tracking_uri: str) -> None:
         """`tracking_uri` is the server that resolves `mlflow-artifacts:` locations, if there is one."""
         self._tracking_uri = tracking_uri

@@ -49,6 +49,8 @@ _OTHER: Final = "application/octet-stream"
 
 
 class Attachment(msgspec.Struct, frozen=True):
+    """Binary data that is kept beside a trace, and referred to in its spans."""
+
     attachment_id: str
     content_type: str
     data: bytes

@@ -29,6 +29,8 @@ EARLY_S: Final = 60.0
 
 
 class Credentials(Protocol):
+    """Who sends to a tracking server, and what of its URLs and headers depends on that."""
+
     @property
     def host(self) -> str:
         """The URL that paths are added to, without credentials."""

@@ -15,6 +15,8 @@ NAME_CHARS: Final = 256
 
 
 class Experiment(msgspec.Struct, frozen=True):
+    """A row of `experiments`; one that was deleted is not `active`."""
+
     experiment_id: int
     name: str
     artifact_location: str

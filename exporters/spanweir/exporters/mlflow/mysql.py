@@ -153,7 +153,7 @@ class Mysql:
 
 
 def literal(value: object) -> bytes:
-    """A value in the text of a statement.
+    """A value in the text of a statement. Raises TypeError for one of a type that no row of ours has.
 
     PyMySQL's own escaping took four times what the rest of writing takes: contents are UTF-8 already, and in a session
     with backslash escapes and a character set in which no quote hides, only the backslash and the quote need one.

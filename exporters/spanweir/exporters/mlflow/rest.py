@@ -44,6 +44,8 @@ class Refused(Exception):  # noqa: N818 - becomes a Permanent or a reason for on
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the exporter's options concerns a tracking server."""
+
     experiment: str
     create_experiments: bool
     connections: int
@@ -54,6 +56,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Experiment(msgspec.Struct, frozen=True):
+    """An experiment as the server names it."""
+
     experiment_id: str
     artifact_location: str
 

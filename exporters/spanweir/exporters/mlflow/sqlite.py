@@ -91,6 +91,7 @@ class Sqlite:
             self._connection = None
 
     def begin(self) -> None:
+        """Raises sqlite3.OperationalError, also if the file was deleted or replaced since it was opened."""
         try:
             if os.stat(self._path).st_ino != self._inode:
                 raise FileNotFoundError

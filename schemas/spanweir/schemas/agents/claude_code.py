@@ -42,6 +42,8 @@ _EVENTS = frozenset(
 
 
 class ClaudeCode:
+    """The `Rules` of Claude Code."""
+
     name = NAME
 
     def span(self, span: RawSpan, group: Group | None) -> bool:

@@ -22,6 +22,8 @@ _TURN_SPANS = frozenset({"session_task.turn", "turn/start", "codex.turn_input", 
 
 
 class Codex:
+    """The `Rules` of Codex."""
+
     name = NAME
 
     def span(self, span: RawSpan, group: Group | None) -> bool:

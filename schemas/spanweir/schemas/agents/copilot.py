@@ -23,6 +23,8 @@ _SESSION = ("gen_ai.conversation.id", "session.id", "copilot_chat.chat_session_i
 
 
 class Copilot:
+    """The `Rules` of GitHub Copilot."""
+
     name = NAME
 
     def span(self, span: RawSpan, group: Group | None) -> bool:

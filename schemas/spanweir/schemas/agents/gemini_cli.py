@@ -19,6 +19,8 @@ _SPANS = frozenset({"llm_call", "tool_call", "schedule_tool_calls", "agent_call"
 
 
 class GeminiCli:
+    """The `Rules` of Gemini CLI."""
+
     name = NAME
 
     def span(self, span: RawSpan, group: Group | None) -> bool:

@@ -24,6 +24,8 @@ def operation_of(span: RawSpan) -> str:
 
 
 class Records:
+    """The records of one turn, sorted by what they tell of."""
+
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
         self.calls: list[RawSpan] = []

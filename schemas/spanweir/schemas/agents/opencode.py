@@ -44,6 +44,8 @@ _MAX_LINKS = 50_000
 
 
 class OpenCode:
+    """The `Rules` of opencode."""
+
     name = NAME
 
     def span(self, span: RawSpan, group: Group | None) -> bool:

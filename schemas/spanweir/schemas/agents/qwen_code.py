@@ -35,6 +35,8 @@ _MAX_LINKS = 20_000
 
 
 class QwenCode:
+    """The `Rules` of Qwen Code."""
+
     name = NAME
 
     def span(self, span: RawSpan, group: Group | None) -> bool:
