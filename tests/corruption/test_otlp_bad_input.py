@@ -1,6 +1,7 @@
 """Bad input at the sockets: each gets a clear answer, costs no neighbour, and the receiver lives."""
 
 import gzip
+import http.client
 import json
 import re
 import socket
@@ -290,6 +291,114 @@ def test_a_sender_that_waits_for_100_continue(running: Running) -> None:
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked"])
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_a_wish_for_http2_is_no_reason_to_lose_the_body(running: Running, framing: str, repeat: int) -> None:
+    """JDK's HttpClient asks for h2c with each request to an http:// address."""
+    (body,) = make_requests(1, 2)
+    before = len(running.records())
+    head = (
+        b"POST /v1/traces HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nhost: x\r\n"
+        b"HTTP2-Settings: AAEAAEAAAAIAAAAB\r\nUpgrade: h2c\r\ncontent-type: application/x-protobuf\r\n"
+    )
+    if framing == "chunked":
+        request = head + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        request = head + b"content-length: %d\r\n\r\n%b" % (len(body), body)
+    answer = exchange(running, request * repeat)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200"] * repeat
+    assert b"connection: close" not in answer
+    assert [record.body for record in running.records()[before:]] == [body] * repeat
+
+
+def test_other_wishes_for_another_protocol(running: Running) -> None:
+    upgrade = b"GET /v1/traces HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    assert re.findall(rb"HTTP/1.1 (\d+)", exchange(running, upgrade * 2)) == [b"405", b"405"]
+    closing = upgrade.replace(b"Connection: Upgrade", b"Connection: close, Upgrade")
+    assert re.findall(rb"HTTP/1.1 (\d+)", exchange(running, closing * 2)) == [b"405"]
+    tunnel = b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n\x16\x03\x01"
+    assert re.findall(rb"HTTP/1.1 (\d+)", exchange(running, tunnel)) == [b"404"]
+    running.assert_alive()
+
+
+def test_the_answer_to_head_has_no_body(running: Running) -> None:
+    (body,) = make_requests(1, 1)
+    host, _, port = running.http.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    for method, path, expected in (("HEAD", "/v1/traces", 405), ("HEAD", "/", 404), ("POST", "/v1/traces", 200)):
+        connection.request(method, path, body if method == "POST" else None, PROTOBUF)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == expected
+    connection.close()
+
+
+def test_what_follows_a_body_says_nothing_about_it(running: Running) -> None:
+    (body,) = make_requests(1, 2)
+    head = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n"
+    chunks = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\ncontent-encoding: zstd\r\n\r\n" % (len(body), body)
+    assert exchange(running, head + chunks).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert running.records()[-1].body == body
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nx: ", b"5;x="])
+def test_what_is_no_body_has_a_limit_too(running: Running, endless: bytes) -> None:
+    head = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
+    answer = exchange(running, head + b"transfer-encoding: chunked\r\n\r\n" + endless + b"y" * 300_000)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    running.assert_alive()
+
+
+def test_a_body_in_tiny_chunks_needs_no_more_than_its_size(running: Running) -> None:
+    head = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n"
+    chunks = b"2\r\nxx\r\n" * 100_000
+    tracemalloc.start()
+    answer = exchange(running, head + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Unknown fields, all of them.
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    # Two bytes are an object of 35; what is sent is here, too.
+    assert peak < len(chunks) + 2 * MIB
+
+
+def test_bodies_that_are_under_way_have_a_limit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spanweir.collector.receivers._exchange._BODIES", 1)
+    one = Running(tmp_path / "queue")
+    body = make_requests(1, 100)[0]
+    head = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n"
+    request = head + b"content-length: %d\r\n\r\n%b" % (4 * MIB, bytes(3 * MIB))
+    with one.socket() as slow, one.socket() as gone:
+        slow.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body[:-1])
+        gone.sendall(request)
+        answered = exchange(one, request)
+        assert answered.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in answered
+        slow.sendall(body[-1:])
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200 ")
+    for _ in range(3):
+        assert send("http", one.http, body).code == 0
+    assert [record.body for record in one.records()] == [body] * 4
+    one.receiver.stop(1)
+    one.writer.close()
+
+
+def test_a_head_that_does_not_end_is_given_up_however_often_a_byte_of_it_comes(running: Running) -> None:
+    with running.socket() as connection:
+        connection.settimeout(0.2)
+        for byte in b"POST /v1/traces HTTP/1.1\r\nhost: " + b"x" * 100:
+            try:
+                connection.sendall(bytes([byte]))
+                assert connection.recv(1) == b""
+                break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        else:
+            pytest.fail("it was read for 20 seconds")
 
 
 def test_pipelined_requests_are_answered_in_order(running: Running) -> None:

@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+import httptools
+
 from spanweir.collector.decode import Undecodable
 from spanweir.collector.receivers._auth import Unauthenticated
 from spanweir.collector.receivers._compression import CODINGS, TooLarge, decompress
@@ -15,6 +17,7 @@ from spanweir.collector.receivers._intake import (
     ACCEPTED,
     CLOSING,
     INVALID_ARGUMENT,
+    UNAVAILABLE,
     UNIMPLEMENTED,
     Answer,
     Intake,
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from spanweir.collector.receivers.otlp import Http
 
 _UNKNOWN = "unknown"
+_BODIES = 16
+"""Bodies of the largest size that are held at the same time: as many as OTLP/gRPC has workers by default."""
+_PARTS = 256
 _REASONS = {401: "unauthenticated", 413: "too_large"}
 
 
@@ -45,6 +51,9 @@ class Site:
         """Of the loop."""
         self.limit = int(config.max_request_body_size)
         self.too_large = too_large(f"the body is larger than {self.limit} bytes (max_request_body_size)")
+        self.room = self.limit * _BODIES
+        """How many more bytes of bodies may be held, of all connections."""
+        self.no_room = Answer(UNAVAILABLE, 503, "too many bytes of requests are under way", 0, 1.0)
         self.paths = {path.encode(): signal for path, signal in config.paths().items()}
         metadata = config.include_metadata
         self.wanted = None if metadata is True else frozenset(name.lower() for name in metadata or ())
@@ -73,8 +82,9 @@ class Exchange:
     """`flush` is called when the response is there."""
 
     __slots__ = (
-        "authorization", "body", "coding", "content_type", "expects", "flush", "headers", "json", "length", "method",
-        "origin", "refusal", "requested_headers", "response", "signal", "site", "size", "tenant", "url", "wants_close",
+        "authorization", "body", "coding", "content_type", "expects", "flush", "headers", "held", "joined", "json",
+        "length", "method", "origin", "refusal", "requested_headers", "response", "signal", "site", "size",
+        "tenant", "transfer_coding", "url", "wants_close",
     )  # fmt: skip
 
     def __init__(self, site: Site, flush: "Callable[[], None]") -> None:
@@ -83,9 +93,12 @@ class Exchange:
         self.method = self.url = self.content_type = self.origin = self.requested_headers = b""
         self.signal = self.tenant = self.authorization = self.coding = ""
         self.expects = self.json = self.wants_close = False
-        self.length = self.size = 0
+        self.transfer_coding = b""
+        self.length = self.size = self.held = 0
         self.headers: dict[str, str] = {}
         self.body: list[bytes] = []
+        self.joined = bytearray()
+        """What came before `body`."""
         self.refusal: Answer | None = None
         self.response: bytes | None = None
 
@@ -97,6 +110,8 @@ class Exchange:
             self.coding = value.strip().lower().decode("latin-1")
         elif name == b"content-length":
             self.length = int(value) if value.isdigit() else 0
+        elif name == b"transfer-encoding":
+            self.transfer_coding = value
         elif name == b"authorization":
             self.authorization = value.decode("latin-1")
         elif name == b"expect":
@@ -107,6 +122,36 @@ class Exchange:
             self.requested_headers = value
         elif travels(text := name.decode("latin-1"), self.site.wanted):
             self.headers[text] = value.decode("latin-1")
+
+    def head_without_upgrade(self, parser: httptools.HttpRequestParser) -> bytes:
+        """A head that frames the body as the request's own did. The headers that have been seen stay."""
+        url, self.url = self.url, b""
+        framing = b"transfer-encoding: %b" % self.transfer_coding
+        return b"%b %b HTTP/%b\r\n%b\r\nconnection: %b\r\n\r\n" % (
+            parser.get_method(),
+            url,
+            parser.get_http_version().encode(),
+            framing if self.transfer_coding else b"content-length: %d" % self.length,
+            b"keep-alive" if parser.should_keep_alive() else b"close",
+        )
+
+    def keep(self, part: bytes) -> bool:
+        """A part of the body; False if there is no room for it."""
+        if self.site.room < len(part):
+            return False
+        self.site.room -= len(part)
+        self.held += len(part)
+        self.body.append(part)
+        if len(self.body) == _PARTS:
+            # A body in chunks of a few bytes would need many times its size.
+            self.joined += b"".join(self.body)
+            self.body.clear()
+        return True
+
+    def release(self) -> None:
+        """The room that its body had."""
+        self.site.room += self.held
+        self.held = 0
 
     def head_complete(self, method: bytes, keep_alive: bool, common_name: "Callable[[], str]") -> None:
         """Judge the request as far as its head tells; `refusal` is set when its body need not be kept."""
@@ -151,8 +196,9 @@ class Exchange:
 
     def _decoded(self) -> tuple[bytes, int, str] | None:
         """Decompressed protobuf, and what was left out of it; None, with `refusal` or an answer, where that fails."""
-        body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
-        self.body = []
+        single = len(self.body) == 1 and not self.joined
+        body = self.body[0] if single else b"".join((self.joined, *self.body))
+        self._forget()
         try:
             body = decompress(self.coding, body, self.site.limit)
             if not self.json:
@@ -172,13 +218,17 @@ class Exchange:
     def refuse(self, answer: Answer) -> None:
         """Count and answer it."""
         self.refusal = answer
-        self.body = []
+        self._forget()
         observer = self.site.intake.observer
-        if answer is CLOSING:
-            observer.refused(self.signal, "http", self.tenant, 0, "shutting_down")
+        if answer.retry_after_s:
+            reason = "shutting_down" if answer is CLOSING else "no_room"
+            observer.refused(self.signal, "http", self.tenant, 0, reason)
         elif self.signal != _UNKNOWN and self.method == b"POST":
             observer.rejected(self.signal, "http", self.tenant, 0, _REASONS.get(answer.http_status, "undecodable"))
         self.answer(answer)
+
+    def _forget(self) -> None:
+        self.body, self.joined = [], bytearray()
 
     def done(self, answer: Answer) -> None:
         """From any thread."""
@@ -189,6 +239,7 @@ class Exchange:
 
     def answer(self, answer: Answer) -> None:
         """In the loop's thread."""
+        self.release()
         self.wants_close = self.wants_close or self.site.intake.closing
         self.response = self.site.responses.encode(self, answer)
         self.flush()

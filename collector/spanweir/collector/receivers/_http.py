@@ -10,6 +10,7 @@ Not here: HTTP/2, protocol upgrades. Senders of OTLP/HTTP use neither.
 
 import asyncio
 import logging
+import math
 import socket
 import threading
 from collections import deque
@@ -91,7 +92,7 @@ class HttpServer:
         """Once a second: the date of responses, and connections on which nothing happens."""
         self._site.responses.date = formatdate(usegmt=True).encode()
         oldest = self._loop.time() - self._site.config.idle_timeout
-        for connection in [one for one in self._connections if one.last_heard < oldest and not one.busy]:
+        for connection in [one for one in self._connections if one.silent_since(oldest)]:
             connection.close()
         self._loop.call_later(_SWEEP_S, self._sweep)
 
@@ -135,7 +136,11 @@ class _Connection(asyncio.Protocol):
         self._exchanges: deque[Exchange] = deque()
         """Requests that are complete and not answered, in order."""
         self._current: Exchange | None = None
+        self._upgrading = False
+        """The current request asks for another protocol, and its body comes when the parser has been told otherwise."""
+        self._head_since = math.inf
         self._head_bytes = 0
+        """Received since the last piece of a body, or of a whole request."""
         self._closing = False
         self._paused = False
         self._parser = httptools.HttpRequestParser(self)
@@ -144,6 +149,10 @@ class _Connection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether an answer is under way."""
         return bool(self._exchanges)
+
+    def silent_since(self, oldest: float) -> bool:
+        """Whether nothing was heard since, or the head of a request does not come to its end."""
+        return not self.busy and (self.last_heard < oldest or self._head_since < oldest)
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -155,7 +164,7 @@ class _Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._closing = True
         self._exchanges.clear()
-        self._current = None
+        self._give_up()
 
     def close(self) -> None:
         self._closing = True
@@ -167,14 +176,26 @@ class _Connection(asyncio.Protocol):
         self.last_heard = self._site.loop.time()
         self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail(400, "protocol upgrades are not supported; send OTLP over plain HTTP/1.1")
+            self._parse(data)
         except httptools.HttpParserError as error:
             self._fail(400, f"not HTTP/1.1: {error}")
         else:
-            if self._current is not None and not self._current.method and self._head_bytes > _HEAD_BYTES:
-                self._fail(431, f"more than {_HEAD_BYTES} bytes of headers")
+            if self._current is not None and self._head_bytes > _HEAD_BYTES:
+                self._fail(431, f"more than {_HEAD_BYTES} bytes of {'trailers' if self._current.method else 'headers'}")
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                exchange, self._upgrading = self._current, False
+                if exchange is None:
+                    return  # CONNECT, which was answered, and what follows is for another server.
+                # Nobody has to follow a wish for another protocol (RFC 9110, 7.8), and JDK's client has one with each
+                # request. This parser takes the body for the other protocol's; the next one has it behind a new head.
+                data = exchange.head_without_upgrade(self._parser) + data[upgrade.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
 
     def eof_received(self) -> bool:
         """Half-closed: answers under way still go out."""
@@ -184,37 +205,48 @@ class _Connection(asyncio.Protocol):
     # What httptools calls.
 
     def on_message_begin(self) -> None:
-        self._current = Exchange(self._site, self._flush)
+        if self._current is None:
+            self._current = Exchange(self._site, self._flush)
+            self._head_since = self.last_heard
 
     def on_url(self, url: bytes) -> None:
         if self._current is not None:
             self._current.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._current is not None:
+        # What follows a body says nothing about it any more.
+        if self._current is not None and not self._current.method:
             self._current.header(name, value)
 
     def on_headers_complete(self) -> None:
         exchange = self._current
         if exchange is None:
             return
-        exchange.head_complete(self._parser.get_method(), self._parser.should_keep_alive(), self._common_name)
+        method = self._parser.get_method()
+        self._upgrading = self._parser.should_upgrade() and method != b"CONNECT"
+        if self._upgrading:
+            return
+        self._head_since = math.inf
+        exchange.head_complete(method, self._parser.should_keep_alive() and method != b"CONNECT", self._common_name)
         if exchange.refusal is self._site.too_large:
             self._stop_reading(exchange, exchange.refusal)
-        elif exchange.expects and exchange.refusal is None:
+        elif exchange.expects and exchange.refusal is None and self._parser.get_http_version() != "1.0":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         exchange = self._current
+        self._head_bytes = 0
         if exchange is None:
             return
         exchange.size += len(body)
         if exchange.size > self._site.limit:
             self._stop_reading(exchange, self._site.too_large)
-        elif exchange.refusal is None:
-            exchange.body.append(body)
+        elif exchange.refusal is None and not exchange.keep(body):
+            self._stop_reading(exchange, self._site.no_room)
 
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
         exchange, self._current = self._current, None
         self._head_bytes = 0
         if exchange is None:
@@ -258,9 +290,15 @@ class _Connection(asyncio.Protocol):
         """For what is not even a request."""
         if self._closing:
             return
-        self._current = None
+        self._give_up()
         self._transport.write(self._site.responses.plain(status, message))
         self._linger()
+
+    def _give_up(self) -> None:
+        """The request that is being read, if any."""
+        if self._current is not None:
+            self._current.release()
+            self._current = None
 
     def _linger(self) -> None:
         """Throw away what is still coming, for a while: closing at once would reset the connection."""

@@ -61,7 +61,9 @@ class Responses:
             return self._http(200, kind, self._accepted(exchange, answer), extra, exchange.wants_close)
         if answer.http_status in (404, 405, 415):
             extra += b"allow: POST\r\n" if answer.http_status == 405 else b""
-            return self._http(answer.http_status, _TEXT, answer.message.encode(), extra, exchange.wants_close)
+            # After a HEAD a body would be the beginning of the next response.
+            text = b"" if exchange.method == b"HEAD" else answer.message.encode()
+            return self._http(answer.http_status, _TEXT, text, extra, exchange.wants_close)
         if answer.retry_after_s:
             extra += b"retry-after: %d\r\n" % math.ceil(answer.retry_after_s)
         if answer.http_status == 401:

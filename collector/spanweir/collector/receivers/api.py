@@ -34,7 +34,8 @@ class Observer(Protocol):
         ...
 
     def refused(self, signal: str, transport: str, tenant: str, items: int, reason: str) -> None:
-        """The sender was told to come again: `queue_full`, `queue_unavailable`, `shutting_down`, `tenant_limit`."""
+        """The sender was told to come again: `queue_full`, `queue_unavailable`, `no_room`, `shutting_down` or
+        `tenant_limit`."""
         ...
 
 
