@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from spanweir.collector.config.components import known
-from spanweir.exporters.api import MAPPED, REQUESTS, Batch, Flushing, Permanent, wants
+from spanweir.exporters.api import CANONICAL, MAPPED, REQUESTS, Batch, Flushing, Permanent, wants
 from tests.contracts.exporter_benches.api import Bench
 from tests.support.batches import batch, context, ids
 
@@ -73,7 +73,7 @@ def test_what_was_exported_is_there(bench: Bench, tmp_path: Path) -> None:
 def test_it_says_what_it_reads(bench: Bench, tmp_path: Path) -> None:
     exporter = exporter_of(bench, tmp_path)
     assert wants(exporter)
-    assert wants(exporter) <= {MAPPED, REQUESTS}
+    assert wants(exporter) <= {MAPPED, REQUESTS, CANONICAL}
 
 
 def test_a_batch_that_comes_again_leaves_the_same_rows(bench: Bench, tmp_path: Path) -> None:

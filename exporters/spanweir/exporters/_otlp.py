@@ -8,13 +8,13 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from spanweir.exporters.api import MAPPED, REQUESTS, Batch, Request
+from spanweir.exporters.api import CANONICAL, MAPPED, REQUESTS, Batch, Request
 from spanweir.schemas import otel
 from spanweir.schemas.trace import MappedSpan
 
 log = logging.getLogger("spanweir.exporters.otlp")
 
-WANTS = {False: frozenset({REQUESTS}), True: frozenset({MAPPED, REQUESTS})}
+WANTS = {False: frozenset({REQUESTS}), True: frozenset({MAPPED, REQUESTS, CANONICAL})}
 """By the option `normalize`."""
 
 

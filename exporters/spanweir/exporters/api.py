@@ -93,6 +93,8 @@ MAPPED = "mapped"
 """`Batch.spans`, `traces` and `logs`."""
 REQUESTS = "requests"
 """`Batch.requests`, of every signal of the pipeline."""
+CANONICAL = "canonical"
+"""`MappedSpan.canonical` of the spans; it is None where no exporter of the lane names this."""
 
 
 @runtime_checkable
@@ -107,7 +109,7 @@ class Wanting(Protocol):
 
 
 def wants(exporter: object) -> frozenset[str]:
-    """What `exporter` reads of a batch: `MAPPED`, `REQUESTS` or both."""
+    """What `exporter` reads of a batch: `MAPPED`, `REQUESTS`, `CANONICAL`."""
     return exporter.wants if isinstance(exporter, Wanting) else frozenset({MAPPED})
 
 

@@ -75,7 +75,8 @@ class MappedSpan(msgspec.Struct, kw_only=True, gc=False):
     raw: RawSpan
     """Where it came from: events, links, resource and scope for sinks that store them."""
     canonical: GenAISpan | None = None
-    """What it means, for exporters that write it in another convention; `None` for a span that is not about AI."""
+    """What it means, for exporters that write it in another convention; `None` for a span that is not about AI, and
+    where no exporter reads it."""
 
 
 class TraceRow(msgspec.Struct, kw_only=True, gc=False):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from spanweir.collector.assembly import Options as AssemblyOptions
 from spanweir.collector.decode.otlp_proto import decode_traces
 from spanweir.collector.delivery import Options
@@ -21,7 +23,7 @@ from spanweir.collector.processors.genai import GenAI
 from spanweir.collector.queue.api import Record
 from spanweir.collector.queue.disk import Config as DiskQueue
 from spanweir.collector.telemetry import Counters
-from spanweir.exporters.api import MAPPED, Batch, Retry
+from spanweir.exporters.api import CANONICAL, MAPPED, Batch, Retry, wants
 from spanweir.exporters.encode import spans_request
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
@@ -63,7 +65,7 @@ class Bench:
                 advance=lambda sequence: reader.advance(name, sequence),
                 dead_letters=self.directory / "dead", count=self.counters.add, on_room=room.set,
             )  # fmt: skip
-            return Outlet(worker, frozenset({MAPPED}), frozenset({"traces"}))
+            return Outlet(worker, wants(exporter), frozenset({"traces"}))
 
         def stages() -> Stages:
             return Stages(self.processors(), Renderer(), [], self.counters.add, options=self._assembly)
@@ -93,6 +95,21 @@ def ids(bodies: Sequence[bytes]) -> set[tuple[str, str]]:
 
 def body(*spans: RawSpan) -> bytes:
     return spans_request((raw, raw.attributes) for raw in spans)
+
+
+class Normalising(Recorder):
+    wants = frozenset({MAPPED, CANONICAL})
+
+
+@pytest.mark.parametrize("second", [Recorder, Normalising])
+def test_canonical_spans_are_there_for_who_reads_them(tmp_path: Path, second: type[Recorder]) -> None:
+    bench = Bench(tmp_path)
+    bench.put(*make_requests(4, 2))
+    one, two = Recorder(), second()
+    with bench.delivering(one=one, two=two):
+        until(lambda: len(one.rows) == len(two.rows) == 8)
+    kept = {span.canonical is not None for span in two.spans.values()}
+    assert kept == {second is Normalising}
 
 
 def test_every_exporter_gets_everything_once(tmp_path: Path) -> None:
