@@ -29,7 +29,29 @@ def unflatten(found: list[Message]) -> list[Message]:
     whole = next((one for one in reversed(said) if one.startswith("[{'role': ")), None)
     if whole is not None:  # 1.34 says the whole list where a message has no content
         return messages(parse(whole, Notes()), Notes()) or found
-    return [Message(mark[1], [Text(one)]) for mark, one in zip(marks, said, strict=True)]
+    return [Message(mark[1], _parts(one)) for mark, one in zip(marks, said, strict=True)]
+
+
+_PICTURE = re.compile(r"(?:^|, )image_url: (\{'url': '[^']*'[^{}]*\})")
+
+
+def _parts(said: str) -> list[Part]:
+    """A message that has pictures: `text: …, image_url: {'url': '…'}`, the text as it is and the picture as Python."""
+    pictures = list(_PICTURE.finditer(said))
+    if not pictures:
+        return [Text(said)]
+    found: list[Part] = []
+    start = 0
+    for picture in pictures:
+        found += _text(said[start : picture.start()])
+        found.append(media(parse(picture[1], Notes()), Notes(), "image"))
+        start = picture.end()
+    return found + _text(said[start:])
+
+
+def _text(said: str) -> list[Part]:
+    bare = said.removeprefix(", ").removeprefix("text: ")
+    return [Text(bare)] if bare else []
 
 
 def _calls_of_1_33(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
