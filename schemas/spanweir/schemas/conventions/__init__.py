@@ -27,6 +27,7 @@ ORDER = (
     "semantic_kernel",
     "azure_ai",
     "autogen",
+    "ag2",
     "adot",
     "openlit",
     "laminar",

@@ -1,6 +1,6 @@
 """AutoGen (autogen-core): OpenTelemetry's agent and tool spans among messaging spans of its runtime.
 
-Source: autogen-core 0.7 (semconv guide 5.8). Messaging spans stay plain spans with their own names.
+Source: autogen-core 0.7 and 0.4 (`base_tool`; semconv guide 5.8). Messaging spans stay plain spans with their own names.
 """
 
 import re
@@ -22,6 +22,8 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         span.kind = "hook"
         if span.io is not None and span.io.output is None:
             span.io.output = _said(plain(span.io.input))
+    elif raw.scope.name == "base_tool":
+        span.kind = "tool"
     elif span.kind == "agent" and span.io is not None:
         span.io.input = _printed(plain(span.io.input))
 
@@ -84,11 +86,12 @@ _RESULT = frozenset({"name", "content", "call_id", "is_error"})
 CONVENTION = Convention(
     name="autogen",
     marks=("autogen.", "recipient_agent_type"),
-    scopes=("autogen-core", "autogen_core", "autogen", "openinference.instrumentation.autogen"),
+    scopes=("autogen-core", "autogen_core", "autogen", "base_tool", "openinference.instrumentation.autogen"),
     rank=NATIVE,
     rules=(
         *rules({"recipient_agent_type": ("graph.node", text), "sender_agent_type": ("graph.parent_node_id", text)}),
-        *rules({"message": ("io.input", parse)}, content=True),
+        *rules({"tool_name": ("tool.name", text), "tool_description": ("tool.description", text)}),
+        *rules({"message": ("io.input", parse), "tool_args": ("tool.arguments", parse)}, content=True),
     ),
     refine=refine,
 )
