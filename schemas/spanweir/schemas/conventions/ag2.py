@@ -1,6 +1,6 @@
 """AG2's own tracing: OpenTelemetry's attributes on conversations, speakers' choices and human input too.
 
-A conversation's output is everything that was said in it, its question first. Source: ag2 0.11 (`autogen.opentelemetry`).
+A conversation's output is everything that was said in it, its question first. Source: ag2 0.11.
 """
 
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, rules, verbatim, word

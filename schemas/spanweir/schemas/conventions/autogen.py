@@ -1,6 +1,6 @@
 """AutoGen (autogen-core): OpenTelemetry's agent and tool spans among messaging spans of its runtime.
 
-Source: autogen-core 0.7 and 0.4 (`base_tool`; semconv guide 5.8). Messaging spans stay plain spans with their own names.
+Source: autogen-core 0.7 and 0.4 (`base_tool`; semconv guide 5.8). Messaging spans keep their own names.
 """
 
 import re
