@@ -20,33 +20,50 @@ def split(key: str, prefix: str) -> tuple[int, str] | None:
     return (int(head), tail) if head.isdecimal() and len(head) < MAX_DIGITS else None
 
 
+_LAYOUT_KEYS_MAX = 64
+Place = tuple[str, str]
+"""The rest of a key after the index, and the key."""
+
+
+def _layout(keys: Sequence[str], prefix: str) -> tuple[tuple[tuple[Place, ...], ...], bool]:
+    """The places of each item, in order of index; and whether a key has no index or stands twice (`7` and `007`)."""
+    items: dict[int, dict[Place, None]] = {}
+    rests: set[tuple[int, str]] = set()
+    lossy = False
+    for key in keys:
+        if not key.startswith(prefix):
+            continue
+        place = split(key, prefix)
+        if place is None:
+            lossy = True
+            continue
+        lossy = lossy or place in rests
+        rests.add(place)
+        items.setdefault(place[0], {})[place[1], key] = None
+    return tuple(tuple(items[index]) for index in sorted(items)), lossy
+
+
+_known_layout = lru_cache(maxsize=1024)(_layout)
+"""Spans of one shape have lists of one shape."""
+
+
 def gather(
-    attributes: Attributes, keys: Sequence[str], prefix: str, notes: Notes | None = None
+    attributes: Mapping[str, Value], keys: Sequence[str], prefix: str, notes: Notes | None = None
 ) -> list[dict[str, Value]]:
     """The items of an indexed list, in order of index: each a dict of the rest of the key to the value.
 
     A key without an index, or one that stands twice (`7` and `007`), makes the reading lossy.
     """
-    items: dict[int, dict[str, Value]] = {}
-    for key in keys:
-        if key.startswith(prefix):
-            place = split(key, prefix)
-            if place is not None:
-                item = items.get(place[0])
-                if item is None:
-                    item = items[place[0]] = {}
-                elif notes is not None and place[1] in item:
-                    notes.lossy = True
-                item[place[1]] = attributes[key]
-            elif notes is not None:
-                notes.lossy = True
-    return [items[index] for index in sorted(items)]
+    items, lossy = _known_layout(tuple(keys), prefix) if len(keys) <= _LAYOUT_KEYS_MAX else _layout(keys, prefix)
+    if lossy and notes is not None:
+        notes.lossy = True
+    return [{rest: attributes[key] for rest, key in item} for item in items]
 
 
 def below(item: Mapping[str, Value], prefix: str, notes: Notes) -> list[dict[str, Value]]:
     """A list within an item of a list."""
     keys = [key for key in item if key.startswith(prefix)]
-    return gather(dict(item), keys, prefix, notes) if keys else []
+    return gather(item, keys, prefix, notes) if keys else []
 
 
 _VALUE = ""

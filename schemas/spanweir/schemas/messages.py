@@ -132,9 +132,11 @@ _NONE: Shape = {}
 
 def chat(item: Shape, notes: Notes) -> list[Message] | None:
     """`{role, content | parts | blocks, tool_calls…}`: OTel, OpenAI, Anthropic, Bedrock, Gemini, AI SDK, LlamaIndex…"""
-    rest(item, _CHAT, notes)
     speaker = role(str(item["role"]))
     content = item.get("content")
+    if len(item) == 2 and content.__class__ is str and speaker != "tool":
+        return [Message(speaker, [Text(content)] if content else [])]
+    rest(item, _CHAT, notes)
     if content is None:
         content = item.get("parts")
         if content is None:

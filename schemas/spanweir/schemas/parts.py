@@ -324,6 +324,8 @@ def part(item: Any, notes: Notes) -> Part | None:
     if not isinstance(item, dict):
         return None if item is None else Other("value", item)
     kind = item.get("type") or item.get("part_kind") or item.get("block_type")
+    if kind == "text" and len(item) == 2 and isinstance(said := first(item, "text", "content"), str):
+        return Text(said)
     if isinstance(kind, str):
         reader = BY_TYPE.get(kind)
         if reader is not None:

@@ -51,8 +51,10 @@ def kind(value: Any) -> str | None:
 
 def _message(item: Mapping[str, Value], notes: Notes) -> Message:
     get = item.get
-    raw_role = get("message.role")
+    raw_role, said = get("message.role"), get("message.content")
     speaker = role(raw_role) if isinstance(raw_role, str) and raw_role else ""
+    if len(item) == 2 and speaker and speaker != "tool" and isinstance(said, str) and said:
+        return Message(speaker, [Text(said)])
     found: list[Part] = []
     calls: list[ToolCall] = []
     for one in below(item, "message.contents.", notes):
@@ -61,7 +63,6 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
             calls.append(read)
         elif read is not None:
             found.append(read)
-    said = get("message.content")
     if isinstance(said, str) and said:
         if not any(isinstance(p, Text) for p in found):
             found.append(Text(said))
