@@ -41,7 +41,7 @@ def bag(prefix: str, *, rank: int = WHOLE) -> tuple[tuple[Rule, ...], tuple[Many
 
 def _unquoted(value: Value) -> Any:
     """Text without the JSON quotes that Langfuse 5 puts around it."""
-    return quoted(value) if isinstance(value, str) else value
+    return value if value.__class__ is not str or (value and value[:1] != '"') else quoted(value)
 
 
 def from_object(value: Any, notes: Notes) -> dict[str, Any] | None:

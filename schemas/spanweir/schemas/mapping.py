@@ -182,34 +182,34 @@ def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> No
 def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
     ranks: dict[str, int] | None = None
     flags = notes.flags
+    flagged = len(flags)
     for field, candidates in plan.shape.content:
         best: Any = None
         best_rank = 0
         cut = False
         taken: tuple[str, ...] = ()
-        for candidate in candidates:
-            read, rank, key, many, content = candidate
-            flagged = len(flags)
+        for read, rank, key, many, content in candidates:
             notes.lossy = notes.truncated = False
             try:
                 if not key:
                     value = read(attributes, plan.keys[many], notes)
                 else:
-                    given = attributes[key]
-                    if isinstance(given, bytes):
+                    given: Any = attributes[key]
+                    if given.__class__ is bytes:
                         given = given.decode(errors="replace")
                     if given is None:
                         continue
-                    if isinstance(given, str) and len(given) < _SENTINEL_CHARS and _is_sentinel(given, span, field):
+                    if given.__class__ is str and len(given) < _SENTINEL_CHARS and _is_sentinel(given, span, field):
                         continue
                     value = read(given, notes) if content else read(given)
             except Exception as error:
                 # A reader that fails costs its own field only.
                 flags.append(f"failed:{type(error).__name__}")
                 value = None
-            if len(flags) > flagged:
+            if flags and len(flags) > flagged:
                 where = key or plan.keys[many][0]
                 flags[flagged:] = [f"{flag}:{where}" for flag in flags[flagged:]]
+                flagged = len(flags)
             if not value and is_empty(value):
                 continue
             if field == "*":
@@ -263,7 +263,7 @@ def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, i
 
     Returns whether the field now says what `value` says.
     """
-    if is_empty(value):
+    if not value and is_empty(value):
         return True
     if field == "provider":
         _provider(span, value)
@@ -272,7 +272,7 @@ def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, i
         join_field(span, field, value)
         return True
     current = get_field(span, field)
-    if is_empty(current):
+    if not current and is_empty(current):
         set_field(span, field, value)
         ranks[field] = rank
         return True
@@ -293,19 +293,18 @@ def _usage(sets: tuple[UsageSet, ...], attributes: Attributes, span: GenAISpan, 
     """Token counts of the strongest convention that has input or output; details it lacks from the others."""
     chosen: Usage | None = span.usage
     for one in sets:
-        usage = Usage()
-        found = False
+        counts: dict[str, Any] = {}
         for field, key in one.items:
             given = attributes[key]
             amount = given if given.__class__ is int and given >= 0 else count(given)
             if amount is None:
                 if given is not None and given != "":
                     notes.flags.append(f"unread:{key}")
-            elif getattr(usage, field) is None:
-                setattr(usage, field, amount)
-                found = True
-        if not found:
+            elif field not in counts:
+                counts[field] = amount
+        if not counts:
             continue
+        usage = Usage(**counts)
         if chosen is None:
             chosen = span.usage = usage
         elif chosen.input is None and chosen.output is None and (usage.input is not None or usage.output is not None):

@@ -16,11 +16,10 @@ from spanweir.schemas.genai import Message, Other, Part, Reasoning, Refusal, Tex
 from spanweir.schemas.notes import Notes, Shape, arguments, id_of, name_of, rest
 from spanweir.schemas.parts import part, parts, tool_call, tool_output
 from spanweir.schemas.values import UNREADABLE, Broken, loads
-from spanweir.schemas.vocabulary import role
+from spanweir.schemas.vocabulary import STANDARD_ROLES, role
 
 _OTEL = msgspec.json.Decoder(list[Message])
 _OTEL_PARTS = msgspec.json.Decoder(list[Part])
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 def otel(value: Any, notes: Notes) -> list[Message] | None:
@@ -31,7 +30,7 @@ def otel(value: Any, notes: Notes) -> list[Message] | None:
         except UNREADABLE:
             return messages(parse(value, notes), notes)
         for message in found:
-            if message.role not in _ROLES:
+            if message.role not in STANDARD_ROLES:
                 message.role = role(message.role)
         return found
     if isinstance(value, list) and value and all(item.__class__ is str and item[:1] == "{" for item in value):
@@ -130,12 +129,16 @@ _CHAT = frozenset(
 _NONE: Shape = {}
 
 
+_PLAIN = frozenset({"role", "content", "parts", "name", "finish_reason"})
+
+
 def chat(item: Shape, notes: Notes) -> list[Message] | None:
     """`{role, content | parts | blocks, tool_calls…}`: OTel, OpenAI, Anthropic, Bedrock, Gemini, AI SDK, LlamaIndex…"""
     speaker = role(str(item["role"]))
     content = item.get("content")
-    if len(item) == 2 and content.__class__ is str and speaker != "tool":
-        return [Message(speaker, [Text(content)] if content else [])]
+    if speaker != "tool" and _PLAIN.issuperset(item):
+        found = parts(item.get("parts") if content is None else content, notes)
+        return [Message(speaker, found, id_of(item, "name"), id_of(item, "finish_reason"))]
     rest(item, _CHAT, notes)
     if content is None:
         content = item.get("parts")
@@ -144,7 +147,6 @@ def chat(item: Shape, notes: Notes) -> list[Message] | None:
     elif item.get("text"):
         notes.lossy = True
     result_of = item.get("tool_call_id") or item.get("toolCallId")
-    found: list[Part]
     if speaker == "tool" and (result_of is not None or not _has_results(content)):
         calls = _koog_calls(content)
         if calls is not None:

@@ -51,18 +51,19 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
 
 
 def _refine(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
-    io = span.io
-    before = None if io is None else {"io.input": io.input, "io.output": io.output}
+    taken, before = notes.taken, {}
+    if span.io is not None and taken:
+        before = {field: get_field(span, field) for field in ("io.input", "io.output") if field in taken}
     for refine in shape.refines:
         try:
             refine(raw, span, notes)
         except Exception as error:
             notes.flags.append(f"failed:{type(error).__name__}:{refine.__module__}")
     # What was unwrapped is no longer all that the attribute says.
-    for field, was in (before or {}).items():
+    for field, was in before.items():
         now = get_field(span, field)
-        if field in notes.taken and now is not was and now != plain(was):
-            del notes.taken[field]
+        if field in taken and now is not was and now != plain(was):
+            del taken[field]
 
 
 def _kind(raw: RawSpan, span: GenAISpan, shape: Shape) -> str | None:

@@ -138,34 +138,36 @@ def from_object(value: Any, *, exclusive: bool | None = None) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
-    usage = Usage()
-    found = False
+    counts: dict[str, Any] = {}
     names: set[str] = set()
     for name, item in _flat(value):
         field = _OBJECT.get(name)
         if field is None:
             continue
         amount = count(item)
-        if amount is None or (amount == 0 and getattr(usage, field) is not None):
+        if amount is None or (amount == 0 and field in counts):
             continue
-        if getattr(usage, field) is None or "." not in name:
-            setattr(usage, field, amount)
+        if field not in counts or "." not in name:
+            counts[field] = amount
             names.add(name)
-            found = True
-    if not found:
+    if not counts:
         return None
+    usage = Usage(**counts)
     if exclusive is None and names & _EXCLUSIVE_INPUT and usage.total is None:
         exclusive = True
     return settle(usage, exclusive, True if names & _EXCLUSIVE_OUTPUT else None)
 
 
+_NESTED = frozenset(name.partition(".")[0] for name in _OBJECT if "." in name)
+
+
 def _flat(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for key, item in value.items():
-        if isinstance(item, dict):
-            pairs.extend((f"{key}.{below}", leaf) for below, leaf in item.items())
-        else:
+        if not isinstance(item, dict):
             pairs.append((key, item))
+        elif key in _NESTED:
+            pairs.extend((f"{key}.{below}", leaf) for below, leaf in item.items())
     return pairs
 
 

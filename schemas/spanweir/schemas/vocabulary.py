@@ -34,9 +34,13 @@ ROLES = {
 }  # fmt: skip
 
 
+STANDARD_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+
+
 def role(value: str) -> str:
-    lowered = value.lower()
-    lowered = lowered.rpartition(".")[2]
+    if value in STANDARD_ROLES:
+        return value
+    lowered = value.lower().rpartition(".")[2]
     return ROLES.get(lowered, lowered)
 
 
