@@ -39,16 +39,22 @@ def chat_messages(messages: list[Message], system: list[Part]) -> list[dict[str,
     if system and not (messages and messages[0].role == "system" and messages[0].parts == system):
         found += _message(Message("system", system))  # OpenLIT sends it in both places
     for message in messages:
-        parts, role = message.parts, message.role
-        plain = message.name is None and message.id is None and role != "developer"
-        if plain and len(parts) == 1 and parts[0].__class__ is Text:
-            body = {"role": role, "content": parts[0].content}
-            if message.finish_reason is not None:
-                body["finish_reason"] = message.finish_reason
-            found.append(body)
-        else:
+        body = _only_text(message)
+        if body is None:
             found += _message(message)
+            continue
+        if message.finish_reason is not None:
+            body["finish_reason"] = message.finish_reason
+        found.append(body)
     return found
+
+
+def _only_text(message: Message) -> dict[str, Any] | None:
+    """A message of one text and nothing else, which most are; without its finish reason."""
+    parts, role = message.parts, message.role
+    if len(parts) == 1 and parts[0].__class__ is Text and message.name is None and message.id is None:
+        return {"role": role, "content": parts[0].content} if role != "developer" else None
+    return None
 
 
 def _message(message: Message) -> list[dict[str, Any]]:
@@ -94,10 +100,12 @@ def _message(message: Message) -> list[dict[str, Any]]:
 
 
 def _label(body: dict[str, Any], message: Message) -> None:
-    for key in ("id", "name", "finish_reason"):
-        value = getattr(message, key)
-        if value is not None:
-            body[key if key not in body else f"message_{key}"] = value
+    if message.id is not None:
+        body["id" if "id" not in body else "message_id"] = message.id
+    if message.name is not None:
+        body["name" if "name" not in body else "message_name"] = message.name
+    if message.finish_reason is not None:
+        body["finish_reason"] = message.finish_reason
 
 
 def _content(content: list[dict[str, Any]]) -> Any:
@@ -162,7 +170,8 @@ def choices(messages: list[Message], reasons: list[str] | None) -> list[dict[str
     found: list[dict[str, Any]] = []
     for place, message in enumerate(messages):
         reason = message.finish_reason or (reasons[place] if reasons and place < len(reasons) else None)
-        rendered = chat_messages([message], [])
+        body = _only_text(message)
+        rendered = [body] if body is not None else _message(message)
         rendered[0].pop("finish_reason", None)
         choice: dict[str, Any] = {"index": place if message.index is None else message.index, "message": rendered[0]}
         if reason is not None:

@@ -9,7 +9,6 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-import msgspec
 import orjson
 
 from spanweir.schemas.chat import tool_definitions
@@ -19,7 +18,7 @@ from spanweir.schemas.shown import inputs_of, outputs_of
 from spanweir.schemas.span_json import SpanWriter
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
 from spanweir.schemas.usage import total_of
-from spanweir.schemas.values import UNREADABLE, dumps
+from spanweir.schemas.values import UNREADABLE, check_json, dumps
 
 TYPES = {
     "llm": "CHAT_MODEL", "embedding": "EMBEDDING", "retrieval": "RETRIEVER", "rerank": "RERANKER", "tool": "TOOL",
@@ -156,7 +155,7 @@ def _name(value: str) -> str:
 def _sent(value: Any) -> str:
     """JSON text of what MLflow's SDK sent, which is JSON text as a rule."""
     try:
-        msgspec.json.decode(value, type=msgspec.Raw)
+        check_json(value)
     except (*UNREADABLE, TypeError):
         return dumps(value)
     return value if isinstance(value, str) else dumps(value)
@@ -198,8 +197,9 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -
         shown += of_output
     if span.tools:
         attributes["mlflow.chat.tools"] = dumps(tool_definitions(span.tools))
-    if span.usage is not None and span.usage.scope == "own" and tokens_of(span.usage) is not None:
-        attributes["mlflow.chat.tokenUsage"] = dumps(_usage_dict(span.usage))
+    usage = span.usage
+    if usage is not None and usage.scope == "own" and _is_counted(usage):
+        attributes["mlflow.chat.tokenUsage"] = dumps(_usage_dict(usage))
     if span.model is not None:
         mapped.model = span.model.response or span.model.request
         if mapped.model is not None:
@@ -245,9 +245,13 @@ def _unslotted(span: GenAISpan, attributes: dict[str, str]) -> None:
 # ------------------------------------------------------------------------------------------------ tokens and cost
 
 
+def _is_counted(usage: Usage) -> bool:
+    return usage.input is not None or usage.output is not None or usage.total is not None
+
+
 def tokens_of(usage: Usage) -> TokenUsage | None:
     """MLflow's token counts; None where nothing was counted."""
-    if usage.input is None and usage.output is None and usage.total is None:
+    if not _is_counted(usage):
         return None
     return TokenUsage(
         input_tokens=usage.input or 0,

@@ -42,16 +42,39 @@ class SpanWriter:
         message: str,
         events: list[dict[str, Any]],
         attributes: dict[str, str],
+        encode: Encode = orjson.dumps,
     ) -> bytes:
         """`raw` in MLflow's form, with this name, status (OpenTelemetry's code), status message, events and JSON texts
         of attributes. Never raises."""
         if raw.scope is not self._scope or raw.resource is not self._resource:
             self._remember(raw.resource, raw.scope)
+        end = self._origin
+        strict = encode is orjson.dumps
         try:
-            return self._write(raw, name, status, message, events, attributes, _encoded)
-        except (TypeError, ValueError):
+            if raw.trace_state:
+                end += b',"trace_state":' + encode(raw.trace_state)
+            if raw.flags:
+                end += b',"flags":%d' % raw.flags
+            head = _SPAN % (
+                _shared_id(raw.trace_id),
+                _id(raw.span_id),
+                _shared_id(raw.parent_id) if raw.parent_id else b"null",
+                encode(name),
+                _KINDS[raw.kind if 0 <= raw.kind < 6 else 0],
+                raw.start_ns,
+                b"%d" % raw.end_ns if raw.end_ns else b"null",
+                _encoded_anyhow(events) if events else b"[]",
+                _CODES[status],
+                encode(message) if message else b'""',
+            )
+            told = spaced(attributes) if strict else encode(attributes)
+        except TypeError:
+            if not strict:
+                raise
             # Lone surrogates, which orjson refuses.
-            return self._write(raw, name, status, message, events, attributes, _leniently_encoded)
+            return self.write(raw, name, status, message, events, attributes, _encoded_anyhow)
+        links = _encoded_anyhow([_link(link) for link in raw.links]) if raw.links else b"[]"
+        return b"".join((head, told, b',"links":', links, b",", end, b"}"))
 
     def _remember(self, resource: Resource, scope: Scope) -> None:
         if resource is not self._resource:
@@ -62,37 +85,6 @@ class SpanWriter:
             named = {"name": scope.name, "version": scope.version, "schema_url": scope.schema_url}
             self._library = _described(scope.attributes, named)
         self._origin = b'"resource":%b,"scope":%b' % (self._sender, self._library)
-
-    def _write(
-        self,
-        raw: RawSpan,
-        name: str,
-        status: int,
-        message: str,
-        events: list[dict[str, Any]],
-        attributes: dict[str, str],
-        encode: Encode,
-    ) -> bytes:
-        end = self._origin
-        if raw.trace_state:
-            end += b',"trace_state":' + encode(raw.trace_state)
-        if raw.flags:
-            end += b',"flags":%d' % raw.flags
-        head = _SPAN % (
-            _shared_id(raw.trace_id),
-            _id(raw.span_id),
-            _shared_id(raw.parent_id) if raw.parent_id else b"null",
-            encode(name),
-            _KINDS[raw.kind if 0 <= raw.kind < 6 else 0],
-            raw.start_ns,
-            b"%d" % raw.end_ns if raw.end_ns else b"null",
-            encode(events) if events else b"[]",
-            _CODES[status],
-            encode(message) if message else b'""',
-        )
-        told = spaced(attributes) if encode is _encoded else encode(attributes)
-        links = encode([_link(link) for link in raw.links]) if raw.links else b"[]"
-        return b"".join((head, told, b',"links":', links, b",", end, b"}"))
 
 
 def spaced(attributes: dict[str, str]) -> bytes:
@@ -107,14 +99,10 @@ def spaced(attributes: dict[str, str]) -> bytes:
 def encode_content(content: dict[str, Any]) -> bytes:
     """A span that was read from its JSON, as JSON again; `content` is changed. Raises TypeError for lone surrogates."""
     content["attributes"] = orjson.Fragment(spaced(content["attributes"]))
-    return _encoded(content)
+    return orjson.dumps(content, default=encodable)
 
 
-def _encoded(value: Any) -> bytes:
-    return orjson.dumps(value, default=encodable)
-
-
-def _leniently_encoded(value: Any) -> bytes:
+def _encoded_anyhow(value: Any) -> bytes:
     return dumps(value).encode()
 
 

@@ -80,8 +80,7 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
     if name := text(get("message.function_call_name")):
         calls.append(ToolCall(name, None, arguments(get("message.function_call_arguments_json"))))
     results = function_results(item, notes)
-    answers = text(get("message.tool_call_id"))
-    name = text(get("message.name"))
+    answers, name = text(get("message.tool_call_id")), text(get("message.name"))
     notes.lossy = notes.lossy or not _KNOWN.issuperset(key for key in item if not key.startswith(_LISTS))
     if results:
         notes.lossy = notes.lossy or bool(answers)
