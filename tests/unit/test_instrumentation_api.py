@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import enum
 import gc
 import json
 import logging
@@ -28,6 +29,9 @@ class Spans:
 
     def all(self) -> list[ReadableSpan]:
         return list(self._exporter.get_finished_spans())
+
+    def forget(self) -> None:
+        self._exporter.clear()
 
     def __getitem__(self, name: str) -> ReadableSpan:
         found = [span for span in self.all() if span.name == name]
@@ -237,9 +241,59 @@ def test_methods_leave_self_out(spans: Spans) -> None:
         def half(n: int) -> float:
             return n / 2
 
-    assert (Tools().double(2), Tools.triple(2), Tools.half(2)) == (4, 6, 1.0)
-    for name in ("double", "triple", "half"):
+        @spanweir.tool
+        @classmethod
+        def fourfold(cls, n: int) -> int:
+            return 4 * n
+
+        @spanweir.tool()
+        @staticmethod
+        def less(n: int) -> int:
+            return n - 1
+
+    assert (Tools().fourfold(2), Tools.less(2)) == (8, 1)
+    spans.forget()
+    assert (Tools().double(2), Tools.triple(2), Tools.half(2), Tools.fourfold(2), Tools().less(2)) == (4, 6, 1.0, 8, 1)
+    for name in ("double", "triple", "half", "fourfold", "less"):
         assert spans.content(f"execute_tool {name}", "gen_ai.tool.call.arguments") == {"n": 2}
+
+
+class Model(enum.Enum):
+    SMALL = "small-1"
+
+
+def test_what_a_call_leaves_out_counts_where_arguments_have_names(spans: Spans) -> None:
+    @spanweir.chat(Model.SMALL)
+    def ask(messages: str, model: str = "large-1", temperature: float = 0.2, seed: int | None = None) -> str:
+        return "yes"
+
+    @spanweir.retrieval("kb")
+    def search(query: str, top_k: int = 3) -> list[str]:
+        return ["text"]
+
+    @spanweir.tool
+    def weather(city: str, days: int = 2, *, unit: str = "C") -> str:
+        return "wet"
+
+    @spanweir.agent
+    def answer(question: str, steps: int = 10) -> str:
+        return "42"
+
+    with spanweir.chat(Model.SMALL):
+        pass
+    ask("hi")
+    search("q")
+    weather("Paris", unit="K")
+    answer("why?")
+    assert spans["chat small-1"]
+    asked = dict(spans["chat large-1"].attributes or {})
+    assert (asked["gen_ai.request.model"], asked["gen_ai.request.temperature"]) == ("large-1", 0.2)
+    assert "gen_ai.request.seed" not in asked
+    assert spans.content("chat large-1", "gen_ai.input.messages") == [message("user", "hi")]
+    assert dict(spans["retrieval kb"].attributes or {})["gen_ai.retrieval.top_k"] == 3
+    arguments = spans.content("execute_tool weather", "gen_ai.tool.call.arguments")
+    assert arguments == {"city": "Paris", "unit": "K", "days": 2}
+    assert spans.content("invoke_agent answer", "gen_ai.input.messages") == [message("user", "why?")]
 
 
 def test_coroutines_run_side_by_side_each_under_its_own_parent(spans: Spans) -> None:

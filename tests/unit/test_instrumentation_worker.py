@@ -330,6 +330,33 @@ def test_the_standard_variables(
     assert (dict(found.headers), found.timeout_s) == ({"a": "b c", "d": "e"}, 3.0)
 
 
+def test_variables_that_say_nothing_known_warn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    found = transport.settings()
+    assert (found.protocol, found.endpoint) == ("http/protobuf", "http://localhost:4318/v1/traces")
+    assert found.timeout_s == 10
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "carrier pigeon")
+    assert transport.settings().protocol == "grpc"
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 4
+
+
+def test_the_bounds_of_the_standard_variables(monkeypatch: pytest.MonkeyPatch, receiver: Sink) -> None:
+    for name, value in {"SCHEDULE_DELAY": "60000", "MAX_EXPORT_BATCH_SIZE": "2", "MAX_QUEUE_SIZE": "5"}.items():
+        monkeypatch.setenv(f"OTEL_BSP_{name}", value)
+    monkeypatch.setenv("OTEL_BSP_EXPORT_TIMEOUT", "never")
+    limits = Limits.of_environment()
+    assert (limits.interval_s, limits.shutdown_s) == (60.0, Limits().shutdown_s)
+    worker = start(receiver.endpoint, limits=limits)
+    for n in range(7):
+        with spanweir.tool(f"t{n}"):
+            pass
+    assert spanweir.flush(30)
+    assert (worker.counters.sent, worker.counters.dropped_full, len(receiver.requests)) == (5, 2, 3)
+
+
 def test_an_unknown_protocol_is_an_error() -> None:
     with pytest.raises(ValueError, match="there are 'grpc' and 'http/protobuf'"):
         transport.settings(protocol="http/json")

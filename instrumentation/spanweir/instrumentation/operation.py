@@ -115,6 +115,8 @@ class Operation:
 
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
         """Decorate a function. Its name stands for a target that was not given."""
+        if isinstance(function, (staticmethod, classmethod)):  # decorators may stand in either order
+            return type(function)(self(function.__func__))
         operation = self._named(getattr(function, "__name__", "function"))
         call = Call(operation, function)
         wrapper: Any
@@ -173,7 +175,7 @@ TARGETS = {
 class Call:
     """A decorated function's calls: which argument goes where, and what is made of the result."""
 
-    __slots__ = ("_names", "_op", "_positional", "_record", "operation")
+    __slots__ = ("_defaults", "_names", "_op", "_positional", "_record", "operation")
 
     def __init__(self, operation: Operation, function: Callable[..., Any]) -> None:
         self.operation = operation
@@ -187,6 +189,9 @@ class Call:
         found = [p.name for p in parameters if p.kind in positional]
         self._names = [(n, name) for n, name in enumerate(found) if n or name not in ("self", "cls")]
         self._positional = len(found)
+        # Where arguments are told apart by name, what a call leaves out counts as well: the model, the number of hits.
+        named = parameters if self._op in RECORDED else []
+        self._defaults = {p.name: p.default for p in named if p.default is not inspect.Parameter.empty}
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Span, otel_context.Context]:
         span, context = self.operation._start(current(), None)
@@ -200,6 +205,8 @@ class Call:
                 if len(args) > self._positional:
                     given["args"] = args[self._positional :]
                 given.update(kwargs)
+                if self._defaults:
+                    given.update({name: value for name, value in self._defaults.items() if name not in given})
                 self._record(span, given)
             except Exception as error:  # an argument that misbehaves must not reach the application
                 span.set_attribute("spanweir.capture_error", type(error).__name__)
@@ -272,7 +279,7 @@ def _record_search(top_k_name: str, span: Span, given: dict[str, Any]) -> None:
 def _record_model_call(op: str, span: Span, given: dict[str, Any]) -> None:
     if not _SAID.isdisjoint(given):
         _record_options(span, op, given)
-        given = {key: value for key, value in given.items() if key != "model"}
+        given = {key: value for key, value in given.items() if key not in _SAID}
     if given:
         span.set_input(_first(given, _MESSAGES))
 

@@ -7,6 +7,7 @@ The signature of each is its second overload; what its arguments are called on t
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, ParamSpec, TypeVar, overload
 
 from opentelemetry.trace import SpanKind
@@ -51,6 +52,8 @@ class Table:
                 raise TypeError(f"{self.operation}: there is no argument {name!r}, there are {known}")
         attributes = {key: given.get(name) for name, keys in self.attributes.items() for key in keys}
         content = {key: (form, given.get(name)) for name, (key, form) in self.content.items()}
+        if isinstance(target, Enum):
+            target = target.value
         operation = Operation(
             self.operation,
             target if isinstance(target, str) else None,
@@ -60,7 +63,8 @@ class Table:
             content=content,
             target_attribute=self.target,
         )
-        return operation(target) if callable(target) else operation  # `@tool` without parentheses
+        without_parentheses = callable(target) or isinstance(target, classmethod)  # `@tool`
+        return operation(target) if without_parentheses else operation
 
 
 _WORKFLOW = Table("invoke_workflow", names.WORKFLOW_NAME, _WHOSE, _INPUT)
@@ -172,7 +176,8 @@ def chat(model: Any = None, /, **given: Any) -> Any:
     `gen_ai.response.{id,model,finish_reasons,time_to_first_chunk}` and `gen_ai.usage.*`.
 
     A decorated function's arguments `model`, `messages` (or `input`, `prompt`), `system`, `tools`, `temperature`,
-    `top_p`, `max_tokens` and `seed` are recognised by name, and a returned stream is observed to its end.
+    `top_p`, `max_tokens` and `seed` are recognised by name, given or by default, and a returned stream is observed to
+    its end.
     """
     if isinstance(given.get("stop"), str):
         given["stop"] = [given["stop"]]

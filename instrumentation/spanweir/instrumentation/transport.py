@@ -8,6 +8,7 @@ specification. Nothing connects before the first request, and a forked child mak
 import dataclasses
 import gzip
 import http.client
+import logging
 import os
 import ssl
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from spanweir.instrumentation.version import __version__
 
+_log = logging.getLogger(__name__)
+PROTOCOLS = ("grpc", "http/protobuf")
 USER_AGENT = f"spanweir-instrumentation/{__version__}"
 GRPC_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _RETRYABLE_GRPC = {
@@ -80,12 +83,14 @@ def settings(
 ) -> Settings:
     """Arguments first, then `OTEL_EXPORTER_OTLP_TRACES_*`, then `OTEL_EXPORTER_OTLP_*`, then gRPC to localhost:4317.
 
+    A variable that says something else than it can only gives a warning: it is not the application that is wrong.
+
     Raises:
-        ValueError: the protocol is neither `grpc` nor `http/protobuf`.
+        ValueError: the argument `protocol` is neither `grpc` nor `http/protobuf`.
     """
-    protocol = protocol or variable("PROTOCOL") or _guess(endpoint or variable("ENDPOINT"))
-    if protocol not in ("grpc", "http/protobuf"):
+    if protocol is not None and protocol not in PROTOCOLS:
         raise ValueError(f"OTLP protocol {protocol!r}: there are 'grpc' and 'http/protobuf'")
+    protocol = protocol or _protocol(variable("PROTOCOL")) or _guess(endpoint or variable("ENDPOINT"))
     if endpoint is None:
         endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or ""
         general = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -102,13 +107,29 @@ def settings(
         endpoint=endpoint,
         protocol=protocol,
         headers={**_headers(variable("HEADERS")), **(headers or {})},
-        timeout_s=float(variable("TIMEOUT") or 10),
+        timeout_s=_seconds(variable("TIMEOUT")),
         gzip=variable("COMPRESSION").lower() == "gzip",
         certificate=variable("CERTIFICATE"),
         client_key=variable("CLIENT_KEY"),
         client_certificate=variable("CLIENT_CERTIFICATE"),
         insecure=insecure,
     )
+
+
+def _protocol(text: str) -> str:
+    """`http/json` is in the specification, but whoever takes that takes protobuf at the same address."""
+    if text in PROTOCOLS or not text:
+        return text
+    _log.warning("OTLP protocol %r: there are 'grpc' and 'http/protobuf'", text)
+    return "http/protobuf" if text.startswith("http") else ""
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text or 10)
+    except ValueError:
+        _log.warning("OTEL_EXPORTER_OTLP_TIMEOUT=%r is no number of seconds: it is 10", text)
+        return 10.0
 
 
 def _guess(endpoint: str) -> str:

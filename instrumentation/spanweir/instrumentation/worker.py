@@ -46,6 +46,9 @@ class Limits:
     (64 MiB for spanweir; set 4 MiB for an OpenTelemetry Collector with its default)."""
     max_queued_bytes: int = 128 << 20
     """What may wait in memory; beyond it spans are dropped and counted."""
+    max_request_spans: int = 512
+    """Spans of one request, and how many may wait (`max_queued_spans`): bounds beside those in bytes."""
+    max_queued_spans: int = 1 << 20
     retry_for_s: float = 300.0
     """A request that was refused for so long is dropped and counted."""
     shutdown_s: float = 5.0
@@ -53,17 +56,23 @@ class Limits:
 
     @classmethod
     def of_environment(cls) -> "Limits":
-        """With `OTEL_BSP_SCHEDULE_DELAY` (ms) as the interval and `OTEL_BSP_EXPORT_TIMEOUT` (ms) for the shutdown."""
-        usual = cls()
-        return cls(
-            interval_s=_seconds("OTEL_BSP_SCHEDULE_DELAY", usual.interval_s),
-            shutdown_s=_seconds("OTEL_BSP_EXPORT_TIMEOUT", usual.shutdown_s),
-        )
+        """With `OTEL_BSP_SCHEDULE_DELAY` (ms) as the interval, `OTEL_BSP_EXPORT_TIMEOUT` (ms) for the shutdown, and
+        `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` and `OTEL_BSP_MAX_QUEUE_SIZE` as bounds in spans. What is no number is not
+        looked at."""
+        given = {
+            "interval_s": _positive("OTEL_BSP_SCHEDULE_DELAY", 1000),
+            "shutdown_s": _positive("OTEL_BSP_EXPORT_TIMEOUT", 1000),
+            "max_request_spans": _positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
+            "max_queued_spans": _positive("OTEL_BSP_MAX_QUEUE_SIZE"),
+        }
+        return dataclasses.replace(cls(), **{name: value for name, value in given.items() if value is not None})
 
 
-def _seconds(variable: str, usual: float) -> float:
-    text = os.environ.get(variable, "")
-    return int(text) / 1000 if text.isdigit() else usual
+def _positive(variable: str, divisor: int = 1) -> Any:
+    text = os.environ.get(variable, "").strip()
+    if not text.isdecimal() or not int(text):
+        return None
+    return int(text) if divisor == 1 else int(text) / divisor
 
 
 @dataclasses.dataclass
@@ -147,7 +156,8 @@ class Worker(SpanProcessor):
         size = _SPAN_BYTES + _text_bytes(span)
         with self._lock:
             self.counters.ended += 1
-            if self._queued_bytes + size > self.limits.max_queued_bytes:
+            full = self._queued_bytes + size > self.limits.max_queued_bytes
+            if full or len(self._queue) >= self.limits.max_queued_spans:
                 self.counters.dropped_full += 1
                 return
             self._queued_bytes += size
@@ -257,7 +267,7 @@ class Worker(SpanProcessor):
         spans: list[ReadableSpan] = []
         total = 0
         with self._lock:
-            while self._queue and len(spans) < 512:
+            while self._queue and len(spans) < self.limits.max_request_spans:
                 span, size = self._queue[0]
                 if spans and total + size > self.limits.max_request_bytes:
                     break
