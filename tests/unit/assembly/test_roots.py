@@ -52,6 +52,16 @@ def test_a_web_frameworks_root_is_given_question_and_answer() -> None:
     assert bench.row.name == "explainer", "never `POST /` when an agent has a name"
 
 
+def test_a_queues_root_leaves_the_name_to_the_agent() -> None:
+    bench = Bench()
+    bench.send(
+        span("publish", end=200, name="autogen publish weather.(7b53)-T", kind=4,
+             attributes={"recipient_agent_type": "weather"}),
+        span("agent", "publish", op="invoke_agent", start=1, end=190, attributes={"gen_ai.agent.name": "weather"}),
+    )  # fmt: skip
+    assert bench.row.name == "weather"
+
+
 def test_the_root_is_written_again_when_its_answer_comes_later() -> None:
     bench = Bench()
     bench.send(span("root", end=200, name="POST /chat", kind=2))

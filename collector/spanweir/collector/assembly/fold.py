@@ -13,7 +13,7 @@ from spanweir.schemas.trace import MappedSpan
 ASSESSMENTS_MAX = 1000
 KEYS_MAX = 200
 _HTTP_NAME = re.compile(r"(?:HTTP |GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS|CONNECT|TRACE)\b")
-_SERVER, _CONSUMER = 2, 5
+_SERVER, _PRODUCER, _CONSUMER = 2, 4, 5
 _TITLED = frozenset({"agent", "workflow"})
 _TRACE_TAG = "mlflow.traceTag."
 _WEAKER_NS = 1 << 62
@@ -134,8 +134,8 @@ def _precedes(trace: Trace, span_id: str, node: Node) -> bool:
 def _take_root(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> None:
     trace.root = summary.span_id
     trace.root_name = summary.name
-    trace.root_generic = summary.kind in ("", "other") and (
-        raw.kind in (_SERVER, _CONSUMER) or _HTTP_NAME.match(summary.name) is not None
+    trace.root_generic = summary.kind in ("", "other", "hook") and (
+        raw.kind in (_SERVER, _PRODUCER, _CONSUMER) or _HTTP_NAME.match(summary.name) is not None
     )
     trace.root_ended = summary.end_ns > 0
     attributes = raw.attributes
