@@ -100,6 +100,14 @@ CONTRADICTION = "service.pipelines.traces/2={receivers: [otlp], processors: [fil
             "processors.redaction: blocked_values: '(' is no RE2 pattern: missing ): (",
         ),
         (
+            [
+                "exporters.file/a b={path: a}",
+                "exporters.file/a_b={path: b}",
+                "service.pipelines.traces.exporters=[file/a b, file/a_b]",
+            ],
+            "exporters.file/a_b: has its state in the directory 'file_a_b', as exporters.file/a b has",
+        ),
+        (
             ["receivers.otlp.protocols.grpc.tls={cert_file: /no/c, key_file: /no/k}"],
             "receivers.otlp: protocols.grpc: tls.cert_file /no/c: No such file or directory",
         ),
@@ -215,6 +223,16 @@ def test_replay_delivers_again_and_leaves_the_same(tmp_path: Path) -> None:
     with Service(tmp_path, TO_FILE, assignments=["service.queue.retention=1h"]) as service:
         eventually(lambda: service.lines(), what="it is delivered again")
     assert (tmp_path / "out.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("queue", "cat", "--limit", "-1"), ("queue", "cat", "--after", "-1"), ("traces", "search", "-n", "-1")],
+)
+def test_numbers_that_are_none(minimal: Path, arguments: tuple[str, ...]) -> None:
+    done = spanweir(*arguments, cwd=minimal)
+    assert done.returncode == 2
+    assert "-1 is not in the range" in done.stderr
 
 
 @pytest.mark.parametrize(

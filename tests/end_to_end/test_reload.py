@@ -103,6 +103,16 @@ def test_a_bad_configuration_changes_nothing(service: Service) -> None:
     eventually(lambda: spans_with(service, "config-one")() == 5, what="the spans in the file")
 
 
+def test_an_end_goes_before_the_reloads_that_wait_and_many_of_these_are_one(service: Service) -> None:
+    assert service.process is not None
+    for _ in range(20):
+        hang_up(service)
+        time.sleep(0.01)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(60) == 0
+    assert 1 <= service.log.read_text().count("the configuration is read again") <= 3
+
+
 def test_a_configuration_that_cannot_be_built_changes_nothing(service: Service) -> None:
     change(service, ("actions: [{key: seen, value: config-one}]", "actions: [{action: extract, key: a, pattern: '('}]"))
     logged(service, "is no RE2 pattern")

@@ -4,6 +4,7 @@ A pipeline is receivers, processors and exporters; the queue stands between the 
 fed by all pipelines that name it at once, and they have to agree on the processors.
 """
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -38,9 +39,26 @@ def feeds(configuration: Configuration) -> dict[str, tuple[Feed, frozenset[str]]
         logs = tuple(one for one in processors["logs"] if one not in traces)
         feed = Feed(traces, logs, processors["metrics"], frozenset() if whole else sources)
         found[name] = (feed, signals)
+    problems += _shared_directories(found)
     if problems:
         raise ConfigError(*problems)
     return {name: (_completed(feed, signals, found.values()), signals) for name, (feed, signals) in found.items()}
+
+
+def file_name(component_id: str) -> str:
+    """Of the directory in which a component keeps its state, beside the queue."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", component_id)
+
+
+def _shared_directories(exporters: Iterable[str]) -> list[str]:
+    """Two exporters in one directory would each believe that it has written what the other one has."""
+    first: dict[str, str] = {}
+    return [
+        f"exporters.{name}: has its state in the directory {file_name(name)!r}, as exporters.{other} has; give one"
+        f" of the two a name that differs in letters, digits, '.' or '-'"
+        for name in exporters
+        if (other := first.setdefault(file_name(name), name)) != name
+    ]
 
 
 def _completed(feed: Feed, signals: frozenset[str], others: Iterable[tuple[Feed, frozenset[str]]]) -> Feed:

@@ -5,7 +5,6 @@ Everything that knows of more than one component is here. Nothing runs yet: `spa
 
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from spanweir.collector.delivery.worker import Worker
 from spanweir.collector.durable import replace_file
 from spanweir.collector.extensions.api import Context as ExtensionContext
 from spanweir.collector.extensions.api import Health
-from spanweir.collector.feeds import Feed, feeds
+from spanweir.collector.feeds import Feed, feeds, file_name
 from spanweir.collector.processors import api as processors_api
 from spanweir.collector.processors.cost import Config as CostConfig
 from spanweir.collector.processors.genai import Config as GenAIConfig
@@ -61,7 +60,7 @@ def state_directory(configuration: Configuration) -> Path:
 
 def dead_letters_of(configuration: Configuration, exporter: str) -> Path:
     """Where what an exporter's destination refuses is set aside."""
-    return state_directory(configuration) / _file_name(exporter) / "dead-letters"
+    return state_directory(configuration) / file_name(exporter) / "dead-letters"
 
 
 def cursor_name(exporter: str) -> str:
@@ -112,12 +111,12 @@ class Delivery:
             outlets=outlets,
             undeliverable=DeadLetters(self._state / "undeliverable", "delivery"),
             room=room,
-            snapshot=SnapshotFile(self._state / f"{_file_name(cursor)}.snapshot"),
+            snapshot=SnapshotFile(self._state / f"{file_name(cursor)}.snapshot"),
             receivers=feed.receivers,
         )
 
     def _outlet(self, component: Component, signals: frozenset[str], room: threading.Event) -> Outlet:
-        directory = self._state / _file_name(component.id)
+        directory = self._state / file_name(component.id)
         directory.mkdir(exist_ok=True)
         exporter = build_exporter(component, str(directory), _instance(self._state))
         cursor = cursor_name(component.id)
@@ -188,7 +187,7 @@ class Delivery:
 
         return processors_api.Context(
             name=name,
-            state_directory=str(self._state / _file_name(name)),
+            state_directory=str(self._state / file_name(name)),
             count=count,
             drop=lambda raw, reason: drops.append(Drop(raw, reason)),
             discard=lambda raw, reason: drops.append(Drop(raw, reason, True)),
@@ -223,10 +222,6 @@ def _hydrating(outlets: Sequence[Outlet]) -> _Hydration | None:
         if isinstance(outlet.worker.exporter, Hydrating):
             return _Hydration(outlet.worker, outlet.worker.exporter)
     return None
-
-
-def _file_name(component_id: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", component_id)
 
 
 def _instance(state: Path) -> str:

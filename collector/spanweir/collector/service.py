@@ -283,6 +283,9 @@ def run(
         except Empty:
             status = _fatal(service)
             continue
+        # A reload takes a second and more, so signals wait here: one reload is as good as many, and an end goes first.
+        while number == signal.SIGHUP and not signals.empty():
+            number = signals.get()
         if number != signal.SIGHUP or load is None:
             break
         _reload(service, load)

@@ -19,7 +19,9 @@ def command() -> None:
 @click.option("--where", "filter_string", default="", metavar="FILTER", help="MLflow's filter grammar. Default: all.")
 @click.option("--out", required=True, metavar="FILE|mlflow:NAME", help="File (.jsonl, .parquet) or MLflow dataset.")
 @click.option("--tracking-uri", default="", help="Where the MLflow dataset goes. Default: --store, if that is MLflow.")
-@click.option("--limit", default=10_000, show_default=True, help="Most traces to read, newest first.")
+@click.option(
+    "--limit", default=10_000, type=click.IntRange(1), show_default=True, help="Most traces to read, newest first."
+)
 @click.option("--sample", type=int, default=None, help="Keep so many, chosen by their inputs and the seed alone.")
 @click.option("--seed", default=0, show_default=True, help="For --sample.")
 @click.option("--keep-duplicates", is_flag=True, help="Keep all of the same inputs, not only the newest.")

@@ -34,9 +34,11 @@ def ls(config: Sequence[str], assignments: Sequence[str], as_json: bool) -> None
 
 @command.command("cat")
 @configured
-@click.option("--after", default=0, metavar="SEQUENCE", help="Only records after this sequence number.")
+@click.option(
+    "--after", default=0, type=click.IntRange(0), metavar="SEQUENCE", help="Only records after this sequence number."
+)
 @click.option("--signal", type=click.Choice(["traces", "logs", "metrics"]), help="Only this signal.")
-@click.option("--limit", default=0, metavar="N", help="At most so many records; 0 for all.")
+@click.option("--limit", default=0, type=click.IntRange(0), metavar="N", help="At most so many records; 0 for all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, with the request as OTLP/JSON.")
 def cat(
     config: Sequence[str], assignments: Sequence[str], after: int, signal: str | None, limit: int, as_json: bool

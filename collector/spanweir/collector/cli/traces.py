@@ -23,7 +23,7 @@ def command() -> None:
 @stored
 @click.argument("filter_string", default="", metavar="[FILTER]")
 @click.option("--order-by", multiple=True, metavar="KEY [DESC]", help="As in MLflow: execution_time DESC. Repeatable.")
-@click.option("--limit", "-n", default=20, show_default=True, help="Most traces to show.")
+@click.option("--limit", "-n", default=20, type=click.IntRange(1), show_default=True, help="Most traces to show.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, with all spans.")
 def search(filter_string: str, order_by: Sequence[str], limit: int, as_json: bool, **where: Any) -> None:
     """Find traces with MLflow's filter grammar.
