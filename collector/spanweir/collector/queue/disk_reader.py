@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from spanweir.collector.durable import sync_directory
 from spanweir.collector.queue import segment
 from spanweir.collector.queue.api import Gap, QueueUnavailable, Record
+from spanweir.collector.queue.base_reader import BaseReader
 from spanweir.collector.queue.cursors import Cursors
 from spanweir.collector.queue.files import QueueFiles, StateFile, last_of
-from spanweir.collector.queue.losses import Losses
 
 if TYPE_CHECKING:
     from spanweir.collector.queue.disk import Config
@@ -44,7 +44,7 @@ class _Place:
         """The next sequence number, if nothing is lost."""
 
 
-class DiskReader(Losses):
+class DiskReader(BaseReader):
     """Raises `QueueUnavailable` if there is no queue in the directory or its cursors cannot be written."""
 
     def __init__(self, config: "Config", cursors: Collection[str]) -> None:
@@ -83,21 +83,6 @@ class DiskReader(Losses):
             pause = min(pause * 2, _LONGEST_PAUSE_S)
         return []
 
-    def cursor(self, name: str) -> int:
-        with self._lock:
-            return self._positions[name]
-
-    def advance(self, name: str, sequence: int) -> None:
-        with self._lock:
-            if sequence <= self._positions[name]:
-                return
-            self._cursors.store(name, sequence)
-            self._positions[name] = sequence
-            passed = min(self._positions.values())
-            if passed > self._passed:
-                self._passed = passed
-                self._delete_passed()
-
     def last(self) -> int:
         with self._lock:
             durable = self._state.durable()
@@ -118,6 +103,15 @@ class DiskReader(Losses):
                 os.close(descriptor)
             self._descriptors.clear()
             self._state.close()
+
+    def _store(self, name: str, sequence: int) -> None:
+        self._cursors.store(name, sequence)
+
+    def _advanced(self) -> None:
+        passed = min(self._positions.values())
+        if passed > self._passed:
+            self._passed = passed
+            self._delete_passed()
 
     def _collect(self, after: int, durable: int, max_records: int, max_bytes: int) -> list[Record]:
         place = self._places.pop(after, None) or self._seek(after)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 
 from spanweir.collector.queue.api import Gap, QueueUnavailable, Record
+from spanweir.collector.queue.base_reader import BaseReader
 from spanweir.collector.queue.kafka_topic import HEADER_PREFIX, ensure_topic, watermarks
-from spanweir.collector.queue.losses import Losses
 
 if TYPE_CHECKING:
     from spanweir.collector.queue.kafka import Config
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 _KEPT_CONSUMERS = 8
 
 
-class KafkaReader(Losses):
+class KafkaReader(BaseReader):
     """Raises `QueueUnavailable` if the cluster cannot be reached."""
 
     def __init__(self, config: "Config", cursors: Collection[str]) -> None:
@@ -29,7 +29,6 @@ class KafkaReader(Losses):
         self._readers: OrderedDict[int, Consumer] = OrderedDict()
         """Consumers by the sequence number that they have read up to: lanes are at different places."""
         self._groups: dict[str, Consumer] = {}
-        self._positions: dict[str, int] = {}
         ensure_topic(config)
         self._watch = self._consumer(config.group)
         for name in cursors:
@@ -68,20 +67,6 @@ class KafkaReader(Losses):
             self._give_back(records[-1].sequence if records else after, consumer)
         return records
 
-    def cursor(self, name: str) -> int:
-        with self._lock:
-            return self._positions[name]
-
-    def advance(self, name: str, sequence: int) -> None:
-        with self._lock:
-            if sequence <= self._positions[name]:
-                return
-            try:
-                self._groups[name].commit(offsets=[self._place(sequence)], asynchronous=False)
-            except KafkaException as error:
-                raise OSError(f"Kafka: cursor {name}: {error}") from error
-            self._positions[name] = sequence
-
     def last(self) -> int:
         with self._lock:
             return watermarks(self._config, self._watch)[1]
@@ -101,6 +86,12 @@ class KafkaReader(Losses):
             for consumer in (*self._readers.values(), *self._groups.values(), self._watch):
                 consumer.close()
             self._readers.clear()
+
+    def _store(self, name: str, sequence: int) -> None:
+        try:
+            self._groups[name].commit(offsets=[self._place(sequence)], asynchronous=False)
+        except KafkaException as error:
+            raise OSError(f"Kafka: cursor {name}: {error}") from error
 
     def _consumer(self, group: str) -> Consumer:
         return Consumer(
