@@ -7,7 +7,6 @@ import base64
 import email.utils
 import hashlib
 import hmac
-import http.client
 import json
 import os
 import shutil
@@ -17,8 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -27,6 +26,7 @@ from xml.etree import ElementTree
 import pytest
 
 from spanweir.collector.demo.process import free_ports
+from tests.support.door import Door
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "devstoreaccount1"
@@ -78,25 +78,21 @@ def _make_container(endpoint: str, name: str) -> None:
     urlopen(Request(f"{endpoint}/{name}?restype=container", method="PUT", headers=headers)).read()
 
 
-class Door(BaseHTTPRequestHandler):
+class StoreDoor(Door):
     """In front of a store: lists from where it is told to, which neither store does, and takes uploads of both kinds.
 
     Plain uploads of Google's XML interface, which fake-gcs-server does not take, become such of the JSON interface.
     """
 
-    protocol_version = "HTTP/1.1"
     upstream = 0
     google = False
     token = ""
     """Requests without this bearer token are answered with 401, if there is one."""
 
-    def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+    def handle_request(self, body: bytes) -> None:
         if self.token and self.headers.get("authorization") != f"Bearer {self.token}":
-            self._reply(401, {}, b"<Error><Code>AuthenticationRequired</Code></Error>")
+            self.reply(401, {}, b"<Error><Code>AuthenticationRequired</Code></Error>")
             return
-        own = ("connection", "transfer-encoding", "content-length", "authorization" if self.google else "")
-        headers = {key: value for key, value in self.headers.items() if key.lower() not in own}
         method, path = self.command, self.path
         if method == "PUT" and self.google:
             bucket, _, name = urlsplit(self.path).path.removeprefix("/").partition("/")
@@ -104,11 +100,8 @@ class Door(BaseHTTPRequestHandler):
             if (generation := self.headers.get("x-goog-if-generation-match")) is not None:
                 path += f"&ifGenerationMatch={generation}"
             method = "POST"
-        connection = http.client.HTTPConnection("127.0.0.1", self.upstream)
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        content = response.read()
-        kept = {k: v for k, v in response.getheaders() if k.lower() not in (*own, "date", "server")}
+        withheld = "authorization" if self.google else ""
+        response, kept, content = self.forward(f"127.0.0.1:{self.upstream}", method, path, body, without=withheld)
         if self.command == "PUT" and self.google and response.status == 200:
             made = json.loads(content)
             kept |= {"etag": f'"{made["etag"]}"', "x-goog-generation": made["generation"]}
@@ -119,22 +112,7 @@ class Door(BaseHTTPRequestHandler):
         status = response.status
         if b"no bucket named" in content:  # fake-gcs-server says 500
             status, content = 404, b"<Error><Code>NoSuchBucket</Code></Error>"
-        self._reply(status, kept, content, response.getheader("content-length") if self.command == "HEAD" else None)
-        connection.close()
-
-    def _reply(self, status: int, headers: Mapping[str, str], content: bytes, size: str | None = None) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", size or str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            with suppress(OSError):  # the client has gone
-                self.wfile.write(content)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle  # noqa: N815 - names that http.server looks for
-
-    def log_message(self, format: str, *args: object) -> None: ...
+        self.reply(status, kept, content, self.size_of(response))
 
 
 def _listed_after(listing: bytes, name: str) -> bytes:
@@ -177,7 +155,7 @@ def main(kind: str, program: str, token: str = "") -> None:
     """Run the store and the door, print the door's address, and end when standard input does."""
     [port] = free_ports(1)
     parts = {"upstream": port, "google": kind == "google", "token": token}
-    door = ThreadingHTTPServer(("127.0.0.1", 0), type("Opened", (Door,), parts))
+    door = ThreadingHTTPServer(("127.0.0.1", 0), type("Opened", (StoreDoor,), parts))
     address = f"127.0.0.1:{door.server_address[1]}"
     options = {
         "azure": [

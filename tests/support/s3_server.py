@@ -11,63 +11,38 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+from tests.support.door import Door
 
 ROOT = Path(__file__).parents[2]
 
 
-class Door(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    upstream: tuple[str, int] = ("", 0)
+class S3Door(Door):
+    """Answers as it is told to, or passes on."""
+
+    upstream = ""
     answer = 0
     late_s = 0.0
 
-    def _handle(self) -> None:
-        length = int(self.headers.get("content-length") or 0)
-        body = self.rfile.read(length) if length else None
+    def handle_request(self, body: bytes) -> None:
         if self.path.startswith("/__answer/"):
             type(self).answer = int(self.path.rpartition("/")[2])
-            self._reply(200, {}, b"")
+            self.reply(200, {}, b"")
         elif self.path.startswith("/__late/"):
             type(self).late_s = float(self.path.rpartition("/")[2])
-            self._reply(200, {}, b"")
+            self.reply(200, {}, b"")
         elif self.answer:
-            self._reply(self.answer, {}, b"<Error><Code>AccessDenied</Code></Error>" if self.answer == 403 else b"")
+            self.reply(self.answer, {}, b"<Error><Code>AccessDenied</Code></Error>" if self.answer == 403 else b"")
         else:
-            self._pass_on(body)
-
-    def _pass_on(self, body: bytes | None) -> None:
-        connection = HTTPConnection(*self.upstream)
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in ("connection", "transfer-encoding")}
-        connection.request(self.command, self.path, body, headers)
-        response = connection.getresponse()
-        content = response.read()
-        own = ("transfer-encoding", "connection", "content-length", "date", "server")
-        kept = {k: v for k, v in response.getheaders() if k.lower() not in own}
-        size = response.getheader("content-length") if self.command == "HEAD" else None
-        if self.command == "PUT" and "/_delta_log/" in self.path:
-            time.sleep(self.late_s)
-        self._reply(response.status, kept, content, size)
-        connection.close()
-
-    def _reply(self, status: int, headers: dict[str, str], content: bytes, size: str | None = None) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", size or str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            with suppress(OSError):  # the client has not waited
-                self.wfile.write(content)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle  # noqa: N815 - names that http.server looks for
-
-    def log_message(self, format: str, *args: Any) -> None: ...
+            response, headers, content = self.forward(self.upstream, self.command, self.path, body)
+            if self.command == "PUT" and "/_delta_log/" in self.path:
+                time.sleep(self.late_s)
+            self.reply(response.status, headers, content, self.size_of(response))
 
 
 def main() -> None:
@@ -75,11 +50,12 @@ def main() -> None:
 
     store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     store.start()
-    Door.upstream = store.get_host_and_port()
-    connection = HTTPConnection(*Door.upstream)
+    host, port = store.get_host_and_port()
+    S3Door.upstream = f"{host}:{port}"
+    connection = HTTPConnection(S3Door.upstream)
     connection.request("PUT", "/tables")
     connection.getresponse().read()
-    door = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    door = ThreadingHTTPServer(("127.0.0.1", 0), S3Door)
     threading.Thread(target=door.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{door.server_address[1]}", flush=True)
     sys.stdin.read()
