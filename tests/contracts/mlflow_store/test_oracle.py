@@ -7,7 +7,8 @@ Deliberate differences, and why:
 - `mlflow.trace.sizeStats`, `mlflow.trace.sizeBytes` (metadata): MLflow's client counts bytes of a form that nobody
   stores; ours are the bytes stored. The number of spans is the same.
 - `kind`, `flags`, `resource` and `scope` of a span's content: MLflow 3.17 forgets them.
-- `mlflow.trace_schema.version` (metadata): MLflow's server does not write it for spans without a trace row; ours does.
+- `mlflow.trace_schema.version` (metadata): MLflow's client sends it, its server does not add it to spans that come over
+  OTLP, and nothing reads it. Ours leaves it out: six rows of tags and metadata a trace are a fifth of an insert.
 """
 
 from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -11,13 +12,14 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from mlflow.tracking import MlflowClient
 
 from spanweir.exporters.api import Context, Exporter, Permanent, Retry
 from spanweir.exporters.mlflow import Config
 from spanweir.exporters.mlflow.revisions import REVISIONS
-from spanweir.exporters.mlflow.sqlite import Sqlite
+from spanweir.exporters.mlflow.sqlite import PAGE_BYTES, TOGETHER, Sqlite, packed
 from tests.support.mlflow_spans import make_batch, make_feedback, make_trace
 
 CONTEXT = Context(name="mlflow", state_directory="")
@@ -271,3 +273,64 @@ def test_a_schema_whose_making_was_killed_is_made_the_next_time(tmp_path: Path) 
         exporter.export(make_batch([(row, spans)]))
     assert count(path) == len(spans)
     assert not list(tmp_path.glob(".*.new*")), "what was half made is not left behind"
+
+
+def test_a_new_file_has_pages_of_its_own_size_and_an_old_one_keeps_its(sqlite_path: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    with sqlite3.connect(sqlite_path) as connection:
+        for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA page_size = 4096", "VACUUM"):
+            connection.execute(statement)
+    for path in (sqlite_path, new):
+        with exporter_of(path) as exporter:
+            exporter.export(make_batch([make_trace(1)]))
+    sizes = []
+    for path in (sqlite_path, new):
+        with sqlite3.connect(path) as connection:
+            sizes.append(connection.execute("PRAGMA page_size").fetchone()[0])
+            assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    assert sizes == [4096, PAGE_BYTES]
+    assert MlflowClient(f"sqlite:///{new}").get_trace(f"tr-{make_trace(1)[0].trace_id}").data.spans
+
+
+def test_what_is_absent_is_null_and_not_a_number(sqlite_path: Path) -> None:
+    row, spans = make_trace(1)
+    row.usage = row.cost = row.client_request_id = None
+    spans = [msgspec.structs.replace(span, cost=None, model=None, provider=None) for span in spans]
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([(row, spans)]))
+    with sqlite3.connect(sqlite_path) as connection:
+        columns = "input_cost, output_cost, total_cost, model_name, model_provider"
+        assert set(connection.execute(f"SELECT {columns} FROM spans")) == {(None,) * 5}
+        columns = "client_request_id, input_tokens, cache_read_input_tokens, total_cost"
+        assert connection.execute(f"SELECT {columns} FROM trace_info").fetchall() == [(None,) * 4]
+        assert connection.execute("SELECT count(*) FROM spans WHERE parent_span_id IS NULL").fetchone() == (1,)
+
+
+def test_more_tags_than_one_statement_holds_are_all_written_and_overwritten(sqlite_path: Path) -> None:
+    traces = [make_trace(seed) for seed in range(30)]
+    with exporter_of(sqlite_path) as exporter:
+        for value in ("first", "second"):
+            for row, _ in traces:
+                row.tags = {f"tag-{number}": f"{value} {number}" for number in range(7)}
+            exporter.export(make_batch(traces))
+    with sqlite3.connect(sqlite_path) as connection:
+        found = connection.execute("SELECT request_id, key, value FROM trace_tags WHERE key LIKE 'tag-%'").fetchall()
+    expected = {(f"tr-{row.trace_id}", f"tag-{n}", f"second {n}") for row, _ in traces for n in range(7)}
+    assert len(found) == len(expected) > TOGETHER
+    assert set(found) == expected
+
+
+@pytest.mark.parametrize("page_bytes", [4096, 8192, 16384])
+def test_packed_rows_are_the_same_rows_and_fill_pages_better(tmp_path: Path, page_bytes: int) -> None:
+    rng = random.Random(page_bytes)
+    rows = [(number, rng.randbytes(rng.randint(200, 20_000))) for number in range(400)]
+    pages = []
+    for order in (rows, packed(rows, 1, page_bytes)):
+        assert sorted(order) == rows
+        with sqlite3.connect(tmp_path / f"{len(pages)}.db") as connection:
+            connection.execute(f"PRAGMA page_size = {page_bytes}")
+            # As wide as a span's row, besides its content.
+            connection.execute("CREATE TABLE t (id, content, others DEFAULT (zeroblob(160)))")
+            connection.executemany("INSERT INTO t (id, content) VALUES (?, ?)", order)
+            pages.append(connection.execute("PRAGMA page_count").fetchone()[0])
+    assert pages[1] < 0.96 * pages[0]

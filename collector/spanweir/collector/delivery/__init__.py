@@ -19,9 +19,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     read_max_records: int = 128
     """Queue records that are mapped as one batch, at most."""
-    read_max_bytes: Size = Size(1024 * 1024)
+    read_max_bytes: Size = Size(2 * 1024 * 1024)
     """Bytes of queue records that are mapped as one batch, at most; a larger record is a batch of its own."""
-    buffer_bytes: Size = Size(4 * 1024 * 1024)
+    buffer_bytes: Size = Size(8 * 1024 * 1024)
     """Bound of the batches that wait for one exporter; over it its lane waits."""
     initial_interval: Duration = Duration(0.5)
     """Pause after the first failed attempt of an exporter. Attempts never end: the queue holds the data."""

@@ -64,6 +64,11 @@ class Database(Protocol):
         ...
 
     @property
+    def null(self) -> float | None:
+        """What stands for NULL in rows to write."""
+        ...
+
+    @property
     def lock(self) -> str:
         """What to append to a SELECT so that its rows stay as they are until the commit."""
         ...

@@ -45,6 +45,7 @@ class Mysql:
         return f"mysql://{self._parts.hostname or ''}{port}{self._parts.path}"
 
     lock = " FOR UPDATE"
+    null = None
 
     def open(self, *, read_only: bool = False, create: bool = False) -> None:
         self.close()

@@ -56,6 +56,7 @@ class Postgresql:
         return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
 
     lock = " FOR UPDATE OF i"
+    null = None
 
     def open(self, *, read_only: bool = False, create: bool = False) -> None:
         self.close()

@@ -9,6 +9,7 @@ since PostgreSQL and MySQL would refuse the whole statement.
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -42,7 +43,6 @@ COST: Final = "mlflow.trace.cost"
 USER: Final = "mlflow.trace.user"
 SIZE_STATS: Final = "mlflow.trace.sizeStats"
 SIZE_BYTES: Final = "mlflow.trace.sizeBytes"
-SCHEMA_VERSION: Final = "mlflow.trace_schema.version"
 SOURCE_RUN: Final = "mlflow.sourceRun"
 MODEL_ID: Final = "mlflow.modelId"
 FULL_SESSION: Final = "spanweir.session_id"
@@ -51,6 +51,7 @@ FULL_CLIENT_REQUEST: Final = "spanweir.client_request_id"
 _COLUMN_KEYS = frozenset((SESSION, TOKEN_USAGE, COST))
 _WRITTEN_HERE = frozenset((SPANS_LOCATION, ARTIFACT_LOCATION, TRACE_NAME))
 _INT64 = (1 << 63) - 1
+_key = itemgetter(0, 1)
 
 
 class Home(msgspec.Struct, frozen=True):
@@ -66,6 +67,10 @@ class Home(msgspec.Struct, frozen=True):
     def artifacts(self) -> str:
         """Where the trace's own files are kept (MLflow's `_get_trace_artifact_location_tag`)."""
         return f"{self.artifact_location.rstrip('/')}/traces/{self.request_id}/artifacts"
+
+
+Places: TypeAlias = dict[str, tuple[Home, list[int]]]
+"""Trace id -> its home, and the sizes of the contents written with it, in bytes."""
 
 
 class Rows(msgspec.Struct):
@@ -86,71 +91,65 @@ def request_id(trace_id: str) -> str:
     return "tr-" + trace_id
 
 
-def build(layout: Layout, traces: Iterable[TraceRow], spans: Sequence[MappedSpan], homes: Mapping[str, Home]) -> Rows:
-    """Rows of those traces and spans that have a home."""
+def build(
+    layout: Layout,
+    traces: Iterable[TraceRow],
+    spans: Sequence[MappedSpan],
+    homes: Mapping[str, Home],
+    null: float | None = None,
+) -> Rows:
+    """Rows of those traces and spans that have a home; `null` stands in them for what is absent."""
     rows = Rows([], [], [], [], [], [], [], {})
-    sizes = _sizes(spans)
-    for trace in traces:
-        home = homes.get(trace.trace_id)
-        if home is not None:
-            _add_trace(rows, layout, trace, home, sizes.get(trace.trace_id, []))
+    places: Places = {trace_id: (home, []) for trace_id, home in homes.items()}
     if layout.analytics:
-        _add_spans(rows.spans, spans, homes)
+        _add_spans(rows.spans, spans, places, null)
     else:
-        _add_spans_before_analytics(rows, spans, homes)
+        _add_spans_before_analytics(rows, spans, places)
+    for trace in traces:
+        place = places.get(trace.trace_id)
+        if place is not None:
+            _add_trace(rows, layout, trace, *place, null)
     for table in (rows.traces, rows.tags, rows.metadata, rows.spans, rows.assessments):
         table.sort(key=_key)
     return rows
 
 
-def _key(row: Row) -> tuple[Any, Any]:
-    return row[:2]
-
-
-def _sizes(spans: Sequence[MappedSpan]) -> dict[str, list[int]]:
-    sizes: dict[str, list[int]] = {}
-    for span in spans:
-        if (known := sizes.get(span.trace_id)) is None:
-            sizes[span.trace_id] = [len(span.content)]
-        else:
-            known.append(len(span.content))
-    return sizes
-
-
-def _add_spans(into: list[Row], spans: Sequence[MappedSpan], homes: Mapping[str, Home]) -> None:
+def _add_spans(into: list[Row], spans: Sequence[MappedSpan], places: Places, null: float | None) -> None:
     add = into.append
+    neither = (null,) * (len(COST_COLUMNS) + 2)
     for span in spans:
-        home = homes.get(span.trace_id)
-        if home is None:
+        place = places.get(span.trace_id)
+        if place is None:
             continue
-        cost = span.cost
-        add(
-            (
-                home.request_id,
-                span.span_id,
-                home.experiment_id,
-                span.parent_id,
-                text(span.name, SPAN_NAME_CHARS),
-                text(span.type, LABEL_CHARS),
-                span.status,
-                span.start_ns,
-                span.end_ns,
-                span.content,
-                None if cost is None else finite(cost.input_cost),
-                None if cost is None else finite(cost.output_cost),
-                None if cost is None else finite(cost.total_cost),
-                optional(span.model, LABEL_CHARS),
-                optional(span.provider, LABEL_CHARS),
-            )
+        home, sizes = place
+        sizes.append(len(span.content))
+        cost, model, provider = span.cost, span.model, span.provider
+        row: Row = (
+            home.request_id,
+            span.span_id,
+            home.experiment_id,
+            null if span.parent_id is None else span.parent_id,
+            text(span.name, SPAN_NAME_CHARS),
+            text(span.type, LABEL_CHARS),
+            span.status,
+            span.start_ns,
+            null if span.end_ns is None else span.end_ns,
+            span.content,
         )
+        if cost is None and model is None and provider is None:
+            add(row + neither)
+        else:
+            add((*row, *_costs(cost, null), optional(model, LABEL_CHARS, null), optional(provider, LABEL_CHARS, null)))
 
 
-def _add_spans_before_analytics(rows: Rows, spans: Sequence[MappedSpan], homes: Mapping[str, Home]) -> None:
+def _add_spans_before_analytics(rows: Rows, spans: Sequence[MappedSpan], places: Places) -> None:
     """Until MLflow 3.16 model and provider were a JSON object, and cost stood in `span_metrics`."""
     for span in spans:
-        home = homes.get(span.trace_id)
-        if home is None:
+        place = places.get(span.trace_id)
+        if place is None:
             continue
+        home, sizes = place
+        sizes.append(len(span.content))
         dimensions = {}
         if span.model:
             dimensions["mlflow.llm.model"] = span.model
@@ -177,7 +176,7 @@ def _add_spans_before_analytics(rows: Rows, spans: Sequence[MappedSpan], homes: 
     rows.span_metrics.sort()
 
 
-def _add_trace(rows: Rows, layout: Layout, trace: TraceRow, home: Home, sizes: list[int]) -> None:
+def _add_trace(rows: Rows, layout: Layout, trace: TraceRow, home: Home, sizes: list[int], null: float | None) -> None:
     key = home.request_id
     metadata = metadata_of(trace, sizes)
     tags = {name: value for name, value in trace.tags.items() if name not in _WRITTEN_HERE}
@@ -197,32 +196,36 @@ def _add_trace(rows: Rows, layout: Layout, trace: TraceRow, home: Home, sizes: l
         key,
         home.experiment_id,
         start_ms,
-        None if trace.end_ns is None else trace.end_ns // 1_000_000 - start_ms,
+        null if trace.end_ns is None else trace.end_ns // 1_000_000 - start_ms,
         trace.state,
-        optional(client_request_id, ID_CHARS),
-        optional(trace.request_preview, PREVIEW_CHARS),
-        optional(trace.response_preview, PREVIEW_CHARS),
+        optional(client_request_id, ID_CHARS, null),
+        optional(trace.request_preview, PREVIEW_CHARS, null),
+        optional(trace.response_preview, PREVIEW_CHARS, null),
     )
     if layout.analytics:
-        row += (optional(trace.name, TRACE_NAME_CHARS), optional(session_id, SESSION_CHARS))
-        row += _tokens(trace.usage) + _costs(trace.cost)
+        row += (optional(trace.name, TRACE_NAME_CHARS, null), optional(session_id, SESSION_CHARS, null))
+        row += _tokens(trace.usage, null) + _costs(trace.cost, null)
     else:
         _promote(rows, trace, key, session_id, tags, metadata)
     rows.traces.append((*row, 1) if layout.generation else row)
-    for name, value in tags.items():
-        rows.tags.append((key, text(distinct(name, KEY_CHARS), KEY_CHARS), text(value, VALUE_CHARS)))
-    for name, value in metadata.items():
-        rows.metadata.append((key, text(distinct(name, KEY_CHARS), KEY_CHARS), text(value, VALUE_CHARS)))
+    _add_pairs(rows.tags, key, tags)
+    _add_pairs(rows.metadata, key, metadata)
     for assessment in trace.assessments:
         rows.assessments.append(_assessment(layout, assessment, home, start_ms))
     if trace.run_id:
         rows.runs[key] = trace.run_id
 
 
+def _add_pairs(into: list[Row], key: str, pairs: Mapping[str, str]) -> None:
+    for name, value in pairs.items():
+        if len(name) > KEY_CHARS:
+            name = distinct(name, KEY_CHARS)
+        into.append((key, text(name, KEY_CHARS), text(value, VALUE_CHARS)))
+
+
 def metadata_of(trace: TraceRow, sizes: list[int]) -> dict[str, str]:
     """What is no column in any layout. `sizes` are those of the contents written with it, in bytes."""
     metadata = {name: value for name, value in trace.metadata.items() if name not in _COLUMN_KEYS}
-    metadata[SCHEMA_VERSION] = "3"
     if trace.user_id:
         metadata[USER] = trace.user_id
     if trace.run_id:
@@ -271,10 +274,10 @@ def _promote(
         metadata[COST] = spaced_json(cost_values(trace.cost))
 
 
-def _tokens(usage: TokenUsage | None) -> Row:
+def _tokens(usage: TokenUsage | None, null: float | None) -> Row:
     if usage is None:
-        return (None,) * len(TOKEN_COLUMNS)
-    return (
+        return (null,) * len(TOKEN_COLUMNS)
+    values = (
         usage.input_tokens,
         usage.output_tokens,
         usage.total_tokens,
@@ -282,20 +285,22 @@ def _tokens(usage: TokenUsage | None) -> Row:
         usage.cache_creation_input_tokens,
         usage.cache_creation_input_tokens_above_1hr,
     )
+    return values if null is None else tuple([null if value is None else value for value in values])
 
 
-def _costs(cost: Cost | None) -> Row:
+def _costs(cost: Cost | None, null: float | None) -> Row:
     if cost is None:
-        return (None,) * len(COST_COLUMNS)
-    return (finite(cost.input_cost), finite(cost.output_cost), finite(cost.total_cost))
+        return (null,) * len(COST_COLUMNS)
+    values = (cost.input_cost, cost.output_cost, cost.total_cost)
+    return tuple([value if math.isfinite(value) else null for value in values])
 
 
 def usage_values(usage: TokenUsage) -> dict[str, int]:
-    return {name: value for name, value in zip(TOKEN_COLUMNS, _tokens(usage), strict=True) if value is not None}
+    return {name: value for name, value in zip(TOKEN_COLUMNS, _tokens(usage, None), strict=True) if value is not None}
 
 
 def cost_values(cost: Cost) -> dict[str, float]:
-    return {name: value for name, value in zip(COST_COLUMNS, _costs(cost), strict=True) if value is not None}
+    return {name: value for name, value in zip(COST_COLUMNS, _costs(cost, None), strict=True) if value is not None}
 
 
 def _assessment(layout: Layout, given: Assessment, home: Home, start_ms: int) -> Row:
@@ -342,8 +347,8 @@ def text(value: str, limit: int) -> str:
     return value.replace("\0", "\ufffd") if "\0" in value else value
 
 
-def optional(value: str | None, limit: int) -> str | None:
-    return None if value is None else text(value, limit)
+def optional(value: str | None, limit: int, null: float | None = None) -> str | float | None:
+    return null if value is None else text(value, limit)
 
 
 def distinct(value: str, limit: int) -> str:

@@ -103,6 +103,9 @@ def create_file(path: Path, artifact_root: str) -> None:
                 _remove(new)
                 create(f"sqlite:///{new}", artifact_root)
                 with contextlib.closing(sqlite3.connect(new)) as source:
+                    # A file in write-ahead mode keeps its pages as they are.
+                    source.execute(f"PRAGMA page_size = {target.execute('PRAGMA page_size').fetchone()[0]}")
+                    source.execute("VACUUM")
                     source.backup(target)
             finally:
                 _remove(new)

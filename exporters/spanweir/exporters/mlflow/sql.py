@@ -195,7 +195,7 @@ class SqlStore:
             raise Retry(f"{database.place} was migrated; its tables are looked at again")
         stored = self._stored(database, batch.traces)
         homes, rejected = self._homes(database, batch, stored)
-        rows = build(layout, batch.traces, self._without_attachments(batch.spans, homes), homes)
+        rows = build(layout, batch.traces, self._without_attachments(batch.spans, homes), homes, database.null)
         if clean:
             rows = msgspec.structs.replace(rows, **{n: cleaned(getattr(rows, n)) for n in _TABLES})
         if self._options.rollups and layout.analytics:

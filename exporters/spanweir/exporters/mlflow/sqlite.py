@@ -1,27 +1,37 @@
 """MLflow's database in a SQLite file.
 
 Foreign keys stay unchecked on this connection (SQLite's default): checking them took two thirds of an insert, and the
-parents are written in the same transaction. Write-ahead log, because MLflow's UI reads while this writes. Pages stay at
-SQLite's 4 KiB: 16 KiB saves 5 us a span and costs a third more room, as long contents then leave half of a page empty.
+parents are written in the same transaction. Write-ahead log, because MLflow's UI reads while this writes.
 """
 
+import math
 import os
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
-from spanweir.exporters.mlflow.database import Dialect, Trouble
-from spanweir.exporters.mlflow.revisions import Table
+from spanweir.exporters.mlflow.database import Dialect, Trouble, marks
+from spanweir.exporters.mlflow.revisions import METADATA, TAGS, Table
 from spanweir.exporters.mlflow.rows import Row
 
 DIALECT: Final = Dialect(mark="?", quote='"')
 
-CACHE_KIB: Final = 32 * 1024
-CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
-"""The write-ahead log is copied back at this size. SQLite's own 4 MB wrote hot index pages back over and over."""
+PAGE_BYTES: Final = 8 * 1024
+"""Of a new file. A page costs the kernel nearly as much at 4 KiB, SQLite's own, as at 8: that was a sixth of the CPU
+of a span, a third of that of a trace of 1 MB."""
+CACHE_KIB: Final = 8 * 1024
+CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+"""The write-ahead log is copied back at this size. SQLite's own 4 MB wrote hot index pages back over and over; 64 MB
+cost as much CPU, and three times the room."""
 BUSY_S: Final = 20.0
+TOGETHER: Final = 64
+"""Tags or metadata in one statement."""
+_OTHER_COLUMNS_BYTES = 180
+"""Of a span's row, its place in the page included."""
 
 _BUSY_CODES = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
@@ -39,6 +49,32 @@ def path_of(uri: str) -> str:
     return path
 
 
+def packed(rows: Sequence[Row], at: int, page_bytes: int) -> list[Row]:
+    """The rows in an order that leaves pages full: SQLite begins a new page for a row that does not fit.
+
+    `at` is the column of the long values. What of a row is in the table's own page, and what in pages that are always
+    full, is in "Database File Format", 1.6; the other columns are estimated.
+    """
+    most = page_bytes - 35
+    least = (page_bytes - 12) * 32 // 255 - 23
+    sizes = []
+    for row in rows:
+        size = len(row[at]) + _OTHER_COLUMNS_BYTES
+        if size > most:
+            size = least + (size - least) % (page_bytes - 4)
+        sizes.append(size if size <= most else least)
+    order = sorted(range(len(rows)), key=sizes.__getitem__)
+    sizes.sort()
+    found = []
+    while order:
+        room = page_bytes - sizes.pop()
+        found.append(rows[order.pop()])
+        while fitting := bisect_right(sizes, room):
+            room -= sizes.pop(fitting - 1)
+            found.append(rows[order.pop(fitting - 1)])
+    return found
+
+
 class Sqlite:
     """A `Database`."""
 
@@ -48,6 +84,7 @@ class Sqlite:
         self._busy_s = busy_s
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
+        self._page_bytes = PAGE_BYTES
         self._statements: dict[str, str] = {}
 
     @property
@@ -55,6 +92,9 @@ class Sqlite:
         return str(self._path)
 
     lock = ""
+    null = math.nan
+    """SQLite stores it as NULL ("Floating Point Numbers", 3). None goes through a search for adapters in sqlite3, for
+    each value of each row: a tenth of an insert."""
 
     def open(self, *, read_only: bool = False, create: bool = False) -> None:
         self.close()
@@ -66,14 +106,16 @@ class Sqlite:
             uri, uri=True, isolation_level=None, timeout=self._busy_s, check_same_thread=False, cached_statements=256
         )
         self._connection = connection
-        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+        if create:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # without effect on a file that has pages
+        self._page_bytes = page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
         if not read_only:
             self._use_write_ahead_log(connection)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // page_bytes}")
-            connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}")
+            connection.execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_BYTES}")
         self._inode = os.stat(self._path).st_ino
 
     @staticmethod
@@ -130,12 +172,26 @@ class Sqlite:
     def write(self, table: Table, rows: Sequence[Row], fresh: set[str] | None = None) -> None:
         if not rows:
             return
+        if table in (TAGS, METADATA):
+            rows = rows[self._write_together(table, rows) :]
+        if table.text_from_bytes is not None:
+            rows = packed(rows, table.columns.index(table.text_from_bytes), self._page_bytes)
         statement = self._statements.get(table.name)
         if statement is None:
             # Bytes bound and cast cost a copy; decoded to str they would cost two and a check.
             statement = DIALECT.insert(table, "CAST(? AS TEXT)") + DIALECT.on_conflict(table)
             self._statements[table.name] = statement
         self._open_connection().executemany(statement, rows)
+
+    def _write_together(self, table: Table, rows: Sequence[Row]) -> int:
+        """Write short rows many at a time, as far as they fill a statement; how many."""
+        statement = f"INSERT OR REPLACE INTO {table.name} ({', '.join(table.columns)}) VALUES "
+        statement += ", ".join([f"({marks(table.columns)})"] * TOGETHER)
+        whole = len(rows) // TOGETHER * TOGETHER
+        execute = self._open_connection().execute
+        for start in range(0, whole, TOGETHER):
+            execute(statement, tuple(chain.from_iterable(rows[start : start + TOGETHER])))
+        return whole
 
     def forget_statements(self) -> None:
         self._statements.clear()
