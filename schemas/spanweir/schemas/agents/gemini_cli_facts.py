@@ -10,7 +10,7 @@ import orjson
 
 from spanweir.schemas.agents.compose import dumps, link_conversation
 from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
-from spanweir.schemas.agents.gemini_content import output_text, to_messages, tool_definitions, user_text
+from spanweir.schemas.agents.gemini_content import add_results, output_text, to_messages, tool_definitions, user_text
 from spanweir.schemas.agents.turn import Turn, first_text, int_of, log_time, milliseconds, text_of, true_of
 from spanweir.schemas.raw import RawLog, RawSpan
 
@@ -62,6 +62,7 @@ class Records:
         turn = self.turn
         calls = self._calls()
         tools = self._tools()
+        add_results(calls, tools)
         agents = self._agents(calls, tools)
         main = [call for call in calls if not call.utility and not call.parent_id]
         for run in tools:

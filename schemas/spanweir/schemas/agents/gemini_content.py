@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from spanweir.schemas.agents.compose import dumps
+from spanweir.schemas.agents.compose import dumps, unwrapped
+from spanweir.schemas.agents.facts import Call, ToolRun
 from spanweir.schemas.values import salvage
 
 _CUT = re.compile(r"\.\.\.\[TRUNCATED: original length \d+\]\s*$")
@@ -54,6 +55,49 @@ def user_text(messages: str) -> str:
     return ""
 
 
+def add_results(calls: list[Call], runs: list[ToolRun]) -> None:
+    """What a tool returned, from the requests after it, which repeat the conversation: where nothing else tells it.
+
+    Log records of tool runs may have no id: name and arguments tell which asked-for call each is. Calls asked for may
+    have none either: their responses follow in the same order.
+    """
+    missing = [run for run in runs if not run.result and not run.error]
+    for call in reversed(calls):
+        if not missing and all(run.call_id for run in runs):
+            return
+        nameless: list[dict[str, Any]] = []
+        for part in _parts(call.input):
+            call_id, told = str(part.get("id", "")), part.get("response")
+            if part.get("type") == "tool_call":
+                if call_id:
+                    _name(runs, part, call_id)
+                else:
+                    nameless.append(part)
+            elif part.get("type") == "tool_call_response" and call_id and told is not None:
+                if nameless:
+                    _name(runs, nameless.pop(0), call_id)
+                run = next((r for r in missing if r.call_id == call_id), None)
+                if run is not None:
+                    run.result = unwrapped(told if isinstance(told, str) else dumps(told))
+                    missing.remove(run)
+
+
+def _name(runs: list[ToolRun], asked: dict[str, Any], call_id: str) -> None:
+    """Give the id to the first run of that call that has none."""
+    if all(run.call_id != call_id for run in runs):
+        for run in runs:
+            if not run.call_id and run.name == asked.get("name") and _json(run.arguments) == asked.get("arguments"):
+                run.call_id = call_id
+                return
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
 def tool_definitions(text: str) -> str:
     """`functionDeclarations` as OTel tool definitions."""
     made = []
@@ -75,6 +119,10 @@ def tool_definitions(text: str) -> str:
 def _list(text: str) -> list[dict[str, Any]]:
     value = _parse(text) if text else None
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _parts(messages: str) -> list[dict[str, Any]]:
+    return [part for message in _list(messages) for part in message.get("parts") or () if isinstance(part, dict)]
 
 
 def _texts(message: dict[str, Any]) -> list[dict[str, Any]]:

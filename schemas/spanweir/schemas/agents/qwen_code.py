@@ -78,6 +78,8 @@ class QwenCode:
         made = _amended(turn, spans)
         if _strays(turn, spans):
             return _gathered(turn, spans, made, read)
+        if read.events and any(not _kept_content(span) for span in made):
+            _told(turn, made, read)
         if turn.final:
             made = _completed(turn, made, read)
         return made
@@ -234,6 +236,31 @@ def _gathered(turn: Turn, spans: list[RawSpan], made: list[RawSpan], read: Logs)
             span.attributes = {**known.attributes, **span.attributes}
     root.end_ns = max(span.end_ns for span in made)
     return made
+
+
+_CONTENT = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result")
+
+
+def _kept_content(span: RawSpan) -> bool:
+    """Content is on the spans, or the span is none that has any."""
+    operation = _kind_made(span)
+    needed = {"chat": _CONTENT[0], "execute_tool": _CONTENT[3]}.get(operation, "")
+    return not needed or needed in span.attributes
+
+
+def _told(turn: Turn, made: list[RawSpan], read: Logs) -> None:
+    """Content from the log records: by default (0.22, 0.23) the spans have none."""
+    composed = compose(turn, read.facts())
+    known = {span.span_id: span.attributes for span in composed[1:]}
+    known |= {call: span.attributes for span in composed if (call := _call_id(span))}
+    top = next((span for span in made if not span.parent_id and _kind_made(span) == "invoke_agent"), None)
+    for span in made:
+        told = known.get(_call_id(span) or span.span_id)
+        if span is top and _kind_made(composed[0]) == "invoke_agent":
+            told = composed[0].attributes
+        for key in _CONTENT if told else ():
+            if key in told and key not in span.attributes:
+                span.attributes[key] = told[key]
 
 
 def _completed(turn: Turn, spans: list[RawSpan], read: Logs) -> list[RawSpan]:

@@ -2,7 +2,7 @@
 
 from spanweir.schemas.agents.compose import link_conversation
 from spanweir.schemas.agents.facts import Call, Facts, SubAgent, ToolRun, Usage
-from spanweir.schemas.agents.gemini_content import output_text, to_messages, user_text
+from spanweir.schemas.agents.gemini_content import add_results, output_text, to_messages, user_text
 from spanweir.schemas.agents.turn import (
     Turn,
     first_text,
@@ -47,6 +47,7 @@ class Logs:
         runs = [_run(log) for log in self.events.get("tool_call", [])]
         runs.sort(key=lambda pair: (pair[0].start_ns, pair[0].key))
         self._add_requests([call for call, _ in calls])
+        add_results([call for call, _ in calls], [run for run, _ in runs])
         agents = self._agents(calls, runs)
         own = [call for call, _ in calls if not call.utility]
         for run, log in runs:
