@@ -44,7 +44,7 @@ class GeminiCli:
         for item in items:
             if item.trace_id and (prompt := _prompt_id(item)):
                 traces.setdefault(item.trace_id, prompt)
-        numbered = _numbered_starts(items, group.closed)
+        numbered = _starts(items, group.closed, session)
         starts: dict[str, list[int]] = {}
         places: list[tuple[Item, str]] = []
         for item in items:
@@ -92,13 +92,22 @@ def _numbered(prompt: str) -> bool:
     return "########" in prompt
 
 
-def _numbered_starts(items: list[Item], closed: dict[str, Closed]) -> list[tuple[int, str]]:
-    """When each numbered prompt is first heard of: records without a prompt id belong to the one before them."""
-    found = {key: known.start_ns for key, known in closed.items() if _numbered(key)}
+def _starts(items: list[Item], closed: dict[str, Closed], session: str) -> list[tuple[int, str]]:
+    """When each prompt with an id of its own is first heard of: records without one belong to the one before them.
+
+    Up to 0.29 a process that answers one prompt gives it a random id, later the session's.
+    """
+    found = {key.partition("@")[0]: known.start_ns for key, known in closed.items()}
+    found = {prompt: start for prompt, start in found.items() if prompt and not _is_process(prompt)}
     for item in items:
-        if _numbered(prompt := _prompt_id(item)):
+        prompt = _prompt_id(item)
+        if _numbered(prompt) or (item.event == "user_prompt" and prompt not in ("", session)):
             found[prompt] = min(item.start_ns, found.get(prompt, item.start_ns))
     return sorted((start, prompt) for prompt, start in found.items())
+
+
+def _is_process(prompt: str) -> bool:
+    return len(prompt) < 8 and prompt.isdigit()
 
 
 def _process(item: Item) -> str:

@@ -255,10 +255,10 @@ def _told(turn: Turn, made: list[RawSpan], read: Logs) -> None:
     known |= {call: span.attributes for span in composed if (call := _call_id(span))}
     top = next((span for span in made if not span.parent_id and _kind_made(span) == "invoke_agent"), None)
     for span in made:
-        told = known.get(_call_id(span) or span.span_id)
+        told = known.get(_call_id(span) or span.span_id, {})
         if span is top and _kind_made(composed[0]) == "invoke_agent":
             told = composed[0].attributes
-        for key in _CONTENT if told else ():
+        for key in _CONTENT:
             if key in told and key not in span.attributes:
                 span.attributes[key] = told[key]
 
