@@ -222,8 +222,10 @@ class DeltaExporter:
         self, traces: Sequence[TraceRow], spans: Mapping[str, payload.Spans], written: dict[str, Times], known: bool
     ) -> None:
         """`spans` are those of the batch, by trace and span id."""
-        described = [(trace, payload.trace_metadata(trace), payload.trace_tags(trace)) for trace in traces]
         pending = self._pending.get("annotations")
+        described: list[Described] = []
+        if pending is not None or "payload" in self._pending:
+            described = [(trace, payload.trace_metadata(trace), payload.trace_tags(trace)) for trace in traces]
         if pending is not None:
             ids = [metadata_id(trace.trace_id) for trace in traces]
             maybe = [i for i, t in zip(ids, traces, strict=True) if known or t.trace_id in written]

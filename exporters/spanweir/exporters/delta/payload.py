@@ -16,9 +16,10 @@ import orjson
 
 from spanweir.exporters.delta.cells import DAY_NS, dump
 from spanweir.schemas.inference_table import PAYLOAD, REQUEST_TOO_LARGE, RESPONSE_TOO_LARGE
-from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
+from spanweir.schemas.trace import Assessment, MappedSpan, TokenUsage, TraceRow
 
 TRACE_PREFIX: Final = "tr-"
+_TOKENS: Final = TokenUsage.__struct_fields__
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DATE: Final = date(1970, 1, 1)
 _STATUS_OK: Final = 200
@@ -99,22 +100,25 @@ def _facts(span: Content | MappedSpan) -> Facts | None:
 
 def trace_metadata(trace: TraceRow) -> dict[str, str]:
     """`trace_metadata` of the trace: the row's own metadata, and MLflow's keys for what the row has as fields."""
-    known: dict[str, str | None] = {
-        "mlflow.trace.session": trace.session_id,
-        "mlflow.trace.user": trace.user_id,
-        "mlflow.sourceRun": trace.run_id,
-        "mlflow.modelId": trace.model_id,
-    }
-    result = {key: value for key, value in known.items() if value}
+    result: dict[str, str] = {}
+    if trace.session_id:
+        result["mlflow.trace.session"] = trace.session_id
+    if trace.user_id:
+        result["mlflow.trace.user"] = trace.user_id
+    if trace.run_id:
+        result["mlflow.sourceRun"] = trace.run_id
+    if trace.model_id:
+        result["mlflow.modelId"] = trace.model_id
     if trace.usage is not None:
-        usage = msgspec.structs.asdict(trace.usage)
-        result["mlflow.trace.tokenUsage"] = orjson.dumps({k: v for k, v in usage.items() if v is not None}).decode()
+        usage = [f'"{name}":{value}' for name in _TOKENS if (value := getattr(trace.usage, name)) is not None]
+        result["mlflow.trace.tokenUsage"] = f"{{{','.join(usage)}}}"
     if trace.cost is not None:
         cost = trace.cost
         result["mlflow.trace.cost"] = orjson.dumps(
             {"input_cost": cost.input_cost, "output_cost": cost.output_cost, "total_cost": cost.total_cost}
         ).decode()
-    return {**result, **trace.metadata}
+    result.update(trace.metadata)
+    return result
 
 
 def trace_tags(trace: TraceRow) -> dict[str, str]:

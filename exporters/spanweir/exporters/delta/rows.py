@@ -226,7 +226,12 @@ class AnnotationRows:
                 rows.append(self._metadata(trace, metadata))
             rows.extend(self._tag(trace, key, value) for key, value in tags.items())
             rows.extend(self._assessment(trace, assessment) for assessment in trace.assessments)
-        return list(zip(*rows, strict=True))
+        ids, traces, kinds, names, values, comments, facts, times, writers = zip(*rows, strict=True)
+        count, nothing = len(rows), (None,) * len(rows)
+        return (
+            ids, ("TRACE",) * count, traces, kinds, names, values, comments, facts, times, writers, times, writers,
+            nothing, nothing, ("insert",) * count,
+        )  # fmt: skip
 
     def _row(
         self, identity: str, trace_id: str, kind: str, name: str, value: Value, time_us: int,
@@ -234,17 +239,14 @@ class AnnotationRows:
     ) -> tuple[Any, ...]:  # fmt: skip
         if self._version == "v1":
             value, metadata = text(value), texts(metadata) if metadata else metadata
-        return (
-            identity, "TRACE", trace_id, kind, name, value, comment, metadata, time_us, by, time_us, by, None, None,
-            "insert",
-        )  # fmt: skip
+        return identity, trace_id, kind, name, value, comment, metadata, time_us, by
 
     def _metadata(self, trace: TraceRow, metadata: dict[str, str]) -> tuple[Any, ...]:
-        value: dict[str, Value] = {
+        value: dict[str, Any] = {
             "client_request_id": trace.client_request_id,
             "request_preview": trace.request_preview,
             "response_preview": trace.response_preview,
-            "trace_metadata": dict(metadata),
+            "trace_metadata": metadata,
         }
         trace_id = trace.trace_id
         return self._row(metadata_id(trace_id), trace_id, METADATA, "metadata", value, trace.start_ns // 1000)
