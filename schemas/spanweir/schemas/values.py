@@ -134,6 +134,8 @@ _DECODER = msgspec.json.Decoder()
 check_json = msgspec.json.Decoder(msgspec.Raw).decode
 """Raises one of `UNREADABLE` for text that is no JSON."""
 
+_LENIENT = json.JSONDecoder(strict=False, parse_constant=str)
+
 _ESCAPED = re.compile(r"\\u")
 """Python's `in` takes three times as long for two characters."""
 
@@ -162,7 +164,7 @@ def loads(value: str | bytes, *, cut: bool = True, lenient: bool = True) -> Any:
     if stripped[:1] not in ("{", "[", '"'):
         raise ValueError("not JSON")
     try:
-        return Broken(json.loads(stripped, strict=False, parse_constant=str), "lenient")
+        return Broken(_LENIENT.decode(stripped), "lenient")
     except (ValueError, RecursionError):
         pass
     if stripped[0] in "{[" and (found := _literal(stripped)) is not None:
@@ -229,7 +231,7 @@ def salvage(cut: str) -> Any:
         attempts.insert(0, cut[:position] + closing)
     for attempt in attempts:
         try:
-            return json.loads(attempt, strict=False, parse_constant=str)
+            return _LENIENT.decode(attempt)
         except (ValueError, RecursionError):
             continue
     return None

@@ -257,12 +257,12 @@ def _embeddings(attributes: Attributes, keys: Sequence[str], notes: Notes) -> li
 
 def whole(name: str) -> Any:
     """A reader for `input.value` or `output.value`, JSON where its MIME type or its beginning says so."""
+    value_key, type_key = f"{name}.value", f"{name}.mime_type"
 
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> Any:
-        value = attributes.get(f"{name}.value")
-        if value == "__REDACTED__":
+        if (value := attributes.get(value_key)) == "__REDACTED__":
             return None
-        if attributes.get(f"{name}.mime_type") == "text/plain":
+        if attributes.get(type_key) == "text/plain":
             return value or None
         return json_or_text(value)
 
