@@ -72,22 +72,21 @@ def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summa
         return summary
     if span.error is not None and span.error.failed:
         summary.error, summary.status_message = True, summary.status_message or span.error.message or ""
-    summary.kind = span.kind
+    kind = summary.kind = span.kind
     summary.has_request = said(mapped, "mlflow.spanInputs") is not None
     summary.has_response = said(mapped, "mlflow.spanOutputs") is not None
-    if span.usage is not None:
-        counts = tokens_of(span.usage)
-        if span.usage.scope == "own":
-            summary.usage = counts
-            summary.running = span.usage.running
-        elif span.usage.scope == "rollup":
-            summary.rollup = counts
+    usage = span.usage
+    if usage is not None:
+        if usage.scope == "own":
+            summary.usage, summary.running = tokens_of(usage), usage.running
+        elif usage.scope == "rollup":
+            summary.rollup = tokens_of(usage)
     summary.cost = mapped.cost
     if span.response is not None:
         summary.response_id = span.response.id
-    if span.kind == "agent" and span.agent is not None:
+    if kind == "agent" and span.agent is not None:
         summary.title = span.agent.name
-    elif span.kind == "workflow" and span.graph is not None:
+    elif kind == "workflow" and span.graph is not None:
         summary.title = span.graph.workflow
     summary.session_id = span.session_id
     summary.conversation_id = span.conversation_id

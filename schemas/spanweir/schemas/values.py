@@ -163,6 +163,8 @@ def loads(value: str | bytes, *, cut: bool = True, lenient: bool = True) -> Any:
     stripped = string.strip()
     if stripped[:1] not in ("{", "[", '"'):
         raise ValueError("not JSON")
+    if (found := _simple_literal(stripped)) is not None:
+        return Broken(found, "literal")
     try:
         return Broken(_LENIENT.decode(stripped), "lenient")
     except (ValueError, RecursionError):
@@ -173,6 +175,16 @@ def loads(value: str | bytes, *, cut: bool = True, lenient: bool = True) -> Any:
     if salvaged is None:
         raise ValueError("not JSON")
     return Broken(salvaged, "truncated")
+
+
+def _simple_literal(value: str) -> Any:
+    """A Python literal that is JSON but for its quotes (`{'cache_read': 0}`), or None. Python's parser takes 20 us."""
+    if "'" not in value or '"' in value or "\\" in value or len(value) > MAX_LITERAL_CHARS:
+        return None
+    try:
+        return _DECODER.decode(value.replace("'", '"'))
+    except UNREADABLE:
+        return None
 
 
 def _literal(value: str) -> Any:

@@ -104,6 +104,9 @@ def _is_reported(cost: Costs) -> bool:
 def cost_of(usage: Usage, prices: Prices) -> tuple[float, float]:
     """Dollars for input and output. Parts with a price of their own are taken out of the whole they belong to."""
     total = max(usage.input or 0, 0)
+    if not (usage.cache_read or usage.cache_write or prices.input_audio or prices.output_audio or prices.reasoning):
+        out = max(usage.output or 0, 0)
+        return total * _rate(prices.input, total) / _MILLION, out * _rate(prices.output, total) / _MILLION
     read = min(usage.cache_read or 0, total)
     long_write = usage.cache_write_1h or 0
     write = max(min(usage.cache_write or 0, total - read), 0)
