@@ -1,6 +1,7 @@
 """What only gRPC's servers can get wrong: calls that are given up, that wait for others, or that meet the end."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,3 +123,21 @@ def test_grpcio_has_what_the_loop_needs() -> None:
 def test_another_core_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_grpc_loop._NAMES, "CompletionQueue", ("poll_another_way",))
     assert not _grpc_loop.usable()
+
+
+@pytest.mark.parametrize("server", ["loop", "threads"])
+def test_busy_connections_are_answered_in_full(queue: SlowQueue, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More requests than may be under way on a connection, and more of them than grpc's server lets wait unread."""
+    if server == "threads":
+        monkeypatch.setattr(_grpc_loop, "usable", lambda: False)
+    one = Config(protocols=Protocols(grpc=Grpc(endpoint="127.0.0.1:0"))).build(Context(name="otlp", writer=queue))
+    one.start()
+    (body,) = make_requests(1, 1)
+    own_connection = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.insecure_channel(one.endpoints["grpc"], options=own_connection) for _ in range(16)]
+    exports = [channel.unary_unary(GRPC_METHODS["traces"]) for channel in channels]
+    calls = [export.future(body, timeout=60) for export in exports for _ in range(150)]
+    assert Counter(each.code() for each in calls) == {grpc.StatusCode.OK: 16 * 150}
+    for channel in channels:
+        channel.close()
+    one.stop(2)

@@ -12,9 +12,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psycopg
 
 START_S = 60
 
@@ -66,8 +68,14 @@ def postgresql(directory: Path) -> Iterator[str]:
     )  # fmt: skip
     settings = ["fsync=off", "listen_addresses=127.0.0.1", f"unix_socket_directories={directory}", "max_connections=40"]
     command = [postgres, "-D", str(data), "-p", str(port), *(part for one in settings for part in ("-c", one))]
-    with _running(command, port, user, directory):
-        yield f"postgresql://mlflow@127.0.0.1:{port}"
+    uri = f"postgresql://mlflow@127.0.0.1:{port}"
+
+    def answers() -> None:
+        # It listens before it has started up, and refuses everybody until then.
+        psycopg.connect(f"{uri}/postgres", connect_timeout=5).close()
+
+    with _running(command, port, user, directory, answers=answers):
+        yield uri
 
 
 @contextmanager
@@ -108,7 +116,12 @@ def mlflow(uri: str, artifact_root: str, directory: Path, *arguments: str) -> It
 
 @contextmanager
 def _running(
-    command: list[str], port: int, user: str | None, directory: Path, environment: dict[str, str] | None = None
+    command: list[str],
+    port: int,
+    user: str | None,
+    directory: Path,
+    environment: dict[str, str] | None = None,
+    answers: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     log = directory / "log"
     with log.open("wb") as output:
@@ -117,7 +130,7 @@ def _running(
             preexec_fn=die_with_parent,
         )  # fmt: skip
     try:
-        _wait(process, port, log)
+        _wait(process, port, log, answers)
         yield
     finally:
         # Nothing of it is kept, and an orderly shutdown would wait for connections.
@@ -125,15 +138,16 @@ def _running(
         process.wait()
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, answers: Callable[[], None] | None) -> None:
+    def probe() -> None:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        if answers is not None:
+            answers()
+
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
+    while time.monotonic() < deadline and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
+            return probe()
+        except (OSError, psycopg.OperationalError):
             time.sleep(0.05)
-        else:
-            return
     raise RuntimeError(f"the server did not start:\n{log.read_text(errors='replace')[-2000:]}")

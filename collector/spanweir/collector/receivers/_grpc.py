@@ -28,6 +28,7 @@ SIGNALS = {
     )
 }
 """By method."""
+_MANY = 1 << 30
 _STATUS_DETAILS = "grpc-status-details-bin"
 
 
@@ -118,6 +119,12 @@ def options(config: "Grpc") -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.max_recv_msg_size_mib << 20),
         ("grpc.max_concurrent_streams", config.max_concurrent_streams),
+        # A sender that has its answer begins the next request at once, and the core counts the one before until it has
+        # been tidied away: with the default of as many as may be under way it refuses a tenth of a busy connection.
+        ("grpc.http2.max_deallocating_streams", max(1000, 10 * config.max_concurrent_streams)),
+        # Calls that nobody has looked at yet. Above 1,000 the core cancels some at random; here they wait.
+        ("grpc.server.max_pending_requests", _MANY),
+        ("grpc.server.max_pending_requests_hard_limit", _MANY),
         # Otherwise a second collector on the same port would silently take half of the connections.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_permit_without_calls", int(policy.permit_without_stream)),
