@@ -20,12 +20,13 @@ QUICK = Options(initial_interval=0.01, max_interval=0.02)
 
 
 class Bench:
-    def __init__(self, exporter: Exporter, directory: Path) -> None:
+    def __init__(self, exporter: Exporter, directory: Path, options: Options) -> None:
         self.cursor = 0
+        self.fails = False
         self.counted: Counter[str] = Counter()
         self.directory = directory / "dead-letters"
         self.worker = Worker(
-            "there", exporter, QUICK, cursor=0, advance=self._advance, dead_letters=self.directory, count=self._count
+            "there", exporter, options, cursor=0, advance=self._advance, dead_letters=self.directory, count=self._count
         )
 
     def _advance(self, sequence: int) -> None:
@@ -33,12 +34,14 @@ class Bench:
 
     def _count(self, name: str, n: float = 1, **labels: str) -> None:
         assert labels["exporter"] == "there"
+        if self.fails:
+            raise RuntimeError("cannot count")
         self.counted[name] += int(n)
 
 
 @contextmanager
-def running(exporter: Exporter, directory: Path) -> Iterator[Bench]:
-    bench = Bench(exporter, directory)
+def running(exporter: Exporter, directory: Path, options: Options = QUICK) -> Iterator[Bench]:
+    bench = Bench(exporter, directory, options)
     bench.worker.start()
     try:
         yield bench
@@ -55,6 +58,33 @@ def test_batches_arrive_in_order_and_the_cursor_follows(tmp_path: Path) -> None:
     assert bench.cursor == 5
     assert recorder.left
     assert bench.counted["otelcol_exporter_sent_spans"] == 50
+
+
+def test_the_pause_stops_growing_however_long_a_destination_is_away(tmp_path: Path) -> None:
+    """Half a second times 1.5 to the power of attempts is no float any more after 14 hours."""
+    attempts = 0
+
+    def refuse(_: Batch) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 2000:
+            raise Retry("away")
+
+    recorder = Recorder(refuse)
+    options = Options(initial_interval=0.00001, max_interval=0.0001)
+    with running(recorder, tmp_path, options) as bench:
+        bench.worker.offer(batch(1), 1000)
+        until(lambda: recorder.batches)
+    assert bench.cursor == 1
+
+
+def test_a_thread_that_fails_says_so(tmp_path: Path) -> None:
+    with running(Recorder(), tmp_path) as bench:
+        bench.fails = True
+        bench.worker.offer(batch(1), 1000)
+        until(lambda: bench.worker.crash)
+    assert str(bench.worker.crash) == "cannot count"
+    assert bench.cursor == 0
 
 
 @pytest.mark.parametrize("error", [Retry("busy"), OSError("gone"), RuntimeError("odd")])
@@ -154,7 +184,7 @@ def test_a_stop_interrupts_waiting_and_leaves_the_rest_queued(tmp_path: Path) ->
     def refuse(_: Batch) -> None:
         raise Retry("never", after_s=3600)
 
-    bench = Bench(Recorder(refuse), tmp_path)
+    bench = Bench(Recorder(refuse), tmp_path, QUICK)
     bench.worker.start()
     bench.worker.offer(batch(1), 1000)
     until(lambda: bench.worker.failing_since is not None)

@@ -75,7 +75,7 @@ class Runner:
         self._stopping = True
 
     def run(self, on_tick: Callable[[], None] = lambda: None) -> str | None:
-        """Deliver until stopped. Returns why it cannot go on, or None."""
+        """Deliver until stopped. Returns why it cannot go on, or None; raises what has ended an exporter's thread."""
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -92,6 +92,8 @@ class Runner:
                     on_tick()
                     if fatal := next((f"{w.name}: {w.fatal}" for w in self.workers() if w.fatal), None):
                         return fatal
+                    if crash := next((w.crash for w in self.workers() if w.crash), None):
+                        raise crash
                 if now >= collect_at:
                     collect_at = now + _COLLECT_S
                     gc.collect()

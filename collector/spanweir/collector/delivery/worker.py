@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -63,6 +63,9 @@ class Worker:
         self.exporter = exporter
         self.failing_since: float | None = None
         self.fatal: str | None = None
+        """Why this exporter can never work as it is configured."""
+        self.crash: Exception | None = None
+        """A mistake in the delivery itself that has ended the thread: the process has to start again."""
         self.durable = cursor
         """Everything up to this record is done with: written durably, and no span of it waits in a processor."""
         self.written = cursor
@@ -87,6 +90,7 @@ class Worker:
         self._stopping = threading.Event()
         self._draining = False
         self._refused = 0
+        self._pause_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"exporter-{name}", daemon=True)
 
     # ---------------------------------------------------------------------------------------- the lane's side
@@ -153,6 +157,9 @@ class Worker:
                 self._on_room()
         except Interrupted:
             pass
+        except Exception as error:
+            _log.exception("%s: the exporter's thread has failed", self.name)
+            self.crash = error
         finally:
             self._leave()
 
@@ -245,13 +252,15 @@ class Worker:
         """Note a failure and wait before the next attempt. Raises `Interrupted`."""
         self._note_failure(error)
         options = self._options
-        pause = min(options.initial_interval * options.multiplier ** (attempt - 1), options.max_interval)
-        pause *= random.uniform(0.8, 1.2)
+        # Step by step, within the bound: attempts never end, and a power of their number overflows after 14 hours.
+        grown_s = options.initial_interval if attempt == 1 else self._pause_s * options.multiplier
+        self._pause_s = min(grown_s, options.max_interval)
+        pause_s = self._pause_s * random.uniform(0.8, 1.2)
         if isinstance(error, Retry):
-            pause = max(pause, error.after_s)
+            pause_s = max(pause_s, error.after_s)
         if attempt in (1, 5) or attempt % 50 == 0:
-            _log.warning("%s: %s in %.1f s (attempt %d): %s", self.name, what, pause, attempt, error)
-        if self._stopping.wait(pause):
+            _log.warning("%s: %s in %.1f s (attempt %d): %s", self.name, what, pause_s, attempt, error)
+        if self._stopping.wait(pause_s):
             raise Interrupted
 
     def _note_failure(self, error: Exception) -> None:
@@ -275,8 +284,7 @@ class Worker:
                 else:
                     self._bisect(part, str(error))
 
-    def _set_aside_traces(self, batch: Batch, rejected: object) -> None:
-        assert isinstance(rejected, dict)
+    def _set_aside_traces(self, batch: Batch, rejected: Mapping[str, str]) -> None:
         for part, reason in without(batch, rejected):
             self._set_aside(part, reason)
 
