@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from spanweir.collector.decode.otlp_proto import decode_traces
 from spanweir.collector.demo.process import free_ports
 from tests.benchmarks.load import make_requests
 from tests.support.service import TO_FILE, Service, eventually
+from tests.support.stores import sqlite_store
 
 pytestmark = [pytest.mark.external, pytest.mark.slow]
 HERE = Path(__file__).parent
@@ -81,9 +83,14 @@ class Upstream:
         }
         path = directory / "otelcol.yaml"
         path.write_text(yaml.safe_dump(configuration))
+        self.run(binary, directory, path)
+
+    def run(self, binary: Path, directory: Path, *configurations: Path) -> None:
+        """Later files override what stands in the first."""
         self.log = directory / "otelcol.log"
+        files = [argument for path in configurations for argument in ("--config", f"file:{path}")]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([str(binary), "--config", f"file:{path}"], stdout=log, stderr=log)
+            self.process = subprocess.Popen([str(binary), *files], stdout=log, stderr=log)
 
     def send(self, body: bytes) -> None:
         """Once it listens."""
@@ -142,6 +149,64 @@ def test_a_collector_waits_while_spanweir_is_away(otelcol: Path, service: Servic
     finally:
         upstream.stop()
     assert sorted((span["traceId"], span["spanId"]) for span in spans_in(service)) == expected
+
+
+class QuickStart(Upstream):
+    """The quick start as it stands, but on free ports."""
+
+    def __init__(self, binary: Path, directory: Path, service: Service) -> None:
+        self.port, http_port = free_ports(2)
+        protocols = {"grpc": {"endpoint": f"127.0.0.1:{self.port}"}, "http": {"endpoint": f"127.0.0.1:{http_port}"}}
+        ports = directory / "ports.yaml"
+        ports.write_text(
+            yaml.safe_dump(
+                {
+                    "receivers": {"otlp": {"protocols": protocols}},
+                    "exporters": {"otlp_grpc/spanweir": {"endpoint": f"127.0.0.1:{service.grpc_port}"}},
+                    "service": {"telemetry": {"metrics": {"level": "none"}}},
+                }
+            )
+        )
+        self.run(binary, directory, HERE.parents[1] / "instrumentation/quickstarts/otelcol/otelcol.yaml", ports)
+
+
+LARGE = """
+import spanweir.instrumentation as spanweir
+
+spanweir.init(service_name="large")
+with spanweir.workflow("answer", input="What does a weir do?") as answer:
+    spanweir.chat("m")(lambda messages: "It meters a river.")([{"role": "user", "content": "x" * 9_000_000}] * 3)
+    answer.set_output("It meters a river.")
+for n in range(3000):
+    with spanweir.tool(f"t{n}", arguments={"text": "y" * 1000}):
+        pass
+assert spanweir.flush(60)
+"""
+
+
+def test_the_quick_start_passes_large_traces(otelcol: Path, tmp_path: Path) -> None:
+    sqlite_store(tmp_path / "spanweir" / "mlflow.db")
+    with Service(tmp_path / "spanweir") as service:
+        upstream = QuickStart(otelcol, tmp_path, service)
+        try:
+            endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{upstream.port}"}
+            done = subprocess.run(
+                [sys.executable, "-c", LARGE],
+                env={**os.environ, **endpoint},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            count = "SELECT count(*) FROM spans"
+            eventually(lambda: service.rows(count) == [(3002,)], what="every span comes through", timeout_s=60)
+        finally:
+            upstream.stop()
+        question = "SELECT request_preview, response_preview FROM trace_info WHERE request_preview LIKE '%weir%'"
+        assert len(service.rows(question)) == 1
+        (size,) = service.rows("SELECT max(length(content)) FROM spans")[0]
+    assert size > 16_000_000  # what a client keeps of one attribute
 
 
 # ----------------------------------------------------------------------------------------- JavaScript
