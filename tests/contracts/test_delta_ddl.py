@@ -1,8 +1,10 @@
-"""Tables as they are made, against the DDL that Databricks gives: every column, its type, its place, NOT NULL.
+"""Tables as they are made, against the DDL that Databricks gives: every column, its type and its place.
 
 Sources: `SHOW CREATE TABLE` of an AI-Gateway-enabled inference table; the tables of MLflow traces in Unity Catalog,
 version 2 (documentation, and databricks-agents 1.13, `migrations/migrate_traces_to_uc`). Of the properties
 `otel.schemaVersion` is the one that readers ask for. CLUSTER BY is Databricks' own; here tables are partitioned by day.
+NOT NULL, which the DDL has for `annotation_id`, is left out: deltalake 1.6 does not name the feature `invariants` in a
+table with VARIANT columns, and Spark refuses to open such a table.
 """
 
 import json
@@ -58,7 +60,7 @@ DDL = {
         metadata VARIANT, resource {_RESOURCE}, resource_schema_url STRING, instrumentation_scope {_SCOPE},
         metric_schema_url STRING""",
     "otel_annotations": """
-        annotation_id STRING NOT NULL, target_type STRING, target_id STRING, annotation_type STRING, name STRING,
+        annotation_id STRING, target_type STRING, target_id STRING, annotation_type STRING, name STRING,
         value VARIANT, comment STRING, metadata VARIANT, created_at TIMESTAMP, created_by STRING, updated_at TIMESTAMP,
         updated_by STRING, deleted_at TIMESTAMP, deleted_by STRING, _change_type STRING""",
 }
@@ -99,7 +101,7 @@ def test_columns(tables: dict[str, str], suffix: str, version: str) -> None:
             wanted = wanted.replace(f", {name} VARIANT", f", {name} STRING")
         wanted = wanted.replace("VARIANT", "MAP<STRING,STRING>")
     fields = json.loads(table.schema().to_json())["fields"]
-    made = [f"{field['name']} {sql(field['type'])}{'' if field['nullable'] else ' NOT NULL'}" for field in fields]
-    assert ", ".join(made) == wanted
+    assert ", ".join(f"{field['name']} {sql(field['type'])}" for field in fields) == wanted
+    assert all(field["nullable"] for field in fields)
     said = table.metadata().configuration.get("otel.schemaVersion")
     assert said == (None if suffix == "payload" else version)

@@ -26,8 +26,6 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     """DATE column that the table is partitioned by; empty for none."""
     time: str
     """TIMESTAMP column whose range is kept for each file, so that readers skip files."""
-    required: tuple[str, ...] = ()
-    """Columns that are NOT NULL."""
     properties: dict[str, str] = {}
 
 
@@ -219,6 +217,5 @@ def annotations(version: Version) -> Table:
         key=("annotation_id",),
         partition="",
         time="created_at",
-        required=("annotation_id",),
         properties={"otel.schemaVersion": version},
     )

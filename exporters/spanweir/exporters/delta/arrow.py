@@ -4,7 +4,7 @@ arro3 rather than pyarrow: it comes with deltalake, builds arrays as fast, and l
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate, chain
 from typing import Any, Final, TypeAlias
@@ -114,14 +114,11 @@ def _arrow_type(kind: Type) -> DataType:
 class Layout:
     """The columns of one table, ready to build record batches."""
 
-    def __init__(self, columns: Sequence[tuple[str, str]], required: Collection[str] = ()) -> None:
-        """`required` columns have a value in every row."""
+    def __init__(self, columns: Sequence[tuple[str, str]]) -> None:
         self.columns = [(name, parse(sql)) for name, sql in columns]
         self.types = dict(self.columns)
         self.names = [name for name, _ in self.columns]
-        self.schema = Schema(
-            [Field(name, _arrow_type(kind), nullable=name not in required) for name, kind in self.columns]
-        )
+        self.schema = Schema([Field(name, _arrow_type(kind)) for name, kind in self.columns])
 
     def batch(self, columns: Sequence[Column | Array]) -> RecordBatch:
         """One record batch. A column is a list of Python values, or an Array that has the column's type already."""

@@ -58,7 +58,7 @@ class Target:
         compression: str,
     ) -> None:
         self.spec, self.uri = spec, uri
-        self.layout = Layout(spec.columns, spec.required)
+        self.layout = Layout(spec.columns)
         self._options = dict(storage_options)
         self._app_id = app_id
         self._properties = {**properties, **spec.properties}
@@ -125,11 +125,7 @@ class Target:
                 f"{self.uri} is a directory with files in it but no Delta table (it has no _delta_log); "
                 "name another path or prefix, or move the files away"
             )
-        fields = [
-            {**field, "nullable": field["name"] not in self.spec.required}
-            for field in delta_fields(self.layout.columns)
-        ]
-        schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
+        schema = Schema.from_json(json.dumps({"type": "struct", "fields": delta_fields(self.layout.columns)}))
         with suppress(CommitFailedError):  # another process made it in the meantime
             DeltaTable.create(
                 self._place.uri,
