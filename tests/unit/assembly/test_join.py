@@ -1,11 +1,13 @@
 """Log records and spans find each other in any order; evaluations become assessments."""
 
 import itertools
+from collections import Counter
 from typing import Any
 
 from spanweir.collector.assembly import Joiner, Options
 from spanweir.schemas.genai import GenAISpan, Response
 from spanweir.schemas.mapping import Mapper
+from spanweir.schemas.options import Size
 from spanweir.schemas.raw import RawLog, RawSpan, Scope
 from tests.support.spans import TRACE, Bench, identity, span
 
@@ -148,3 +150,16 @@ def test_openinference_annotations_are_assessments_of_span_trace_and_session() -
         "solved": (None, '"no"', "CODE", {}),
         "mood": (None, '"happy"', "CODE", {"metadata": "seen", "mlflow.trace.session": "s-1"}),
     }
+
+
+def test_evaluations_that_wait_for_one_response_are_bounded() -> None:
+    counted: Counter[str] = Counter()
+    joiner = Joiner(Options(join_max=Size(100_000)), count=lambda name, n: counted.update({name: n}))
+    record = evaluation(name="Tone", score_label="kind", explanation="x" * 1000, response_id="never-comes")
+    for now in range(1000):
+        joiner.join([], [record], float(now))
+        assert joiner.size_bytes <= 100_000
+    assert counted["spanweir_join_expired_logs"] > 900
+    joiner.tick(10_000.0)
+    assert joiner.size_bytes == 0
+    assert counted["spanweir_join_expired_logs"] == 1000

@@ -40,6 +40,7 @@ class _Waiting(msgspec.Struct):
     """An evaluation of a response whose span has not come."""
 
     evaluation: Evaluation
+    size_bytes: int
     since_s: float
     sequence: int
 
@@ -116,7 +117,7 @@ class Joiner:
         """Assessments of responses whose spans have come since."""
         for response_id in [i for i in self._evaluations if i in self._responses]:
             trace_id, span_id = self._responses[response_id]
-            for waiting in self._evaluations.pop(response_id):
+            for waiting in self._forget(response_id):
                 yield trace_id, assessment_of(waiting.evaluation, trace_id, span_id)
 
     def tick(self, now_s: float) -> None:
@@ -126,7 +127,7 @@ class Joiner:
             while held and next(iter(held.values())).since_s <= until:
                 self._let_go(held)
         while self._evaluations and next(iter(self._evaluations.values()))[0].since_s <= until:
-            self._count("spanweir_join_expired_logs", len(self._evaluations.popitem(last=False)[1]))
+            self._give_up_evaluations()
 
     def low(self) -> int:
         """The lowest position in the queue of anything held; 0 if nothing is."""
@@ -152,9 +153,10 @@ class Joiner:
         if place is not None:
             joined.assessments.append((place[0], assessment_of(evaluation, place[0], place[1])))
         elif evaluation.response_id:
-            self._evaluations.setdefault(evaluation.response_id, []).append(_Waiting(evaluation, now_s, sequence))
-            if len(self._evaluations) > _RESPONSES_MAX:
-                self._count("spanweir_join_expired_logs", len(self._evaluations.popitem(last=False)[1]))
+            waiting = _Waiting(evaluation, _log_size(log), now_s, sequence)
+            self._evaluations.setdefault(evaluation.response_id, []).append(waiting)
+            self._bytes += waiting.size_bytes
+            self._bound()
         else:
             self._count("spanweir_join_unplaced_logs", 1)
 
@@ -171,8 +173,26 @@ class Joiner:
         else:
             into[key] = held
         self._bytes += held.size_bytes
-        while self._bytes > self._max and (self._logs or self._spans):
-            self._let_go(self._spans or self._logs)
+        self._bound()
+
+    def _bound(self) -> None:
+        while self._bytes > self._max:
+            if held := self._spans or self._logs:
+                self._let_go(held)
+            elif self._evaluations:
+                self._give_up_evaluations()
+            else:
+                return
+
+    def _give_up_evaluations(self) -> None:
+        """Of the response that has waited longest."""
+        self._count("spanweir_join_expired_logs", len(self._forget(next(iter(self._evaluations)))))
+
+    def _forget(self, response_id: str) -> list[_Waiting]:
+        """Evaluations that wait for this response no longer."""
+        waiting = self._evaluations.pop(response_id)
+        self._bytes -= sum(one.size_bytes for one in waiting)
+        return waiting
 
     def _let_go(self, held: OrderedDict[str, _Held]) -> None:
         _, oldest = held.popitem(last=False)
