@@ -16,6 +16,7 @@ from spanweir.collector.processors.tail_sampling import (
     Tokens,
 )
 from spanweir.schemas.genai import Costs, Evaluation
+from spanweir.schemas.raw import Event, RawSpan
 from tests.support.processing import Bench
 from tests.support.spans import span
 
@@ -114,6 +115,22 @@ def test_memory_is_bounded_and_nothing_is_lost() -> None:
     assert bench.processor._bytes <= 50_000  # type: ignore[attr-defined]
     out += bench.processor.tick(100.0)  # type: ignore[attr-defined]
     assert len(out) == 200
+
+
+def test_content_counts_wherever_it_stands() -> None:
+    """Prompts may stand in nested values and in span events; a hundred of 10 KB do not fit into 500 KB."""
+    text = "x" * 10_000
+    nested = {"messages": [{"content": text}]}
+    for given in ({"attributes": nested}, {"events": [Event(name="gen_ai.user.message", attributes=nested)]}):
+        bench = Bench(Config(max_bytes=500_000))
+        out = [item for i in range(100) for item in bench(_with(span("a", "lost", trace=f"{i:032x}"), **given))]
+        assert len(out) > 50
+
+
+def _with(raw: RawSpan, attributes: Any = None, events: Any = ()) -> RawSpan:
+    raw.attributes = {**raw.attributes, **(attributes or {})}
+    raw.events = list(events)
+    return raw
 
 
 def test_it_says_from_where_to_read_again() -> None:

@@ -17,6 +17,7 @@ from spanweir.collector.assembly.assessments import assessment_of
 from spanweir.collector.assembly.options import Options
 from spanweir.schemas.genai import Evaluation, GenAISpan
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Value
+from spanweir.schemas.sizes import attributes_bytes, content_bytes, value_bytes
 from spanweir.schemas.trace import Assessment
 
 EVALUATION = "gen_ai.evaluation.result"
@@ -110,7 +111,7 @@ class Joiner:
             if len(self._responses) > _RESPONSES_MAX:
                 self._responses.popitem(last=False)
         if logs or (span.kind in CONTENT_KINDS and not (span.input and span.output) and not _has_own(span)):
-            size = _SPAN_OVERHEAD + sum(map(_log_size, logs)) + _attributes_size(raw.attributes)
+            size = _SPAN_OVERHEAD + sum(map(_log_size, logs)) + content_bytes(raw)
             self._hold(self._spans, raw.trace_id + raw.span_id, _Held(list(logs), size, now_s, sequence, raw))
 
     def settled(self) -> Iterator[tuple[str, Assessment]]:
@@ -261,18 +262,4 @@ def _merge(old: list[RawLog], new: list[RawLog]) -> list[RawLog]:
 
 
 def _log_size(log: RawLog) -> int:
-    return _OVERHEAD + _value_size(log.body) + _attributes_size(log.attributes)
-
-
-def _attributes_size(attributes: Attributes) -> int:
-    return sum(64 + _value_size(value) for value in attributes.values())
-
-
-def _value_size(value: Value) -> int:
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(64 + _value_size(v) for v in value.values())
-    if isinstance(value, list):
-        return sum(16 + _value_size(v) for v in value)
-    return 16
+    return _OVERHEAD + value_bytes(log.body) + attributes_bytes(log.attributes)

@@ -12,6 +12,7 @@ from spanweir.collector.processors.api import Item
 from spanweir.schemas.genai import GenAISpan, TraceIO
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.sizes import content_bytes
 from spanweir.schemas.summary import request_preview, response_preview, said, summarise
 from spanweir.schemas.trace import MappedSpan
 
@@ -216,7 +217,4 @@ def _best(given: First | None, content: Content | None) -> bytes | None:
 
 
 def _size(raw: RawSpan) -> int:
-    size = _KEPT_OVERHEAD
-    for value in raw.attributes.values():
-        size += len(value) if isinstance(value, str | bytes) else 64
-    return size + 256 * len(raw.events)
+    return _KEPT_OVERHEAD + content_bytes(raw)

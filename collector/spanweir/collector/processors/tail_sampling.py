@@ -21,8 +21,12 @@ from spanweir.collector.processors.api import Context, Item
 from spanweir.schemas.mlflow import status_of
 from spanweir.schemas.options import Duration, Size
 from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.sizes import content_bytes
 
 _MS = 1_000_000
+_SPAN_OVERHEAD_BYTES = 2000
+_COPIES = 3
+"""Content stands in the raw span, in the canonical one, and in what is parsed of it."""
 _STATUS = {0: "UNSET", 1: "OK", 2: "ERROR"}
 
 
@@ -198,7 +202,7 @@ class TailSampling:
         trace.touched_s = self._now_s
         trace.sequence = min(trace.sequence or item.sequence, item.sequence or trace.sequence)
         if raw.span_id not in trace.items:
-            size = 2000 + 3 * sum(len(v) for v in raw.attributes.values() if isinstance(v, str))
+            size = _SPAN_OVERHEAD_BYTES + _COPIES * content_bytes(raw)
             trace.size_bytes += size
             self._bytes += size
         trace.items[raw.span_id] = item

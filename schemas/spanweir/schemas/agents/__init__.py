@@ -26,9 +26,11 @@ from spanweir.schemas.agents.opencode import OpenCode
 from spanweir.schemas.agents.qwen_code import QwenCode
 from spanweir.schemas.agents.turn import Group, Item, Key, Rules, log_time, text_of
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Resource, Scope
+from spanweir.schemas.sizes import attributes_bytes, content_bytes, value_bytes
 
 SECOND = 1_000_000_000
 MIB = 1 << 20
+_RECORD_BYTES = 500
 _SLOW_RECORDS = 250
 """A turn is made anew from all of its records each time: the more it has, the less often."""
 LINK_BYTES = 200
@@ -197,7 +199,7 @@ class Agents:
         old = items.get(item.key)
         item.sequence = old.sequence if old and old.sequence else sequence
         item.arrived_ns = now_ns
-        item.size_bytes = _size(item.attributes)
+        item.size_bytes = _size(item)
         grown = item.size_bytes - (old.size_bytes if old else 0)
         items[item.key] = item
         group.size_bytes += grown
@@ -379,9 +381,11 @@ def _log_key(log: RawLog, event: str, at: int) -> str:
     return "/".join(parts) + f"/{len(attributes)}"
 
 
-def _size(attributes: Attributes) -> int:
+def _size(item: Item) -> int:
     """About how much memory a record takes."""
-    return 500 + sum(len(value) if isinstance(value, (str, bytes)) else 100 for value in attributes.values())
+    if item.span is not None:
+        return _RECORD_BYTES + content_bytes(item.span)
+    return _RECORD_BYTES + attributes_bytes(item.attributes) + value_bytes(item.log.body if item.log else None)
 
 
 def names() -> Iterable[str]:
