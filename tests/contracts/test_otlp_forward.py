@@ -79,6 +79,19 @@ def test_it_arrives_byte_for_byte_with_its_routing_headers(open_destination: Des
     assert headers["x-mlflow-run-id"] == "r1"
 
 
+def test_what_is_on_this_machine_is_not_behind_a_proxy(
+    open_destination: Destination, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    item = batch()
+    with open_destination.exporter(transport) as exporter:
+        exporter.export(item)
+    assert [body for _, body, _ in open_destination.records()] == [item.requests[0].body]
+
+
 def test_an_authority_that_is_not_trusted_is_tried_again(
     open_destination: Destination, transport: str, tmp_path: Path
 ) -> None:

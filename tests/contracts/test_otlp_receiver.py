@@ -30,6 +30,7 @@ from spanweir.collector.queue.disk import Config as Disk
 from spanweir.collector.receivers._auth import Auth, Limit
 from spanweir.collector.receivers.api import Context, Receiver, ReceiverError
 from spanweir.collector.receivers.otlp import Config, Grpc, Http, Protocols
+from spanweir.instrumentation import transport
 from spanweir.schemas.options import KIB, MIB, Secret, Size
 from tests.benchmarks.load import make_requests
 from tests.support.otlp_client import call, send, send_grpc
@@ -371,6 +372,23 @@ def test_a_tenant_over_its_limit_waits_and_the_others_do_not(intake: Intake) -> 
     assert all(0 < reply.retry_after_s <= 1 for reply in refused)
     assert refused[0].message == "busy sends more than its limit"
     assert send(intake.transport, intake.endpoint, body, headers={"authorization": "Bearer 2"}).code == 0
+
+
+def test_the_instrumentation_knows_a_limit_from_a_request_that_is_too_large(intake: Intake) -> None:
+    auth = Auth(bearer={"busy": Secret("1")})
+    intake.start(local(auth=auth, limits={"busy": Limit(requests_per_s=2.0)}))
+    settings = transport.Settings(
+        endpoint=f"http://{intake.endpoint}",
+        protocol="grpc" if intake.transport == "grpc" else "http/protobuf",
+        headers={"authorization": "Bearer 1"},
+        insecure=True,
+    )
+    sender = settings.open()
+    answers = [sender.send(make_requests(1, 1)[0], 30) for _ in range(8)]
+    sender.close()
+    refused = [answer for answer in answers if not answer.accepted]
+    assert 0 < len(refused) < 8
+    assert all(0 < (answer.retry_after_s or 0) <= 1 and not answer.too_large for answer in refused)
 
 
 def test_an_address_in_use_is_named(intake: Intake) -> None:

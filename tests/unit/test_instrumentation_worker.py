@@ -49,6 +49,32 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def test_a_collector_on_this_machine_is_not_behind_a_proxy(receiver: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    start(receiver.endpoint)
+    with spanweir.workflow("w"):
+        pass
+    assert spanweir.flush(10)
+    assert receiver.named("invoke_workflow w")
+
+
+@pytest.mark.parametrize(
+    ("target", "local"),
+    [
+        ("localhost:4317", True),
+        ("127.1.2.3:4317", True),
+        ("[::1]:4317", True),
+        ("10.0.0.1:4317", False),
+        ("x:1", False),
+    ],
+)
+def test_what_is_on_this_machine(target: str, local: bool) -> None:
+    assert transport.is_local(target) is local
+
+
 def test_spans_arrive_with_their_content(receiver: Sink) -> None:
     worker = start(receiver.endpoint, headers={"X-Tenant": "t"})
     with spanweir.workflow("w", input="hi", session="s") as span:

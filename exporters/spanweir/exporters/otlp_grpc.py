@@ -3,8 +3,10 @@
 Not here: queueing and retries, which are the delivery's.
 """
 
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -84,6 +86,9 @@ class OtlpGrpc:
         compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         scheme, _, target = config.endpoint.rpartition("://")
         target = target.rstrip("/")
+        if _is_local(target):
+            # gRPC sends through HTTP_PROXY whatever NO_PROXY does not name.
+            options.append(("grpc.enable_http_proxy", 0))
         if config.tls.server_name_override:
             options.append(("grpc.ssl_target_name_override", config.tls.server_name_override))
         if _plain_text(config, scheme, target):
@@ -160,6 +165,14 @@ def _refusal(error: Any) -> Permanent | Retry:
     if code in RETRYABLE or (code == "RESOURCE_EXHAUSTED" and after_s is not None):
         return Retry(f"{code}: {details}", after_s=after_s or 0.0)
     return Permanent(f"{code}: {details}")
+
+
+def _is_local(target: str) -> bool:
+    host = urlsplit(f"//{target}").hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _retry_after_s(error: Any) -> float | None:

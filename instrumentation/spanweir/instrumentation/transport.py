@@ -12,6 +12,7 @@ import logging
 import os
 import ssl
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -170,6 +171,8 @@ class Grpc:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5000),
+            # gRPC sends through HTTP_PROXY whatever NO_PROXY does not name, a collector on this machine too.
+            ("grpc.enable_http_proxy", int(not is_local(target))),
         ]
         compression = grpc.Compression.Gzip if self._settings.gzip else grpc.Compression.NoCompression
         if self._settings.insecure:
@@ -209,14 +212,32 @@ class Grpc:
             self._channel = self._export = None
 
 
-def _retry_delay(error: Any) -> float | None:
-    """Seconds of a google.rpc.RetryInfo, None if there is none."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "google.rpc.retryinfo-bin":
-            from google.rpc.error_details_pb2 import RetryInfo
+def is_local(target: str) -> bool:
+    """Whether `host:port` is this machine, by its name or address alone."""
+    host = urlsplit(f"//{target}").hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
-            info = RetryInfo.FromString(value)
-            return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+
+def _retry_delay(error: Any) -> float | None:
+    """Seconds of a google.rpc.RetryInfo, None if there is none.
+
+    It is a detail of the status (OTLP 1.7, "OTLP/gRPC Throttling"); some servers send it as metadata of its own.
+    """
+    for key, value in error.trailing_metadata() or ():
+        if key not in ("grpc-status-details-bin", "google.rpc.retryinfo-bin"):
+            continue
+        from google.rpc.error_details_pb2 import RetryInfo
+        from google.rpc.status_pb2 import Status
+
+        info = RetryInfo()
+        if key == "google.rpc.retryinfo-bin":
+            info.ParseFromString(value)
+        elif not any(detail.Unpack(info) for detail in Status.FromString(value).details):
+            continue
+        return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
     return None
 
 
