@@ -34,6 +34,8 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         for part in message.parts:
             if isinstance(part, ToolResult) and isinstance(plain(part.response), str):
                 part.response = function_result(plain(part.response), Notes())
+    if span.conversation_id is not None and span.conversation_id.startswith("resp_"):
+        span.conversation_id = None  # the answer before this one in OpenAI's Responses API, another one in each call
     if span.model is not None and span.model.server_address == "Unknown":
         span.model.server_address = None
 

@@ -16,7 +16,7 @@ from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import boolean, count, seconds, text
 
 _KINDS = {
-    "llm_node": "llm", "llm_request": "llm", "llm_request_run": "llm", "function_tool": "tool", "agent_turn": "agent",
+    "llm_node": "llm", "llm_request": "llm", "llm_request_run": "step", "function_tool": "tool", "agent_turn": "agent",
     "agent_session": "workflow", "user_turn": "step", "tts_node": "audio", "tts_request": "audio",
     "tts_request_run": "audio", "agent_speaking": "audio", "user_speaking": "audio", "eou_detection": "step",
 }  # fmt: skip
