@@ -143,8 +143,6 @@ def _content(one: Mapping[str, Value], notes: Notes) -> Part | None:
             notes.lossy = notes.lossy or len(inner) + ("message_content.type" in one) < len(one)
             return media(inner, notes, modality)
     said = get("message_content.text")
-    if said is None and isinstance(what, str) and isinstance(bare := get(f"message_content.{what}"), str) and bare:
-        return media({"url": bare}, notes, what)  # traceAI
     rest(one, _TEXT if isinstance(said, str) else frozenset({"message_content.type"}), notes)
     return Text(said) if isinstance(said, str) else None
 

@@ -3,9 +3,15 @@
 Source: traceai-openai 0.1 with fi-instrumentation-otel 1.1.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from spanweir.schemas.content import params
 from spanweir.schemas.convention import INDEXED, WHOLE, Convention, Many, rules, verbatim, word
 from spanweir.schemas.conventions.openinference import document_list, message_list
+from spanweir.schemas.genai import Message
+from spanweir.schemas.notes import Notes
+from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import number, text
 
 KINDS = {
@@ -13,6 +19,24 @@ KINDS = {
     "agent": "agent", "reranker": "rerank", "guardrail": "guardrail", "evaluator": "evaluation",
     "vector_db": "retrieval", "conversation": "workflow",
 }  # fmt: skip
+
+_BARE = (".message_content.image", ".message_content.audio", ".message_content.video")
+
+
+def messages(prefix: str) -> Any:
+    """OpenInference's list of messages, where a picture or a sound may be one attribute."""
+    read = message_list(prefix)
+
+    def named(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
+        if any(key.endswith(_BARE) for key in keys):
+            names = {key: f"{key}.url" if key.endswith(_BARE) else key for key in keys}
+            attributes = {name: attributes[key] for key, name in names.items()}
+            keys = list(names.values())
+        found: list[Message] | None = read(attributes, keys, notes)
+        return found
+
+    return named
+
 
 CONVENTION = Convention(
     name="traceai",
@@ -35,8 +59,8 @@ CONVENTION = Convention(
         *rules({"gen_ai.tool.parameters": ("tool.arguments", verbatim)}, rank=WHOLE, content=True),
     ),
     many=(
-        Many(("gen_ai.input.messages.#.",), "input", message_list("gen_ai.input.messages.")),
-        Many(("gen_ai.output.messages.#.",), "output", message_list("gen_ai.output.messages.")),
+        Many(("gen_ai.input.messages.#.",), "input", messages("gen_ai.input.messages.")),
+        Many(("gen_ai.output.messages.#.",), "output", messages("gen_ai.output.messages.")),
         Many(("gen_ai.retrieval.documents.#.",), "documents", document_list("gen_ai.retrieval.documents.")),
         Many(("gen_ai.reranker.output_documents.#.",), "documents", document_list("gen_ai.reranker.output_documents.")),
         Many(
