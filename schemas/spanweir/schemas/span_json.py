@@ -22,6 +22,7 @@ _SPAN = (
 _KINDS = (b"UNSPECIFIED", b"INTERNAL", b"SERVER", b"CLIENT", b"PRODUCER", b"CONSUMER")
 _CODES = (b"UNSET", b"OK", b"ERROR")
 _CACHED_IDS = 4096
+_CACHED_FLAGS = 64
 
 Encode = Callable[[Any], bytes]
 
@@ -48,13 +49,9 @@ class SpanWriter:
         of attributes. Never raises."""
         if raw.scope is not self._scope or raw.resource is not self._resource:
             self._remember(raw.resource, raw.scope)
-        end = self._origin
         strict = encode is orjson.dumps
         try:
-            if raw.trace_state:
-                end += b',"trace_state":' + encode(raw.trace_state)
-            if raw.flags:
-                end += b',"flags":%d' % raw.flags
+            state = b',"trace_state":' + encode(raw.trace_state) if raw.trace_state else b""
             head = _SPAN % (
                 _shared_id(raw.trace_id),
                 _id(raw.span_id),
@@ -74,7 +71,8 @@ class SpanWriter:
             # Lone surrogates, which orjson refuses.
             return self.write(raw, name, status, message, events, attributes, _encoded_anyhow)
         links = _encoded_anyhow([_link(link) for link in raw.links]) if raw.links else b"[]"
-        return b"".join((head, told, b',"links":', links, b",", end, b"}"))
+        flags = _shared_flags(raw.flags) if raw.flags else b""
+        return b"".join((head, told, b',"links":', links, self._origin, state, flags, b"}"))
 
     def _remember(self, resource: Resource, scope: Scope) -> None:
         if resource is not self._resource:
@@ -84,7 +82,7 @@ class SpanWriter:
             self._scope = scope
             named = {"name": scope.name, "version": scope.version, "schema_url": scope.schema_url}
             self._library = _described(scope.attributes, named)
-        self._origin = b'"resource":%b,"scope":%b' % (self._sender, self._library)
+        self._origin = b',"resource":%b,"scope":%b' % (self._sender, self._library)
 
 
 def spaced(attributes: dict[str, str]) -> bytes:
@@ -116,6 +114,11 @@ def _id(hex_id: str) -> bytes:
 
 _shared_id = lru_cache(maxsize=_CACHED_IDS)(_id)
 """For ids that many spans name: of traces and parents."""
+
+
+@lru_cache(maxsize=_CACHED_FLAGS)
+def _shared_flags(flags: int) -> bytes:
+    return b',"flags":%d' % flags
 
 
 def _described(attributes: Mapping[str, Any], more: dict[str, str]) -> bytes:
