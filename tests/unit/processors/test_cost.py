@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spanweir.collector.processors import cost
+from spanweir.collector.processors import _prices, cost
 from spanweir.collector.processors._prices import PriceBook, Prices
 from spanweir.schemas.genai import Costs, Usage
 from spanweir.schemas.raw import RawSpan
@@ -149,3 +149,35 @@ def test_the_delivery_process_does_not_load_the_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+NOW_NS = 1_795_000_000_000_000_000
+DAY_NS = 86_400_000_000_000
+
+
+def test_a_full_price_book_forgets_the_past_and_not_the_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_prices, "_BOOK_MAX", 4)
+    book = PriceBook("")
+    for day in range(10):
+        assert book.find("openai", "gpt-4o-mini", NOW_NS + day * DAY_NS) is not None
+        assert len(book._answers) <= 4
+
+
+@pytest.mark.parametrize(
+    ("broken", "name", "value"), [(_prices, "_HELPER", "no.such"), (sys, "executable", "/no/such")]
+)
+def test_no_answer_is_not_remembered_as_no_price(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: Any,
+    name: str,
+    value: str,
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(broken, name, value)
+        book = PriceBook(str(tmp_path))
+        assert book.find("openai", "gpt-4o-mini", NOW_NS) is None
+        assert book.find("openai", "gpt-4o", NOW_NS) is None
+    assert caplog.text.count("the price library gave no answer") == 1
+    assert PriceBook(str(tmp_path)).find("openai", "gpt-4o-mini", NOW_NS) is not None

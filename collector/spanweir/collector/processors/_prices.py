@@ -6,6 +6,7 @@ change within a day (off-peak hours) are taken as of noon UTC. There is never a 
 """
 
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -13,11 +14,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+_log = logging.getLogger(__name__)
 KEYS = {
     "input_mtok": "input", "output_mtok": "output", "cache_read_mtok": "cache_read", "cache_write_mtok": "cache_write",
     "cache_write_1h_mtok": "cache_write_1h", "input_audio_mtok": "input_audio", "output_audio_mtok": "output_audio",
@@ -28,6 +31,8 @@ _ALIASES = {"x_ai": "x-ai", "xai": "x-ai", "azure.ai.inference": "azure", "az.ai
 _HELPER = "spanweir.collector.processors._prices"
 _KEEP_S = 3.0
 _BOOK_MAX = 50_000
+_SILENT_S = 60.0
+"""A helper that died without an answer is not started again for so long."""
 _DAY_NS = 86_400_000_000_000
 
 Tier = tuple[int, float]
@@ -56,6 +61,7 @@ class PriceBook:
         self._answers: dict[str, Prices | None] = {}
         self._helper: subprocess.Popen[str] | None = None
         self._used_s = 0.0
+        self._silent_until_s = 0.0
         self._lock = threading.Lock()
         self._load()
 
@@ -67,25 +73,33 @@ class PriceBook:
             return self._answers[key]
         except KeyError:
             pass
-        if len(model) > 300 or len(self._answers) >= _BOOK_MAX:
+        if len(model) > 300 or time.monotonic() < self._silent_until_s:
             return None
-        prices = self._answers[key] = self._ask(provider, model, day)
+        answer = self._ask(provider, model, day)
+        if not answer:
+            _log.warning("the price library gave no answer; calls have no computed cost for %.0f s", _SILENT_S)
+            self._silent_until_s = time.monotonic() + _SILENT_S
+            return None
+        if len(self._answers) >= _BOOK_MAX:  # the older half goes: days that are past
+            self._answers = dict(islice(self._answers.items(), _BOOK_MAX // 2, None))
+        prices = self._answers[key] = msgspec.json.decode(answer, type=Prices | None)
         self._save()
         return prices
 
-    def _ask(self, provider: str | None, model: str, day: int) -> Prices | None:
+    def _ask(self, provider: str | None, model: str, day: int) -> str:
+        """The helper's answer as JSON; empty if it has died, or could not be started."""
         with self._lock:
-            helper = self._started()
-            assert helper.stdin is not None
-            assert helper.stdout is not None
             try:
+                helper = self._started()
+                assert helper.stdin is not None
+                assert helper.stdout is not None
                 helper.stdin.write(json.dumps([provider, model, day]) + "\n")
                 helper.stdin.flush()
                 answer = helper.stdout.readline()
             except OSError:
-                return None
+                return ""
             self._used_s = time.monotonic()
-        return msgspec.json.decode(answer, type=Prices | None) if answer else None
+        return answer
 
     def _started(self) -> subprocess.Popen[str]:
         helper = self._helper
