@@ -242,7 +242,7 @@ class Call:
             if self._op == "evaluate" or self._op == "apply_guardrail":
                 _record_verdict(span, result)
             if self._op != "embeddings":
-                span.set_output(result)
+                span._content(*span._forms[1], result)
         except Exception as error:
             span.set_attribute("spanweir.capture_error", type(error).__name__)
         span.end()
@@ -281,7 +281,8 @@ def _record_model_call(op: str, span: Span, given: dict[str, Any]) -> None:
         _record_options(span, op, given)
         given = {key: value for key, value in given.items() if key not in _SAID}
     if given:
-        span.set_input(_first(given, _MESSAGES))
+        value = next(iter(given.values())) if len(given) == 1 else _first(given, _MESSAGES)
+        span._content(*span._forms[0], value)
 
 
 RECORDED: dict[str, Callable[[Span, dict[str, Any]], None]] = {

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -153,7 +153,9 @@ class Worker(SpanProcessor):
     def _put(self, span: ReadableSpan) -> None:
         for listener in self._listeners:
             listener(span)
-        size = _SPAN_BYTES + _text_bytes(span)
+        attributes: Any = span._attributes
+        size = attributes.size if type(attributes) is lazy.LazyAttributes else _text_bytes(attributes)
+        size += _SPAN_BYTES
         with self._lock:
             self.counters.ended += 1
             full = self._queued_bytes + size > self.limits.max_queued_bytes
@@ -360,11 +362,8 @@ class Worker(SpanProcessor):
             _log.warning("%s: %s", self.settings.endpoint, message)
 
 
-def _text_bytes(span: ReadableSpan) -> int:
-    """About how much text a span carries."""
-    attributes: Any = getattr(span, "_attributes", None)
-    if type(attributes) is lazy.LazyAttributes:
-        return attributes.size
+def _text_bytes(attributes: Mapping[str, Any] | None) -> int:
+    """About how much text a span of others carries."""
     return sum(len(value) for value in (attributes or {}).values() if type(value) is str)
 
 
