@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from spanweir.exporters.api import Exporter, Hydrating, Permanent
+from spanweir.exporters.mlflow.create_schema import with_driver
 from spanweir.schemas.trace import Cost, TraceRow
 from tests.contracts.mlflow_store.conftest import Pair, execute
 from tests.support import mlflow_oracle as oracle
@@ -88,6 +90,28 @@ def test_experiments_are_not_created_when_that_is_off(pair: Pair, store: SqlAlch
         assert "create_experiments is off" in refused(exporter, trace, neighbour)[trace[0].trace_id]
     assert store.get_experiment_by_name("never made") is None
     assert stored(store, neighbour[0]).info.experiment_id == "0"
+
+
+@pytest.mark.parametrize("root", [None, "s3://team-bucket/traces"])
+def test_a_workspace_has_its_own_place_for_artifacts(pair: Pair, root: str | None) -> None:
+    name = "team" if root is None else "other"
+    value = "NULL" if root is None else f"'{root}'"
+    execute(pair.ours, f"INSERT INTO workspaces (name, default_artifact_root) VALUES ('{name}', {value})")
+    trace = make_trace(245)
+    with pair.exporter(experiment="of the team", workspace=name) as exporter:
+        exporter.export(make_batch([trace]))
+    engine = sqlalchemy.create_engine(with_driver(pair.ours))
+    with engine.connect() as connection:
+        statement = f"SELECT experiment_id, artifact_location FROM experiments WHERE workspace = '{name}'"
+        found = connection.execute(sqlalchemy.text(statement)).all()
+    engine.dispose()
+    assert len(found) == 1
+    assert found[0][1] == f"{root or pair.artifact_root + '/workspaces/team'}/{found[0][0]}"
+
+
+def test_a_workspace_that_is_not_there_is_refused_at_the_start(pair: Pair) -> None:
+    with pytest.raises(Permanent, match=r"no workspace 'nobody', but 'default'.*create it in MLflow first"):
+        pair.exporter(experiment=EXPERIMENT, workspace="nobody").__enter__()
 
 
 def test_spans_without_the_row_of_their_trace(exporter: Exporter, store: SqlAlchemyStore) -> None:

@@ -81,16 +81,28 @@ def test_traces_are_what_mlflows_own_store_makes_of_them(
     assert len(typed) == len(traces)
 
 
-def test_one_refused_span_costs_only_its_trace(server: Server) -> None:
+def test_one_refused_span_costs_only_itself(server: Server) -> None:
     traces = [make_trace(700 + number) for number in range(8)]
     row, spans = traces[5]
+    row.assessments = [make_feedback(row.trace_id)]
+    row.run_id = server.store.create_run("0", "me", 0, [], "run").info.run_id
     spans[2] = make_span(row.trace_id, spans[2].span_id, spans[0].span_id, values={"session.id": "s" * 300})
     rejected = refused(server.exporter(), *traces)
     assert list(rejected) == [row.trace_id]
     assert "250" in rejected[row.trace_id]
     for good, _ in traces[:5] + traces[6:]:
         assert len(server.store.get_trace(f"tr-{good.trace_id}").data.spans) == 5
-    assert len(server.store.get_trace(f"tr-{row.trace_id}").data.spans) == 4
+    trace = server.store.get_trace(f"tr-{row.trace_id}")
+    assert len(trace.data.spans) == 4
+    # The trace is finished all the same, and does not wait for the span that is missing.
+    assert (trace.info.state, trace.info.request_preview) == ("OK", row.request_preview)
+    assert trace.info.trace_metadata["mlflow.trace.session"] == row.session_id
+    assert "num_spans" not in trace.info.trace_metadata["mlflow.trace.sizeStats"]
+    assert [one.value for one in trace.info.assessments] == [0.75]
+    linked, _ = server.store.search_traces(
+        locations=[trace.info.experiment_id], filter_string=f"run_id = '{row.run_id}'"
+    )
+    assert [info.trace_id for info in linked] == [f"tr-{row.trace_id}"]
 
 
 def test_an_archived_trace_costs_only_itself(server: Server) -> None:

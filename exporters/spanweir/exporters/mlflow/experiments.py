@@ -12,6 +12,7 @@ import msgspec
 from spanweir.exporters.mlflow.database import Database, marks
 
 NAME_CHARS: Final = 256
+DEFAULT_WORKSPACE: Final = "default"
 
 
 class Experiment(msgspec.Struct, frozen=True):
@@ -36,6 +37,21 @@ def find(database: Database, keys: Collection[str], workspace: str) -> dict[str,
     return found
 
 
+def missing_workspace(database: Database, workspace: str) -> str | None:
+    """Why MLflow would never show what is written to this workspace; None if it exists, for all that is known here.
+
+    A server may keep its workspaces elsewhere (`--workspace-store-uri`); then their experiments say that they exist.
+    """
+    if workspace == DEFAULT_WORKSPACE:
+        return None
+    names = sorted(row[0] for row in database.select("SELECT name FROM workspaces"))
+    if workspace in names or database.select("SELECT 1 FROM experiments WHERE workspace = ? LIMIT 1", [workspace]):
+        return None
+    return (
+        f"{database.place} has no workspace {workspace!r}, but {', '.join(map(repr, names))}; create it in MLflow first"
+    )
+
+
 def create(database: Database, name: str, *, workspace: str, artifact_root: str, now_ms: int) -> Experiment:
     """Inside a transaction. Raises the driver's integrity error if another writer creates it at the same time."""
     experiment_id = database.insert_id(
@@ -44,9 +60,20 @@ def create(database: Database, name: str, *, workspace: str, artifact_root: str,
         [name, now_ms, now_ms, workspace],
         "experiment_id",
     )
-    location = f"{artifact_root.rstrip('/')}/{experiment_id}"
+    location = f"{_root(database, workspace, artifact_root).rstrip('/')}/{experiment_id}"
     database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", [location, experiment_id])
     return Experiment(experiment_id, name, location, True)
+
+
+def _root(database: Database, workspace: str, artifact_root: str) -> str:
+    """MLflow 3.18 `SqlAlchemyWorkspaceStore._get_artifact_location`: its server serves a workspace no other place.
+
+    The default one has its experiments where they were before there were workspaces.
+    """
+    if workspace == DEFAULT_WORKSPACE:
+        return artifact_root
+    found = database.select("SELECT default_artifact_root FROM workspaces WHERE name = ?", [workspace])
+    return (found[0][0] if found else None) or f"{artifact_root.rstrip('/')}/workspaces/{workspace}"
 
 
 def refusal(key: str) -> str | None:

@@ -114,21 +114,29 @@ class RestStore:
         groups = [(experiment, group) for experiment, rows in by_experiment.items() for group in _groups(rows, spans)]
         for found in self._threads.map(lambda each: self._send(each[0], each[1], spans), groups):
             rejected.update(found)
-        self._link(row for row in batch.traces if row.trace_id not in rejected)
+        sent = (row for _, rows in groups for row in rows)
+        self._link(row for row in sent if row.trace_id not in rejected or spans[row.trace_id])
         self._delete(batch)
         if rejected:
             reasons = "; ".join(sorted(set(rejected.values()))[:3])
             raise Permanent(f"{len(rejected)} traces cannot be written: {reasons}", rejected=rejected)
 
     def _send(
-        self, experiment: Experiment, rows: Sequence[TraceRow], spans: Mapping[str, list[MappedSpan]]
+        self, experiment: Experiment, rows: Sequence[TraceRow], spans: dict[str, list[MappedSpan]]
     ) -> dict[str, str]:
-        """Spans first: a row that says OK then has its spans. Returns trace id -> reason for what was refused."""
+        """Spans first: a row that says OK then has its spans. Returns trace id -> reason for what was refused.
+
+        A trace of which some spans were refused is finished with the others, which alone stay in `spans`.
+        """
         experiment_id = experiment.experiment_id
         sent = self._without_attachments(experiment, [span for row in rows for span in spans[row.trace_id]])
-        rejected = self._send_spans(experiment_id, sent)
+        refused = self._send_spans(experiment_id, sent)
+        rejected = {trace_id: reason for (trace_id, _), reason in refused.items()}
         for row in rows:
-            if row.complete and row.trace_id not in rejected:
+            if row.trace_id in rejected:
+                kept = [span for span in spans[row.trace_id] if (span.trace_id, span.span_id) not in refused]
+                spans[row.trace_id] = kept
+            if row.complete and (row.trace_id not in rejected or spans[row.trace_id]):
                 try:
                     self._send_row(row, experiment_id, spans[row.trace_id])
                 except Refused as reason:
@@ -166,7 +174,8 @@ class RestStore:
             min_text_bytes=self._options.attachment_min_text_bytes,
         )
 
-    def _send_spans(self, experiment_id: str, spans: Sequence[MappedSpan]) -> dict[str, str]:
+    def _send_spans(self, experiment_id: str, spans: Sequence[MappedSpan]) -> dict[tuple[str, str], str]:
+        """Returns (trace id, span id) -> reason for what was refused."""
         if not spans:
             return {}
         try:
@@ -174,8 +183,8 @@ class RestStore:
             self._call("POST", self._credentials.spans_path, wire.request(spans, self._credentials.location), headers)
         except Refused as reason:
             if len(spans) == 1:
-                return {spans[0].trace_id: str(reason)}
-            rejected: dict[str, str] = {}
+                return {(spans[0].trace_id, spans[0].span_id): str(reason)}
+            rejected: dict[tuple[str, str], str] = {}
             for half in _halves(spans):
                 rejected.update(self._send_spans(experiment_id, half))
             return rejected

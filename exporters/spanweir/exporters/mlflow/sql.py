@@ -150,10 +150,14 @@ class SqlStore:
         database = self._connect()
         try:
             # Only a database that was never seen is made: one that went away comes back with its file system.
-            database.open(create=not self._revision)
-            if not self._revision and is_empty(database):
+            first = not self._revision
+            database.open(create=first)
+            if first and is_empty(database):
                 self._create()
-            self._revision, self._layout = settled_layout(database)
+            revision, self._layout = settled_layout(database)
+            if first and (reason := experiments.missing_workspace(database, self._options.workspace)):
+                raise SchemaError(reason)
+            self._revision = revision
             self._leave_fallback()
         except SchemaError as error:
             database.close()
