@@ -97,7 +97,7 @@ def test_a_workspace_has_its_own_place_for_artifacts(pair: Pair, root: str | Non
     name = "team" if root is None else "other"
     value = "NULL" if root is None else f"'{root}'"
     execute(pair.ours, f"INSERT INTO workspaces (name, default_artifact_root) VALUES ('{name}', {value})")
-    trace = make_trace(245)
+    trace = make_trace(245 if root is None else 246)
     with pair.exporter(experiment="of the team", workspace=name) as exporter:
         exporter.export(make_batch([trace]))
     engine = sqlalchemy.create_engine(with_driver(pair.ours))

@@ -58,7 +58,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     create_schema: bool = True
     """Let MLflow create its tables in an empty database. Otherwise an empty database is refused."""
     workspace: str = "default"
-    """MLflow workspace whose experiments are meant."""
+    """MLflow workspace whose experiments are meant. It has to exist."""
     artifact_root: str = ""
     """Where artifacts of experiments created here are kept. Empty: `mlartifacts` beside a SQLite file, else
     `mlflow-artifacts:`, which is the tracking server's own root."""
