@@ -32,6 +32,8 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
         span.kind = _guess(raw, span)
     if span.usage is not None:
         _tokens(raw, span, shape)
+    if span.model is not None:
+        _short_names(span.model)
     cost = span.cost
     if cost is not None and not (cost.total or cost.input or cost.output or cost.other):
         span.cost = None  # senders without a price for a model report 0 (OpenLIT)
@@ -103,6 +105,16 @@ def _guess(raw: RawSpan, span: GenAISpan) -> str:
     return "other"
 
 
+def _short_names(model: Model) -> None:
+    """Google's resource names without where they are: `projects/p/locations/l/publishers/google/models/gemini-2.5`."""
+    request, response = model.request, model.response
+    if request is not None and request.startswith(_RESOURCES):
+        model.request = request.rpartition("/models/")[2].removeprefix("models/")
+    if response is not None and response.startswith(_RESOURCES):
+        model.response = response.rpartition("/models/")[2].removeprefix("models/")
+
+
+_RESOURCES = ("projects/", "publishers/", "models/")
 _WEB = frozenset({"http.request.method", "http.method", "http.route"})
 _CLIENT = 3
 

@@ -40,7 +40,7 @@ def messages(prefix: str) -> Any:
 
 CONVENTION = Convention(
     name="traceai",
-    marks=("gen_ai.input.messages.", "gen_ai.output.messages.", "gen_ai.request.parameters", "gen_ai.cost."),
+    marks=("gen_ai.input.messages.", "gen_ai.output.messages.", "gen_ai.request.parameters"),
     scopes=("traceai_", "fi_instrumentation"),
     rank=INDEXED,
     rules=(
