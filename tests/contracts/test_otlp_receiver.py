@@ -391,13 +391,17 @@ def test_the_instrumentation_knows_a_limit_from_a_request_that_is_too_large(inta
     assert all(0 < (answer.retry_after_s or 0) <= 1 and not answer.too_large for answer in refused)
 
 
-def test_an_address_in_use_is_named(intake: Intake) -> None:
-    taken = intake.start().endpoints[intake.transport]
-    other = {"grpc": Protocols(grpc=Grpc(endpoint=taken)), "http": Protocols(http=Http(endpoint=taken))}
+@pytest.mark.parametrize(
+    ("taken", "reason"), [(True, "Address already in use"), (False, "Cannot assign requested address")]
+)
+def test_an_address_that_cannot_be_had_is_named_with_the_reason(intake: Intake, taken: bool, reason: str) -> None:
+    intake.start()
+    # The other one is of those that stand in documentation only (RFC 5737).
+    address = intake.endpoint if taken else "192.0.2.1:4317"
+    other = {"grpc": Protocols(grpc=Grpc(endpoint=address)), "http": Protocols(http=Http(endpoint=address))}
     second = Config(protocols=other[intake.transport]).build(Context(name="otlp/two", writer=intake.writer))
-    with pytest.raises(
-        ReceiverError, match=rf"receivers.otlp/two.protocols.{intake.transport}: cannot listen on {taken}"
-    ):
+    place = rf"receivers.otlp/two.protocols.{intake.transport}: cannot listen on {address}"
+    with pytest.raises(ReceiverError, match=f"{place}: {reason}"):
         second.start()
 
 

@@ -52,6 +52,11 @@ def test_the_collectors_options_are_taken() -> None:
             "{protocols: {grpc: {endpoint: localhost}}}",
             "endpoint must be host:port such as 127.0.0.1:4317, not 'localhost'",
         ),
+        (
+            "{protocols: {grpc: {endpoint: '::1:4317'}}}",
+            "an IPv6 address stands in brackets: [::1]:4317, not '::1:4317'",
+        ),
+        ("{protocols: {http: {endpoint: ':::4318'}}}", "an IPv6 address stands in brackets: [::]:4318"),
         ("{protocols: {grpc: {max_recv_msg_size_mib: 0}}}", "max_recv_msg_size_mib must be 1 to 2047, not 0"),
         ("{protocols: {http: {traces_url_path: traces}}}", "a URL path begins with /: 'traces'"),
         (

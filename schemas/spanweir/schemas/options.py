@@ -30,6 +30,9 @@ def check_endpoint(endpoint: str) -> None:
     host, colon, port = endpoint.rpartition(":")
     if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"endpoint must be host:port such as 127.0.0.1:4317, not {endpoint!r}")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        # Some would take all of it for an address, and listen on another port.
+        raise ValueError(f"an IPv6 address stands in brackets: [{host}]:{port}, not {endpoint!r}")
 
 
 class Size(int):

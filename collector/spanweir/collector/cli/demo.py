@@ -1,6 +1,7 @@
 """`spanweir demo`: see it work, without a flag."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def command(directory: Path) -> None:
     click.echo(f"  MLflow store     {result.tracking_uri}")
     click.echo(f"  inference table  {result.table}")
     click.echo("Open the MLflow UI on http://127.0.0.1:5000 with")
-    click.echo(f"  mlflow ui --backend-store-uri {result.tracking_uri}")
+    click.echo(f"  mlflow ui --backend-store-uri {shlex.quote(result.tracking_uri)}")
 
 
 def _show(trace: dict[str, Any]) -> None:

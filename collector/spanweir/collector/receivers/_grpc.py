@@ -5,6 +5,7 @@ that has others `_grpc_threads` listens, which is grpcio's own server: slower, w
 """
 
 import logging
+import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -100,9 +101,17 @@ def credentials(tls: "Tls") -> grpc.ServerCredentials:
 
 
 def cannot_listen(config: "Grpc") -> OSError:
-    # grpc does not say which of these it is.
-    reason = "the address is in use or not one of this machine's; choose another endpoint"
-    return OSError(f"cannot listen on {config.endpoint}: {reason}")
+    # grpc does not say why; a socket does.
+    host, _, port = config.endpoint.rpartition(":")
+    reason = "the address is in use or not one of this machine's"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    return OSError(f"cannot listen on {config.endpoint}: {reason}; choose another endpoint")
 
 
 def options(config: "Grpc") -> list[tuple[str, int]]:
