@@ -63,6 +63,11 @@ def dead_letters_of(configuration: Configuration, exporter: str) -> Path:
     return state_directory(configuration) / file_name(exporter) / "dead-letters"
 
 
+def undeliverable_of(configuration: Configuration) -> Path:
+    """Where queue records are set aside that the delivery cannot take in."""
+    return state_directory(configuration) / "undeliverable"
+
+
 def cursor_name(exporter: str) -> str:
     return exporter
 
@@ -109,7 +114,7 @@ class Delivery:
             name=cursor,
             make_stages=lambda: self._stages(feed, outlets),
             outlets=outlets,
-            undeliverable=DeadLetters(self._state / "undeliverable", "delivery"),
+            undeliverable=DeadLetters(undeliverable_of(self._configuration), "delivery"),
             room=room,
             snapshot=SnapshotFile(self._state / f"{file_name(cursor)}.snapshot"),
             receivers=feed.receivers,

@@ -2,11 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from spanweir.collector.cli._common import configured, fail, load_or_exit
 from spanweir.collector.config import Configuration
+
+if TYPE_CHECKING:
+    from spanweir.collector.delivery.deadletters import DeadLetter
+
+UNDELIVERABLE = "undeliverable"
+"""Stands for an exporter's name: queue records that the delivery itself could not take in."""
+_METHODS = {
+    signal: f"/opentelemetry.proto.collector.{package}.v1.{service}/Export"
+    for signal, package, service in (
+        ("traces", "trace", "TraceService"),
+        ("logs", "logs", "LogsService"),
+        ("metrics", "metrics", "MetricsService"),
+    )
+}
 
 
 @click.group()
@@ -41,26 +56,46 @@ def ls(config: Sequence[str], assignments: Sequence[str], as_json: bool) -> None
 def resend(config: Sequence[str], assignments: Sequence[str], exporter: str, endpoint: str) -> None:
     """Send what EXPORTER refused to a collector once more, and remove what was acknowledged.
 
-    Every exporter of the collector gets it again; writing a span again leaves the same rows.
+    `undeliverable` instead of an exporter's name: queue records that an older version could not take in. Every
+    exporter of the collector gets it again; writing a span again leaves the same rows.
     """
     import grpc
 
-    method = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+    from spanweir.collector.delivery.deadletters import listed
+
     directory = dict(_folders(load_or_exit(config, assignments))).get(exporter)
     if directory is None:
         fail(f"no dead letters of an exporter {exporter!r}")
     sent = 0
     with grpc.insecure_channel(endpoint, options=[("grpc.max_send_message_length", -1)]) as channel:
-        export = channel.unary_unary(method)
-        for body in sorted(directory.glob("*.traces.otlp")):
-            try:
-                export(body.read_bytes(), timeout=30)
-            except grpc.RpcError as error:
-                fail(f"{endpoint}: {error.code().name}: {error.details()} ({sent} sent before)")
-            body.with_name(body.name.removesuffix(".traces.otlp") + ".json").unlink(missing_ok=True)
-            body.unlink()
+        for path, letter in listed(directory):
+            bodies = sorted(directory.glob(f"{path.stem}.*.otlp"))
+            if not bodies:
+                continue
+            mapped = any(_signal(body) == "traces" for body in bodies)
+            for body in bodies:
+                signal = _signal(body).partition("-")[0]
+                if mapped and _signal(body).startswith("traces-"):
+                    continue  # the request that the spans came in
+                try:
+                    channel.unary_unary(_METHODS[signal])(body.read_bytes(), timeout=30, metadata=_route(letter))
+                except grpc.RpcError as error:
+                    fail(f"{endpoint}: {error.code().name}: {error.details()} ({sent} sent before)")
+            for file in (path, *bodies):
+                file.unlink()
             sent += 1
     click.echo(f"sent {sent}")
+
+
+def _signal(body: Path) -> str:
+    """`traces` for spans, `traces-0` and the like for raw requests."""
+    return body.suffixes[-2].removeprefix(".")
+
+
+def _route(letter: "DeadLetter") -> list[tuple[str, str]]:
+    """The header that takes spans to the experiment they were routed to, where all go to one."""
+    experiments = {str(row["experiment"]) for row in letter.rows if row.get("experiment")}
+    return [("x-mlflow-experiment-id", experiments.pop())] if len(experiments) == 1 else []
 
 
 @command.command("clear")
@@ -80,8 +115,9 @@ def clear(config: Sequence[str], assignments: Sequence[str], exporter: str) -> N
 
 
 def _folders(configuration: Configuration) -> list[tuple[str, Path]]:
-    """Exporters that have dead letters, and where."""
-    from spanweir.collector.pipeline import dead_letters_of
+    """Exporters that have dead letters, and where; and what no exporter was given."""
+    from spanweir.collector.pipeline import dead_letters_of, undeliverable_of
 
     found = [(name, dead_letters_of(configuration, name)) for name in configuration.exporters]
+    found.append((UNDELIVERABLE, undeliverable_of(configuration)))
     return [(name, directory) for name, directory in found if directory.is_dir()]
