@@ -35,6 +35,7 @@ class Mapper:
         themselves. Raises ValueError for a name that is none."""
         self.conventions = tuple(load(order) if conventions is None else conventions)
         self.planner = Planner(self.conventions)
+        self._places = {convention.name: place for place, convention in enumerate(self.conventions)}
         self._resource: Resource = NO_RESOURCE
         self._context: dict[str, str] = {}
         self._deltas = Deltas()
@@ -97,7 +98,8 @@ class Mapper:
                     if convention.claims is not None and convention.claims(one):
                         found.setdefault(convention.name, []).append(one)
                         break
-        return [(c, found[c.name]) for c in self.conventions if c.name in found] if found else []
+        places = self._places
+        return [(self.conventions[places[name]], found[name]) for name in sorted(found, key=places.__getitem__)]
 
     def _read(
         self, groups: list[tuple[Convention, list[Occurrence]]], plan: Plan, span: GenAISpan, notes: Notes

@@ -53,16 +53,17 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
 
 
 def _refine(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
-    taken, before = notes.taken, {}
-    if span.io is not None and taken:
-        before = {field: get_field(span, field) for field in ("io.input", "io.output") if field in taken}
+    io, taken = span.io, notes.taken
+    given, said = (None, None) if io is None else (io.input, io.output)
     for refine in shape.refines:
         try:
             refine(raw, span, notes)
         except Exception as error:
             notes.flags.append(f"failed:{type(error).__name__}:{refine.__module__}")
+    if not taken or io is None or (span.io is io and io.input is given and io.output is said):
+        return
     # What was unwrapped is no longer all that the attribute says.
-    for field, was in before.items():
+    for field, was in (("io.input", given), ("io.output", said)):
         now = get_field(span, field)
         if field in taken and now is not was and now != plain(was):
             del taken[field]
