@@ -93,6 +93,7 @@ def test_processors(name: str, options: str, message: str, capfd: pytest.Capture
         ("mlflow", "tracking_uri: 'sqlite://'", "names no SQLite file; write sqlite:///mlflow.db"),
         ("mlflow", "connections: 0", "connections must be at least 1"),
         ("mlflow", "experiment: ''", "experiment must name an experiment, for example Default"),
+        ("mlflow", "experiment: '{service.name}'", "processor routing: {rules: [{template: '{service.name}'}]}"),
         ("delta", "path: ''", "path must name a directory or a URI"),
         ("delta", "prefix: 'a b'", "prefix must be letters, digits, `_` and `-`, not 'a b'"),
         ("delta", "tables: []", "tables must name at least one of payload, spans, logs, metrics, annotations"),

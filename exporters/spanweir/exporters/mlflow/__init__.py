@@ -90,6 +90,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError("connections must be at least 1")
         if not self.experiment:
             raise ValueError("experiment must name an experiment, for example Default")
+        if "{" in self.experiment and "}" in self.experiment:
+            raise ValueError(
+                f"experiment {self.experiment!r} would be the name of one experiment; to fill in fields,"
+                f" use the processor routing: {{rules: [{{template: '{self.experiment}'}}]}}"
+            )
 
     def build(self, context: Context) -> Exporter:
         if self.is_database:
