@@ -193,9 +193,6 @@ class Sqlite:
             execute(statement, tuple(chain.from_iterable(rows[start : start + TOGETHER])))
         return whole
 
-    def forget_statements(self) -> None:
-        self._statements.clear()
-
     def trouble(self, error: BaseException) -> Trouble:
         if isinstance(error, OverflowError | UnicodeError | sqlite3.DataError | sqlite3.InterfaceError):
             return Trouble.DATA
