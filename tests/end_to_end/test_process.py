@@ -5,6 +5,8 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks.load import make_requests
 from tests.support.otlp_client import send
 from tests.support.service import MINIMAL, TO_FILE, Service, eventually
@@ -85,7 +87,8 @@ def test_everything_is_accounted_for(tmp_path: Path) -> None:
     assert not service.rows("SELECT 1 FROM spans WHERE name LIKE 'execute_tool%'")
 
 
-def test_a_sigterm_before_the_child_is_ready_drains_the_queue(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_child_is_ready_drains_the_queue(tmp_path: Path, number: signal.Signals) -> None:
     settings = ["service.queue.directory=./queue"]
     with Service(tmp_path, TO_FILE, assignments=settings) as first:
         (child,) = children(first)
@@ -97,7 +100,7 @@ def test_a_sigterm_before_the_child_is_ready_drains_the_queue(tmp_path: Path) ->
     second = Service(tmp_path, TO_FILE, assignments=settings)
     second.start()
     # Python itself takes longer than this to start.
-    os.kill(eventually(lambda: children(second), what="a delivery process")[0], signal.SIGTERM)
+    os.kill(eventually(lambda: children(second), what="a delivery process")[0], number)
     assert second.stop() == 0
     assert "starting it again" not in second.log.read_text()
     assert sum(line.count(b'"spanId"') for line in second.lines()) == 20

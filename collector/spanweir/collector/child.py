@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
     timeout = float(configuration.service.settings.shutdown_timeout)
     stopping = Stopping()
     signal.signal(signal.SIGTERM, lambda *_: stopping(time.monotonic() + timeout))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
     threading.Thread(target=_heed_parent, args=(stopping,), daemon=True).start()
     logging.basicConfig(
         level=configuration.service.settings.telemetry.logs.level.upper(),

@@ -62,8 +62,9 @@ class Child:
 
     def _spawn(self) -> None:
         reading, writing = os.pipe()
-        # It inherits the mask of this thread: a SIGTERM waits until there is somebody to heed it.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+        # It inherits the mask of this thread: a signal waits until there is somebody to heed it. A terminal's Ctrl-C
+        # comes to both processes, and would end a Python that only starts.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "spanweir.collector.child", str(writing)],
