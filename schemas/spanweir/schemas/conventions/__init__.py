@@ -21,6 +21,7 @@ ORDER = (
     "anthropic_sdk",
     "vercel_ai",
     "pydantic_ai",
+    "logfire_agents",
     "google_adk",
     "google_genai",
     "agent_framework",
