@@ -81,6 +81,8 @@ def _tools(value: Any, notes: Notes) -> list[ToolDef] | None:
             declarations = first(item, "functionDeclarations", "function_declarations")
             if isinstance(declarations, list):
                 found += tools(declarations, notes) or ()
+            elif isinstance(data := item.get("data"), dict) and str(item.get("type")).startswith("haystack."):
+                found.append(_tool(data, notes))  # Haystack's own dump of a tool
             else:
                 found.append(_tool(item, notes))
     return found or None
