@@ -16,6 +16,9 @@ log = logging.getLogger("spanweir.exporters.otlp")
 
 WANTS = {False: frozenset({REQUESTS}), True: frozenset({MAPPED, REQUESTS, CANONICAL})}
 """By the option `normalize`."""
+UNAUTHORISED_RETRY_S = 30.0
+"""OTLP calls these answers final. Credentials expire and permissions are mended: the queue keeps what waits for them,
+and the log says why, as in the exporter for MLflow's servers."""
 
 
 class Service(NamedTuple):

@@ -16,6 +16,7 @@ from spanweir.schemas.options import Duration, Secret
 
 RETRYABLE = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
 """RESOURCE_EXHAUSTED as well, but only where the answer carries RetryInfo (OTLP 1.7, "Retryable response codes")."""
+UNAUTHORISED = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,6 +165,8 @@ def _refusal(error: Any) -> Permanent | Retry:
     after_s = _retry_after_s(error)
     if code in RETRYABLE or (code == "RESOURCE_EXHAUSTED" and after_s is not None):
         return Retry(f"{code}: {details}", after_s=after_s or 0.0)
+    if code in UNAUTHORISED:
+        return Retry(f"{code}: {details}", after_s=_otlp.UNAUTHORISED_RETRY_S)
     return Permanent(f"{code}: {details}")
 
 

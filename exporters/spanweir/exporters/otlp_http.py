@@ -16,6 +16,7 @@ from spanweir.schemas.options import Duration, Secret
 
 RETRYABLE = frozenset({429, 502, 503, 504})
 """OTLP 1.7, "Retryable response codes"."""
+UNAUTHORISED = frozenset({401, 403, 407})
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,6 +121,8 @@ class OtlpHttp:
         reason = f"{url}: HTTP {answer.status} {answer.reason or ''}: {_excerpt(answer.data)}"
         if answer.status in RETRYABLE:
             raise Retry(reason, after_s=retry_after_s(answer.headers.get("retry-after", "")))
+        if answer.status in UNAUTHORISED:
+            raise Retry(reason, after_s=_otlp.UNAUTHORISED_RETRY_S)
         raise Permanent(reason)
 
     def __exit__(

@@ -68,11 +68,27 @@ def test_grpc_codes_that_are_tried_again(grpc_bench: otlp_grpc.Bench, code: str)
         export(grpc_bench, requests(1))
 
 
-@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "UNAUTHENTICATED", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED"])
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED"])
 def test_grpc_codes_that_are_final(grpc_bench: otlp_grpc.Bench, code: str) -> None:
     grpc_bench.destination.refusals = [abort(getattr(grpc.StatusCode, code))]
     with pytest.raises(Permanent, match=f"{code}: because"):
         export(grpc_bench, requests(1))
+
+
+@pytest.mark.parametrize("code", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
+def test_what_grpc_credentials_may_not_yet_waits_for_them(grpc_bench: otlp_grpc.Bench, code: str) -> None:
+    grpc_bench.destination.refusals = [abort(getattr(grpc.StatusCode, code))]
+    with pytest.raises(Retry, match=f"{code}: because") as raised:
+        export(grpc_bench, requests(1))
+    assert raised.value.after_s == 30
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+def test_what_http_credentials_may_not_yet_waits_for_them(http_bench: otlp_http.Bench, status: int) -> None:
+    http_bench.answers = [(status, {}, b"who are you")]
+    with pytest.raises(Retry, match=f"HTTP {status} .*: who are you") as raised:
+        export(http_bench, requests(1))
+    assert raised.value.after_s == 30
 
 
 def test_grpc_exhausted_with_retry_info_waits_as_long_as_it_says(grpc_bench: otlp_grpc.Bench) -> None:
@@ -128,7 +144,7 @@ def test_http_statuses_that_are_tried_again(http_bench: otlp_http.Bench, status:
     assert raised.value.after_s == 12
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 500])
+@pytest.mark.parametrize("status", [301, 400, 404, 413, 500])
 def test_http_statuses_that_are_final(http_bench: otlp_http.Bench, status: int) -> None:
     message = status_pb2.Status(message="no such table").SerializeToString()
     http_bench.answers = [(status, {}, message)]
