@@ -240,10 +240,12 @@ def _embedding(span: GenAISpan, notes: Notes) -> None:
     assert io is not None
     if not span.embeddings and io.input is not None:
         span.embeddings = content.texts(plain(io.input), notes) or []
-    if span.usage is None and _mentions(io.output, "usage"):
+    if span.usage is None and (_mentions(io.output, "usage") or _mentions(io.output, "billed_units")):
         said = plain(io.output)
+        said = said if isinstance(said, dict) else {}
         meta = said.get("meta")
-        counts = said.get("usage") or (meta.get("usage") if isinstance(meta, dict) else None)
+        told = meta if isinstance(meta, dict) else {}
+        counts = said.get("usage") or told.get("usage") or told.get("billed_units")  # the last one: Cohere
         span.usage = usage.from_object(counts)
 
 
