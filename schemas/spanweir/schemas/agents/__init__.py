@@ -220,7 +220,7 @@ class Agents:
         if session:
             other = self._by_key.get(session_key)
             if other is not None and other is not group:
-                group = self._join(other, group) if group is not None else other
+                group = self._join(other, group, now_ns) if group is not None else other
         if group is None:
             group = Group(rules.name)
             group.touched_ns, group.release_ns = now_ns, now_ns + self.limits.idle_ns
@@ -229,17 +229,21 @@ class Agents:
             group.session = group.session or session
             group.keys.add(session_key)
             self._by_key[session_key] = group
+            if group.items:
+                group.touch(now_ns)
         if trace and trace_key not in group.keys:
             group.keys.add(trace_key)
             group.traces.add(trace)
             self._by_key[trace_key] = group
         return group
 
-    def _join(self, group: Group, other: Group) -> Group:
-        """Two groups as one; the smaller goes into the larger."""
+    def _join(self, group: Group, other: Group, now_ns: int) -> Group:
+        """Two groups as one; the smaller goes into the larger. What went out of each may look different now, also when
+        the record that joins them is one that is not kept."""
         if len(other.items) > len(group.items):
             group, other = other, group
         group.take(other)
+        group.touch(now_ns)
         for key in other.keys:
             self._by_key[key] = group
         self._groups.pop(other, None)
