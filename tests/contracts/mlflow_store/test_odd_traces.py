@@ -92,17 +92,24 @@ def test_experiments_are_not_created_when_that_is_off(pair: Pair, store: SqlAlch
     assert stored(store, neighbour[0]).info.experiment_id == "0"
 
 
+@pytest.fixture
+def team(pair: Pair) -> Iterator[str]:
+    """A workspace. MLflow's store of other tests does not open while an experiment is in one."""
+    yield "team"
+    execute(pair.ours, "UPDATE experiments SET workspace = 'default' WHERE workspace = 'team'")
+    execute(pair.ours, "DELETE FROM workspaces WHERE name = 'team'")
+
+
 @pytest.mark.parametrize("root", [None, "s3://team-bucket/traces"])
-def test_a_workspace_has_its_own_place_for_artifacts(pair: Pair, root: str | None) -> None:
-    name = "team" if root is None else "other"
+def test_a_workspace_has_its_own_place_for_artifacts(pair: Pair, team: str, root: str | None) -> None:
     value = "NULL" if root is None else f"'{root}'"
-    execute(pair.ours, f"INSERT INTO workspaces (name, default_artifact_root) VALUES ('{name}', {value})")
+    execute(pair.ours, f"INSERT INTO workspaces (name, default_artifact_root) VALUES ('{team}', {value})")
     trace = make_trace(245 if root is None else 246)
-    with pair.exporter(experiment="of the team", workspace=name) as exporter:
+    with pair.exporter(experiment=f"artifacts in {root}", workspace=team) as exporter:
         exporter.export(make_batch([trace]))
     engine = sqlalchemy.create_engine(with_driver(pair.ours))
     with engine.connect() as connection:
-        statement = f"SELECT experiment_id, artifact_location FROM experiments WHERE workspace = '{name}'"
+        statement = f"SELECT experiment_id, artifact_location FROM experiments WHERE workspace = '{team}'"
         found = connection.execute(sqlalchemy.text(statement)).all()
     engine.dispose()
     assert len(found) == 1
