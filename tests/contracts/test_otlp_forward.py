@@ -11,7 +11,7 @@ from spanweir.collector.receivers._auth import Auth
 from spanweir.collector.receivers.api import Context as ReceiverContext
 from spanweir.collector.receivers.otlp import Config, Grpc, Http, Protocols, Tls
 from spanweir.exporters import otlp_grpc, otlp_http
-from spanweir.exporters.api import Batch, Permanent, Request, Retry
+from spanweir.exporters.api import Batch, Request, Retry
 from spanweir.schemas.options import Duration, Secret
 from tests.benchmarks.load import make_requests
 from tests.support.batches import context
@@ -122,7 +122,7 @@ def test_a_token_in_the_headers(tmp_path: Path, transport: str) -> None:
         with destination.exporter(transport, headers=headers) as exporter:
             exporter.export(batch())
         wrong = {"Authorization": Secret("Bearer wrong")}
-        with destination.exporter(transport, headers=wrong) as exporter, pytest.raises(Permanent) as raised:
+        with destination.exporter(transport, headers=wrong) as exporter, pytest.raises(Retry) as raised:
             exporter.export(batch())
         assert "wrong" not in str(raised.value)
         assert [tenant for tenant, _, _ in destination.records()] == ["team"]
