@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -397,3 +398,25 @@ def test_a_commit_goes_through_a_short_log(tmp_path: Path) -> None:
         exporter.export(whole(5, 5))
         assert target.table is reopened
     assert read(tmp_path, "otel_spans")["trace_id"].n_unique() == 5
+
+
+def test_what_a_table_goes_without_is_counted(tmp_path: Path) -> None:
+    left_out: list[tuple[str, str, int]] = []
+    context = Context(
+        name="delta", state_directory=str(tmp_path / "state"), left_out=lambda *what: left_out.append(what)
+    )
+    config = Config(path=str(tmp_path / "tables"), commit_interval=Duration(0), maintenance_interval=Duration(0))
+    batch, open_one = whole(4), whole(5, 2)
+    odd: Any = batch.spans[1].raw
+    odd.trace_state = object()  # of what a request can hold, no value is known that Arrow refuses
+    open_one.traces = []
+    with config.build(context) as exporter:
+        exporter.export(batch)
+        exporter.export(open_one)
+    assert len(read(tmp_path, "otel_spans")) == len(batch.spans) - 1 + len(open_one.spans)
+    assert left_out == [("spans", "unwritable", 1)]
+    with sqlite3.connect(tmp_path / "state" / "spool.db") as spool:  # nothing comes for a year
+        spool.execute("UPDATE pending SET noted = noted - 365")
+    with config.build(context):
+        pass
+    assert left_out[1:] == [("payload", "incomplete", len(open_one.spans))]

@@ -123,7 +123,11 @@ class Delivery:
     def _outlet(self, component: Component, signals: frozenset[str], room: threading.Event) -> Outlet:
         directory = self._state / file_name(component.id)
         directory.mkdir(exist_ok=True)
-        exporter = build_exporter(component, str(directory), _instance(self._state))
+
+        def left_out(table: str, reason: str, n: int) -> None:
+            self._counters.add("spanweir_exporter_left_out_rows", n, exporter=component.id, table=table, reason=reason)
+
+        exporter = build_exporter(component, str(directory), _instance(self._state), left_out)
         cursor = cursor_name(component.id)
         worker = Worker(
             component.id,
@@ -272,9 +276,14 @@ def _parts(configuration: Configuration, directory: str) -> Iterator[Callable[[]
         yield partial(build_exporter, component, directory, "0")
 
 
-def build_exporter(component: Component, state_directory: str, instance: str) -> Exporter:
+def build_exporter(
+    component: Component,
+    state_directory: str,
+    instance: str,
+    left_out: Callable[[str, str, int], None] = lambda table, reason, n: None,
+) -> Exporter:
     """Raises ConfigError if it cannot be built as it is configured."""
-    context = Context(name=component.id, state_directory=state_directory, instance=instance)
+    context = Context(name=component.id, state_directory=state_directory, instance=instance, left_out=left_out)
     exporter: Exporter = _built(component, context)
     return exporter
 

@@ -4,7 +4,7 @@ Exporters are synchronous context managers, each called from one thread of its o
 and an event loop around them would only add hops (DESIGN proposed async; measured on this load it bought nothing).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -173,6 +173,8 @@ class Context(msgspec.Struct, kw_only=True):
     """A directory of its own that survives restarts (created by the collector)."""
     instance: str = "0"
     """Stable identity of this queue, for idempotent writers (Delta transaction app ids)."""
+    left_out: Callable[[str, str, int], None] = lambda table, reason, n: None
+    """To be told of `n` items that a table goes without, and why: what `export` took and could not be written later."""
 
 
 class ExporterConfig(Protocol):

@@ -9,6 +9,7 @@ is committed or, for contents of traces that are not complete yet, in the spool.
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
@@ -48,8 +49,12 @@ class DeltaExporter:
     def __init__(self, config: Config, context: Context, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._config, self._clock = config, clock
         self._directory = context.state_directory
+        self._left_out = context.left_out
         self._targets = targets(config, f"spanweir/{context.instance}/{context.name}")
-        self._pending = {name: Pending(_build(name, target, config)) for name, target in self._targets.items()}
+        self._pending = {
+            name: Pending(_build(name, target, config), partial(context.left_out, name, "unwritable", 1))
+            for name, target in self._targets.items()
+        }
         self._annotation_rows = AnnotationRows(config.schema_version)
         self._overflow = Overflow(overflow.directory(config), config.storage_options)
         self._care: Care | None = None
@@ -317,6 +322,7 @@ class DeltaExporter:
             lost = self._spool.expire(today - self._config.late_days)
             if lost:
                 _LOG.warning("%d spans of traces that never became complete have no payload row", lost)
+                self._left_out("payload", "incomplete", lost)
 
     def flush(self) -> None:
         """Commit everything that was accepted. Raises `Retry`; what was committed by then is not written again."""

@@ -21,10 +21,13 @@ Build: TypeAlias = Callable[[Columns], RecordBatch]
 
 
 class Rows:
-    """Rows that have keys; one that comes again replaces the one that waits. `build` makes a record batch of them."""
+    """Rows that have keys; one that comes again replaces the one that waits.
 
-    def __init__(self, build: Build) -> None:
-        self._build = build
+    `build` makes a record batch of them; `left_out` is called for each row of which it cannot.
+    """
+
+    def __init__(self, build: Build, left_out: Callable[[], None] = lambda: None) -> None:
+        self._build, self._left_out = build, left_out
         self._batches: list[RecordBatch] = []
         self._starts: list[int] = []
         self._columns: list[list[Any]] = []
@@ -113,6 +116,8 @@ class Rows:
         except Exception as error:
             if rows == 1:
                 _LOG.exception("left out a row that cannot be written (%s …): %s", columns[0][0], error)
+                if start not in self._replaced:
+                    self._left_out()
                 self._places = {key: place for key, place in self._places.items() if place != start}
                 return
             half = rows // 2
@@ -137,8 +142,8 @@ class Pending:
     Appended rows become files before they are committed (`stage`), so that many rows wait in little memory.
     """
 
-    def __init__(self, build: Build) -> None:
-        self.appends, self.merges = Rows(build), Rows(build)
+    def __init__(self, build: Build, left_out: Callable[[], None] = lambda: None) -> None:
+        self.appends, self.merges = Rows(build, left_out), Rows(build, left_out)
         self.deletes: dict[str, str] = {}
         """Key -> SQL condition of rows that no longer stand."""
         self.staged: set[str] = set()
