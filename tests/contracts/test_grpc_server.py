@@ -1,6 +1,9 @@
 """What only gRPC's servers can get wrong: calls that are given up, that wait for others, or that meet the end."""
 
+import socket
+import struct
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -141,3 +144,43 @@ def test_busy_connections_are_answered_in_full(queue: SlowQueue, server: str, mo
     for channel in channels:
         channel.close()
     one.stop(2)
+
+
+def test_codings_that_grpc_does_not_know_are_told_of_and_cost_no_neighbour(
+    receiver: Receiver, queue: SlowQueue
+) -> None:
+    """The core answers zstd itself, before anything of the request is seen here. OTLP takes INTERNAL as final."""
+    body = make_requests(1, 1)[0]
+    assert b"grpc-encoding" in compressed(receiver.endpoints["grpc"], b"zstd", b"whatever")
+    assert queue.last() == 0
+    assert b"grpc-status\x010" in compressed(receiver.endpoints["grpc"], b"deflate", zlib.compress(body))
+    assert queue.last() == 1
+
+
+def compressed(endpoint: str, coding: bytes, message: bytes) -> bytes:
+    """The frames that answer an export of traces; grpcio's own client has no such codings."""
+    headers = {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": GRPC_METHODS["traces"].encode(),
+        b":authority": b"test",
+        b"te": b"trailers",
+        b"content-type": b"application/grpc",
+        b"grpc-encoding": coding,
+    }
+    block = b"".join(
+        b"\x00%c%b%c%b" % (len(name), name, len(value), value) for name, value in headers.items()
+    )  # HPACK: literals without indexing
+    prefixed = b"\x01" + struct.pack(">I", len(message)) + message
+    host, _, port = endpoint.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
+        connection.sendall(_frame(1, 4, 1, block) + _frame(0, 1, 1, prefixed))
+        answer = b""
+        while b"grpc-status" not in answer and (more := connection.recv(65536)):
+            answer += more
+    return answer
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload

@@ -1,5 +1,6 @@
 """Bad input at the sockets: each gets a clear answer, costs no neighbour, and the receiver lives."""
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -32,13 +33,14 @@ PROTOBUF = {"content-type": "application/x-protobuf"}
 
 
 class Running:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, read_timeout_s: float = 300) -> None:
         self.queue = Disk(directory=str(directory))
         self.writer = self.queue.open_writer()
         http = Http(
             endpoint="127.0.0.1:0",
             max_request_body_size=Size(4 * MIB),
             idle_timeout=Duration(1),
+            read_timeout=Duration(read_timeout_s),
             max_connections=20,
             cors=Cors(allowed_origins=("https://app.example",), allowed_headers=("X-Team",)),
         )
@@ -399,6 +401,30 @@ def test_a_head_that_does_not_end_is_given_up_however_often_a_byte_of_it_comes(r
                 break
         else:
             pytest.fail("it was read for 20 seconds")
+
+
+def test_a_body_that_trickles_is_answered_in_its_turn_and_given_up(tmp_path: Path) -> None:
+    one = Running(tmp_path / "queue", read_timeout_s=1.5)
+    (body,) = make_requests(1, 1)
+    head = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: %d\r\n\r\n"
+    received = b""
+    with one.socket() as connection:
+        connection.sendall(head % len(body) + body + head % len(body))
+        connection.settimeout(0.2)
+        for byte in body[:200]:
+            with contextlib.suppress(TimeoutError):
+                connection.sendall(bytes([byte]))
+                if not (more := connection.recv(4096)):
+                    break
+                received += more
+        else:
+            pytest.fail("it was read for 40 seconds")
+    first, _, second = received.partition(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert b"the body did not come within 1.5 s (read_timeout)" in second
+    one.assert_alive()
+    one.receiver.stop(1)
+    one.writer.close()
 
 
 def test_pipelined_requests_are_answered_in_order(running: Running) -> None:

@@ -16,6 +16,7 @@ from spanweir.collector.receivers._compression import CODINGS, TooLarge, decompr
 from spanweir.collector.receivers._intake import (
     ACCEPTED,
     CLOSING,
+    DEADLINE_EXCEEDED,
     INVALID_ARGUMENT,
     UNAVAILABLE,
     UNIMPLEMENTED,
@@ -37,7 +38,7 @@ _UNKNOWN = "unknown"
 _BODIES = 16
 """Bodies of the largest size that are held at the same time: as many as OTLP/gRPC has workers by default."""
 _PARTS = 256
-_REASONS = {401: "unauthenticated", 413: "too_large"}
+_REASONS = {401: "unauthenticated", 408: "too_slow", 413: "too_large"}
 
 
 class Site:
@@ -51,6 +52,8 @@ class Site:
         """Of the loop."""
         self.limit = int(config.max_request_body_size)
         self.too_large = too_large(f"the body is larger than {self.limit} bytes (max_request_body_size)")
+        late = f"the body did not come within {config.read_timeout:g} s (read_timeout)"
+        self.too_slow = Answer(DEADLINE_EXCEEDED, 408, late)
         self.room = self.limit * _BODIES
         """How many more bytes of bodies may be held, of all connections."""
         self.no_room = Answer(UNAVAILABLE, 503, "too many bytes of requests are under way", 0, 1.0)

@@ -91,9 +91,12 @@ class HttpServer:
     def _sweep(self) -> None:
         """Once a second: the date of responses, and connections on which nothing happens."""
         self._site.responses.date = formatdate(usegmt=True).encode()
-        oldest = self._loop.time() - self._site.config.idle_timeout
-        for connection in [one for one in self._connections if one.silent_since(oldest)]:
-            connection.close()
+        config, now = self._site.config, self._loop.time()
+        for connection in list(self._connections):
+            if connection.silent_since(now - config.idle_timeout):
+                connection.close()
+            elif connection.body_since < now - config.read_timeout:
+                connection.give_up_body()
         self._loop.call_later(_SWEEP_S, self._sweep)
 
     async def _stop(self, grace_s: float) -> None:
@@ -139,6 +142,8 @@ class _Connection(asyncio.Protocol):
         self._upgrading = False
         """The current request asks for another protocol, and its body comes when the parser has been told otherwise."""
         self._head_since = math.inf
+        self.body_since = math.inf
+        """When the body began that is not there yet."""
         self._head_bytes = 0
         """Received since the last piece of a body, or of a whole request."""
         self._closing = False
@@ -153,6 +158,11 @@ class _Connection(asyncio.Protocol):
     def silent_since(self, oldest: float) -> bool:
         """Whether nothing was heard since, or the head of a request does not come to its end."""
         return not self.busy and (self.last_heard < oldest or self._head_since < oldest)
+
+    def give_up_body(self) -> None:
+        """It comes so slowly that it would hold the connection for ever."""
+        if self._current is not None:
+            self._stop_reading(self._current, self._current.refusal or self._site.too_slow)
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -227,6 +237,7 @@ class _Connection(asyncio.Protocol):
         if self._upgrading:
             return
         self._head_since = math.inf
+        self.body_since = self.last_heard
         exchange.head_complete(method, self._parser.should_keep_alive() and method != b"CONNECT", self._common_name)
         if exchange.refusal is self._site.too_large:
             self._stop_reading(exchange, exchange.refusal)
@@ -248,7 +259,7 @@ class _Connection(asyncio.Protocol):
         if self._upgrading:
             return
         exchange, self._current = self._current, None
-        self._head_bytes = 0
+        self._head_bytes, self.body_since = 0, math.inf
         if exchange is None:
             return
         self._exchanges.append(exchange)
@@ -281,7 +292,7 @@ class _Connection(asyncio.Protocol):
 
     def _stop_reading(self, exchange: Exchange, answer: Answer) -> None:
         """Answer now, whatever is still coming of it."""
-        self._current = None
+        self._current, self.body_since = None, math.inf
         exchange.wants_close = True
         self._exchanges.append(exchange)
         exchange.refuse(answer)

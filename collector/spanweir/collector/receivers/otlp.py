@@ -105,6 +105,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Names of headers that stay with the request, besides x-mlflow-*; true for all but credentials."""
     idle_timeout: Duration = Duration(60)
     """Close a connection on which nothing was received for this long."""
+    read_timeout: Duration = Duration(300)
+    """How long a body may take to come whole, however slowly; then it gets 408 and the connection is closed."""
     max_connections: int = 1024
     """Connections open at the same time; further ones get 503."""
     tls: Tls | None = None
@@ -136,7 +138,8 @@ class Protocols(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Only the protocols that are named are served; `grpc:` with nothing behind it takes all defaults."""
 
     grpc: Grpc | msgspec.UnsetType = msgspec.UNSET
-    """OTLP/gRPC."""
+    """OTLP/gRPC, plain, gzip or deflate. Senders set to zstd or snappy, which gRPC's own library does not know, get
+    INTERNAL and drop what they sent: set them to gzip, or send zstd over HTTP."""
     http: Http | msgspec.UnsetType = msgspec.UNSET
     """OTLP/HTTP, protobuf and JSON; gzip, deflate and zstd."""
 
