@@ -2,11 +2,9 @@
 
 import contextlib
 import json
-import os
 import random
 import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from spanweir.exporters.delta import Config, search_traces
 from spanweir.schemas.options import Duration, Size
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import Assessment
+from tests.support import small_disk as disks
 from tests.support.traces import log, trace
 
 
@@ -107,13 +106,8 @@ def test_a_damaged_log_is_told_and_nothing_is_written_over_it(tmp_path: Path) ->
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
-    if os.geteuid() or not shutil.which("mount") or subprocess.run(command, check=False).returncode:
-        pytest.skip("a file system of its own cannot be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with disks.small_disk(tmp_path / "disk", "4m") as place:
+        yield place
 
 
 def test_a_full_disk_mid_commit_loses_nothing(small_disk: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from spanweir.collector.queue.cursors import Cursors
 from spanweir.collector.queue.disk import Config, DiskWriter
 from spanweir.collector.queue.disk_reader import DiskReader
 from spanweir.schemas.options import KIB, MIB, Size
+from tests.support import small_disk as disks
 
 FRAME = segment.FRAME_HEADER_BYTES + 1000
 HEAD = segment.FILE_HEADER_BYTES
@@ -236,14 +237,8 @@ def test_numbers_are_not_used_again_when_all_segments_are_gone(config: Config) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("needs the right to mount")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with disks.small_disk(tmp_path / "disk", "256k") as place:
+        yield place
 
 
 def append_until_refused(writer: DiskWriter) -> int:

@@ -30,6 +30,7 @@ from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawSpan
 from tests.benchmarks.load import make_requests
 from tests.support.recorder import Recorder, until
+from tests.support.small_disk import fill, small_disk
 from tests.support.spans import TRACE, span
 
 OPTIONS = Options(
@@ -214,13 +215,14 @@ def test_undecodable_records_are_passed_over(tmp_path: Path) -> None:
     assert bench.counters.get("spanweir_delivery_undecodable_records") == 1
 
 
-def test_a_record_that_cannot_be_taken_in_stops_nobody(tmp_path: Path) -> None:
-    class Touchy(GenAI):
-        def process(self, items: list[Item]) -> list[Item]:
-            if any(item.raw.name == "poison" for item in items):
-                raise RuntimeError("a bug")
-            return super().process(items)
+class Touchy(GenAI):
+    def process(self, items: list[Item]) -> list[Item]:
+        if any(item.raw.name == "poison" for item in items):
+            raise RuntimeError("a bug")
+        return super().process(items)
 
+
+def test_a_record_that_cannot_be_taken_in_stops_nobody(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.processors = lambda: [Touchy(Mapper())]
     bodies = make_requests(4, 1)
@@ -233,6 +235,31 @@ def test_a_record_that_cannot_be_taken_in_stops_nobody(tmp_path: Path) -> None:
     assert (letter.first, letter.reason, letter.requests) == (3, "RuntimeError: a bug", ["traces"])
     (raw,) = decode_traces(path.with_suffix(".traces-0.otlp").read_bytes())
     assert raw.name == "poison"
+    assert bench.counters.get("spanweir_delivery_failed_records") == 1
+
+
+def test_a_record_waits_that_can_neither_be_taken_in_nor_set_aside(tmp_path: Path) -> None:
+    """The disk is full. What is behind goes on; a restart meets the record again; with room it is set aside once."""
+    bench = Bench(tmp_path)
+    bench.processors = lambda: [Touchy(Mapper())]
+    bodies = make_requests(4, 1)
+    bench.put(*bodies[:2], body(span("poison")), *bodies[2:])
+    store = Recorder()
+    with small_disk(tmp_path / "undeliverable", "64k") as place:
+        ballast = fill(place)
+        for _ in range(2):
+            with bench.delivering(one=store):
+                until(lambda: len(store.rows) == 4)
+                until(lambda: bench.gauge("otelcol_exporter_queue_size") == 3)
+            assert set(store.spans) == ids(bodies)
+            assert list(place.iterdir()) == [ballast]
+        assert bench.counters.get("spanweir_delivery_failed_records") == 0
+        with bench.delivering(one=store):
+            until(lambda: bench.gauge("otelcol_exporter_queue_size") == 3)
+            ballast.unlink()
+            until(lambda: bench.gauge("otelcol_exporter_queue_size") == 0)
+        ((_, letter),) = listed(place)
+    assert (letter.first, letter.reason) == (3, "RuntimeError: a bug")
     assert bench.counters.get("spanweir_delivery_failed_records") == 1
 
 

@@ -15,6 +15,7 @@ from spanweir.collector.delivery.worker import Worker
 from spanweir.exporters.api import Batch, Exporter, Permanent, Retry
 from tests.support.batches import batch
 from tests.support.recorder import Recorder, until
+from tests.support.small_disk import fill, small_disk
 
 QUICK = Options(initial_interval=0.01, max_interval=0.02)
 
@@ -146,6 +147,30 @@ def test_one_bad_span_costs_only_itself(tmp_path: Path) -> None:
     (span,) = request.resource_spans[0].scope_spans[0].spans
     assert (span.span_id.hex(), span.name) == (bad.span_id, bad.name)
     assert path.stat().st_mode & 0o077 == 0, "content is for the owner's eyes"
+
+
+def test_what_is_refused_waits_while_the_disk_is_full(tmp_path: Path) -> None:
+    one = batch(1, traces=3)
+    bad = one.spans[7]
+
+    def refuse(given: Batch) -> None:
+        if bad in given.spans:
+            raise Permanent("too odd")
+
+    recorder = Recorder(refuse)
+    with small_disk(tmp_path / "dead-letters", "64k") as place:
+        ballast = fill(place)
+        with running(recorder, tmp_path) as bench:
+            bench.worker.offer(one, 1000, taken=15)
+            until(lambda: bench.worker.failing_since)
+            assert bench.cursor == 0
+            assert list(place.iterdir()) == [ballast]
+            ballast.unlink()
+            until(lambda: bench.cursor == 1)
+        ((_, letter),) = listed(place)
+    assert letter.reason == "too odd"
+    assert (bench.counted["spanweir_exporter_answered_spans"], bench.counted["spanweir_dead_letter_spans"]) == (14, 1)
+    assert bench.worker.failing_since is None
 
 
 def test_what_an_exporter_names_is_set_aside_without_trying(tmp_path: Path) -> None:

@@ -67,9 +67,15 @@ class DeadLetters:
         for row in letter.rows:
             for key in ("request", "response"):
                 row[key] = row[key].decode("utf-8", "replace") if row.get(key) else None
-        create_file(path, msgspec.json.format(msgspec.json.encode(letter)))
-        for name, body in _bodies(batch):
-            create_file(path.with_suffix(f".{name}.otlp"), body)
+        files = [(path.with_suffix(f".{name}.otlp"), body) for name, body in _bodies(batch)]
+        files.append((path, msgspec.json.format(msgspec.json.encode(letter))))
+        try:
+            for file, content in files:  # what is listed is whole
+                create_file(file, content)
+        except OSError:
+            for file, _ in files:
+                file.unlink(missing_ok=True)
+            raise
         return path
 
 

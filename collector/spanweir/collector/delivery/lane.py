@@ -4,7 +4,6 @@ Normally all exporters of a pipeline share one lane, so that every record is dec
 exporter that fails for long is given a lane of its own (`runner`).
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -51,6 +50,9 @@ class Lane:
         """The last record that was taken in."""
         self.known_until = 0
         """Up to here a snapshot knows the traces, and every exporter has them."""
+        self.stuck: list[tuple[Record, str]] = []
+        """Records that cannot be taken in, and why, for which there is no room where they are set aside. They are
+        tried again, no cursor passes them, and what is behind them goes on while they are few."""
         self._reader = reader
         self._options = options
         self._undeliverable = undeliverable
@@ -61,6 +63,8 @@ class Lane:
         if not self.has_room() or (until is not None and self.position >= until):
             return 0
         options = self._options
+        if sum(len(record.body) for record, _ in self.stuck) > options.buffer_bytes:
+            return 0
         limit = options.read_max_records
         boundary = min((b for b in (self._boundary(), until) if b is not None), default=None)
         if boundary is not None:
@@ -110,22 +114,41 @@ class Lane:
     def _give_up(self, record: Record, error: Exception) -> Made:
         """A record that this version cannot take in is set aside: it must not stop those behind it for ever."""
         _log.exception("record %d cannot be taken in", record.sequence)
-        request = Request(signal=record.signal, body=record.body, headers=record.headers, tenant=record.tenant)
-        batch = Batch(first=record.sequence, last=record.sequence, requests=[request])
-        with contextlib.suppress(OSError):  # told above
-            self._undeliverable.put(batch, f"{type(error).__name__}: {error}")
-        self.stages.failed(record.signal)
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            self._set_aside(record, reason)
+        except OSError as refusal:
+            _log.error("record %d cannot be set aside either, and waits: %s", record.sequence, refusal)
+            self.stuck.append((record, reason))
         return Made()
+
+    def _set_aside(self, record: Record, reason: str) -> None:
+        """Raises OSError."""
+        request = Request(signal=record.signal, body=record.body, headers=record.headers, tenant=record.tenant)
+        self._undeliverable.put(Batch(first=record.sequence, last=record.sequence, requests=[request]), reason)
+        self.stages.failed(record.signal)
+
+    def _free(self) -> bool:
+        """Set aside what is stuck; whether that went for some."""
+        before = len(self.stuck)
+        try:
+            while self.stuck:
+                self._set_aside(*self.stuck[0])
+                del self.stuck[0]
+        except OSError:  # told when it got stuck
+            pass
+        return len(self.stuck) < before
 
     def tick(self) -> None:
         """Hand out what the clock makes; not while an exporter has no room."""
         if self.has_room():
+            freed = self._free()
             try:
                 made = self.stages.tick(time.monotonic(), time.time_ns())
             except Exception:
                 _log.exception("what the clock makes cannot be made")
-                return
-            if made:
+                made = Made()
+            if made or freed:
                 self._hand_out(made, self.position + 1, self.position)
 
     def finalise(self, keep: Callable[[str], bool]) -> None:
@@ -149,6 +172,9 @@ class Lane:
         if not any(CANONICAL in outlet.wants for outlet in self.outlets):
             for span in made.spans:  # to free it here, where it is at hand, costs less than in the exporter's thread
                 span.canonical = None
+        held = made.held
+        if self.stuck:
+            held = min(held or self.stuck[0][0].sequence, self.stuck[0][0].sequence)
         batches: dict[tuple[frozenset[str], frozenset[str]], Batch] = {}
         for outlet in self.outlets:
             if first <= last <= outlet.worker.offered:
@@ -157,7 +183,7 @@ class Lane:
             batch = batches.get(key)
             if batch is None:
                 batch = batches[key] = _batch(made, outlet, first, last)
-            outlet.worker.offer(batch, made.size_bytes, made.taken, made.held)
+            outlet.worker.offer(batch, made.size_bytes, made.taken, held)
 
 
 def _batch(made: Made, outlet: Outlet, first: int, last: int) -> Batch:

@@ -242,7 +242,9 @@ class _Track:
 
     def _attach(self, lane: Lane) -> None:
         """Take an exporter back that has caught up."""
-        if lane.position != self.shared.position or any(o.worker.failing_since is not None for o in lane.outlets):
+        if lane.position != self.shared.position or lane.stuck:
+            return
+        if any(outlet.worker.failing_since is not None for outlet in lane.outlets):
             return
         lane.finalise(self.shared.stages.assembler.is_open)
         self.lanes.remove(lane)
@@ -254,8 +256,8 @@ class _Track:
     def _begin_snapshot(self) -> None:
         stages = self.shared.stages
         mark = (self.shared.position, sum(o.worker.taken for o in self.shared.outlets))
-        if self._pending is not None or mark == self._saved:
-            return
+        if self._pending is not None or mark == self._saved or self.shared.stuck:
+            return  # of records that a snapshot knows, none is looked at again after a restart
         self._saved = mark
         self._pending = _Pending(
             self.shared.position,

@@ -289,17 +289,22 @@ class Worker:
             self._set_aside(part, reason)
 
     def _set_aside(self, batch: Batch, reason: str) -> None:
+        """Waits while the disk is full: nothing but this batch knows of it. Raises `Interrupted`."""
+        attempt = 0
+        while True:
+            try:
+                path = self._dead_letters.put(batch, reason)
+                break
+            except OSError as error:
+                attempt += 1
+                self._failed(error, attempt, f"cannot set aside what was refused ({reason}), will try again")
+        self.failing_since = None
+        _log.warning("%s: refused, set aside as %s: %s", self.name, path or "a number only", reason)
         self._refused += len(batch.spans)
         self._count("spanweir_dead_letter_spans", len(batch.spans), exporter=self.name)
         others = len(batch.logs) + len(batch.requests) + (len(batch.traces) if not batch.spans else 0)
         if others:
             self._count("spanweir_dead_letter_items", others, exporter=self.name)
-        try:
-            path = self._dead_letters.put(batch, reason)
-        except OSError as error:
-            _log.error("%s: refused, and cannot be set aside (%s): %s", self.name, error, reason)
-            return
-        _log.warning("%s: refused, set aside as %s: %s", self.name, path or "a number only", reason)
 
     def _move(self, *, force: bool) -> None:
         """Move the cursor to what is durable, a few times a second."""
