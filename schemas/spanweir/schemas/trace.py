@@ -114,3 +114,5 @@ class TraceRow(msgspec.Struct, kw_only=True, gc=False):
     """The root has ended and no child is known to be missing, or the trace was finalised after its idle time."""
     revision: int = 1
     """1 for the first complete row of a trace, higher when late spans or logs amended it; 0 while incomplete."""
+    tenant: str = ""
+    """Who sent it, where the receiver asks; empty where it does not."""

@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from spanweir.collector.cli import commands
 from spanweir.collector.config import load
 from spanweir.collector.delivery.deadletters import DeadLetters
-from spanweir.collector.pipeline import dead_letters_of, undeliverable_of
+from spanweir.collector.observer import CountingObserver
+from spanweir.collector.pipeline import dead_letters_of, receiver_of, undeliverable_of
+from spanweir.collector.telemetry import Counters
 from spanweir.exporters.api import Batch, Request
 from spanweir.exporters.encode import spans_request
 from tests.support.batches import batch
+from tests.support.certificates import Authority
 from tests.support.otlp_sink import sink
 
 CONFIG = """
@@ -64,3 +68,98 @@ def test_what_is_sent_again_goes_where_it_was_routed(tmp_path: Path) -> None:
             assert CliRunner().invoke(commands, arguments).output == "sent 1\n"
     assert [given.get("x-mlflow-experiment-id") for given in receiver.metadata] == ["support-bot", None]
     assert list(undeliverable_of(load([str(config)])).iterdir()) == []
+
+
+GUARDED = """
+receivers:
+  otlp:
+    protocols: {{{protocols}}}
+    auth:
+      bearer: {{acme: "${{env:ACME_TOKEN}}"}}
+      basic: {{weir: open-sesame}}
+exporters:
+  debug:
+  otlp/other: {{endpoint: "http://{other}", headers: {{x-key: "${{env:OTHER_KEY}}"}}}}
+service:
+  queue: {{directory: {directory}/queue}}
+  pipelines: {{traces: {{receivers: [otlp], exporters: [debug]}}}}
+"""
+
+
+def resent(config: Path, *arguments: str) -> str:
+    """What it says, of which nothing is a secret."""
+    result = CliRunner().invoke(commands, ["dead-letters", "resend", *arguments, "--config", str(config)])
+    assert not any(secret in result.output for secret in ("token-of-acme", "open-sesame", "key-of-other"))
+    return result.output
+
+
+def put_all(config: Path) -> None:
+    """Letters of three tenants, one of which the receiver does not know any more, and of an exporter."""
+    lost = DeadLetters(undeliverable_of(load([str(config)])), "delivery")
+    headers = {"x-mlflow-experiment-name": "bots", "x-team": "blue"}
+    body = batch(1, traces=1).requests[0].body
+    for number, tenant in enumerate(("acme", "weir", "gone"), 1):
+        request = Request(signal="traces", body=body, headers=headers, tenant=tenant)
+        lost.put(Batch(first=number, last=number, requests=[request]), "a bug")
+    routed = batch(4, traces=1)
+    routed.traces[0].tenant, routed.traces[0].experiment, routed.traces[0].run_id = "acme", "support-bot", "run-1"
+    DeadLetters(dead_letters_of(load([str(config)]), "debug"), "debug").put(routed, "too odd")
+
+
+@pytest.mark.parametrize("transport", ["grpc", "tls", "http"])
+def test_each_letter_goes_in_as_its_tenant(tmp_path: Path, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the configured receiver, with the credentials and the certificate that its options name."""
+    monkeypatch.setenv("ACME_TOKEN", "token-of-acme")
+    monkeypatch.setenv("OTHER_KEY", "key-of-other")
+    cert, key = Authority(tmp_path).issue("spanweir.example")
+    options = f", tls: {{cert_file: {cert}, key_file: {key}}}" if transport == "tls" else ""
+    protocol = "http" if transport == "http" else "grpc"
+    config = tmp_path / "c.yaml"
+
+    def write(port: str) -> None:
+        protocols = f"{protocol}: {{endpoint: '127.0.0.1:{port}', include_metadata: [x-team]{options}}}"
+        config.write_text(GUARDED.format(protocols=protocols, directory=tmp_path, other="127.0.0.1:1"))
+
+    write("0")
+    configuration = load([str(config)])
+    assert resent(config, "debug").startswith("no dead letters of an exporter 'debug'")
+    put_all(config)
+    assert resent(config, "debug").startswith("receivers.otlp listens on any free port; say on which with --endpoint")
+    queue = configuration.service.queue.config
+    writer, observer = queue.open_writer(), CountingObserver(Counters())
+    receiver = receiver_of(configuration.receivers["otlp"], writer, frozenset({"traces"}), observer, told_apart=False)
+    receiver.start()
+    try:
+        write(receiver.endpoints[protocol].rpartition(":")[2])
+        assert resent(config, "debug") == "sent 1\n"
+        unknown = (
+            "the tenant 'gone' is none of receivers.otlp.auth; name an exporter that can send there with --through"
+        )
+        assert resent(config, "undeliverable") == f"{unknown} (2 sent before)\n"
+    finally:
+        receiver.stop(1)
+        writer.close()
+    reader = queue.open_reader([])
+    routed, first, second = reader.scan()
+    reader.close()
+    assert (routed.tenant, routed.headers) == (
+        "acme", {"x-mlflow-experiment-id": "support-bot", "x-mlflow-run-id": "run-1"}
+    )  # fmt: skip
+    for record, tenant in ((first, "acme"), (second, "weir")):
+        assert (record.tenant, record.headers) == (tenant, {"x-mlflow-experiment-name": "bots", "x-team": "blue"})
+
+
+def test_an_exporter_of_the_configuration_takes_them_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_TOKEN", "token-of-acme")
+    monkeypatch.setenv("OTHER_KEY", "key-of-other")
+    config = tmp_path / "c.yaml"
+    with sink() as receiver:
+        other = receiver.endpoint.removeprefix("http://")
+        config.write_text(GUARDED.format(protocols="grpc: ", directory=tmp_path, other=other))
+        put_all(config)
+        assert resent(config, "undeliverable", "--through", "debug").startswith("exporters.debug sends no OTLP;")
+        assert resent(config, "undeliverable", "--through", "otlp/other") == "sent 3\n"
+    assert len(receiver.metadata) == 3
+    for given in receiver.metadata:
+        assert (given["x-key"], given["x-mlflow-experiment-name"]) == ("key-of-other", "bots")
+        assert "authorization" not in given, "tenants' credentials are for the configured receiver alone"

@@ -263,6 +263,16 @@ def test_a_record_waits_that_can_neither_be_taken_in_nor_set_aside(tmp_path: Pat
     assert bench.counters.get("spanweir_delivery_failed_records") == 1
 
 
+def test_a_row_says_who_sent_its_trace(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    (one,) = make_requests(1, 1)
+    bench.writer.append(Record(signal="traces", tenant="acme", received_ns=1, body=one))
+    store = Recorder()
+    with bench.delivering(one=store):
+        until(lambda: store.rows)
+    assert {row.tenant for row in store.rows.values()} == {"acme"}
+
+
 def test_no_cursor_passes_a_span_that_waits(tmp_path: Path) -> None:
     """A sampler holds traces back; a crash before it decides loses none of them."""
     bodies = make_requests(3, 2)

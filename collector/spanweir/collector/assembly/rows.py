@@ -70,6 +70,7 @@ def row(trace: Trace) -> TraceRow:
         user_id=trace.user[2] if trace.user else None,
         client_request_id=trace.client_request_id,
         run_id=trace.run_id,
+        tenant=trace.tenant,
         model_id=trace.model_id,
         usage=totals.usage(trace),
         cost=totals.cost(trace),

@@ -147,6 +147,7 @@ class Trace(msgspec.Struct, array_like=True):
     """Bytes of content in here, when it was last looked at."""
     loops: dict[str, list[str]] = {}
     """Parent -> its model calls that report the sum of a tool loop so far."""
+    tenant: str = ""
 
     def weigh(self) -> int:
         """Bytes of content that are kept."""

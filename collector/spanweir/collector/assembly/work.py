@@ -56,6 +56,8 @@ class Work:
             changed = fold(trace, raw, summary, mapped) or changed
             if item.experiment and not trace.experiment:
                 trace.experiment = item.experiment
+            if item.tenant and not trace.tenant:
+                trace.tenant = item.tenant
             if item.run_id and not trace.run_id:
                 trace.run_id = item.run_id
             if trace.root == span_id:

@@ -2,26 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from spanweir.collector.cli._common import configured, fail, load_or_exit
 from spanweir.collector.config import Configuration
 
-if TYPE_CHECKING:
-    from spanweir.collector.delivery.deadletters import DeadLetter
-
 UNDELIVERABLE = "undeliverable"
 """Stands for an exporter's name: queue records that the delivery itself could not take in."""
-_METHODS = {
-    signal: f"/opentelemetry.proto.collector.{package}.v1.{service}/Export"
-    for signal, package, service in (
-        ("traces", "trace", "TraceService"),
-        ("logs", "logs", "LogsService"),
-        ("metrics", "metrics", "MetricsService"),
-    )
-}
 
 
 @click.group()
@@ -52,50 +40,46 @@ def ls(config: Sequence[str], assignments: Sequence[str], as_json: bool) -> None
 @command.command("resend")
 @configured
 @click.argument("exporter")
-@click.option("--endpoint", default="127.0.0.1:4317", show_default=True, help="OTLP/gRPC endpoint to send to.")
-def resend(config: Sequence[str], assignments: Sequence[str], exporter: str, endpoint: str) -> None:
+@click.option("--endpoint", help="OTLP/gRPC endpoint to send to, without credentials; https:// before it for TLS.")
+@click.option("--through", metavar="NAME", help="Send as this otlp exporter does: its endpoint, tls and headers.")
+def resend(
+    config: Sequence[str], assignments: Sequence[str], exporter: str, endpoint: str | None, through: str | None
+) -> None:
     """Send what EXPORTER refused to a collector once more, and remove what was acknowledged.
 
+    By default to the otlp receiver of the configuration, as the tenant that sent it, with the credentials that the
+    receiver's `auth` names. `--through` takes any otlp exporter that is configured, in a pipeline or not.
     `undeliverable` instead of an exporter's name: queue records that an older version could not take in. Every
     exporter of the collector gets it again; writing a span again leaves the same rows.
     """
-    import grpc
-
+    from spanweir.collector import resend as doors
     from spanweir.collector.delivery.deadletters import listed
 
-    directory = dict(_folders(load_or_exit(config, assignments))).get(exporter)
+    if endpoint and through:
+        fail("give --endpoint or --through, not both", code=2)
+    configuration = load_or_exit(config, assignments)
+    directory = dict(_folders(configuration)).get(exporter)
     if directory is None:
         fail(f"no dead letters of an exporter {exporter!r}")
+    if through and through not in configuration.exporters:
+        fail(f"--through: no exporter {through!r}; there are: {', '.join(configuration.exporters)}", code=2)
     sent = 0
-    with grpc.insecure_channel(endpoint, options=[("grpc.max_send_message_length", -1)]) as channel:
-        for path, letter in listed(directory):
-            bodies = sorted(directory.glob(f"{path.stem}.*.otlp"))
-            if not bodies:
-                continue
-            mapped = any(_signal(body) == "traces" for body in bodies)
-            for body in bodies:
-                signal = _signal(body).partition("-")[0]
-                if mapped and _signal(body).startswith("traces-"):
-                    continue  # the request that the spans came in
-                try:
-                    channel.unary_unary(_METHODS[signal])(body.read_bytes(), timeout=30, metadata=_route(letter))
-                except grpc.RpcError as error:
-                    fail(f"{endpoint}: {error.code().name}: {error.details()} ({sent} sent before)")
-            for file in (path, *bodies):
-                file.unlink()
-            sent += 1
+    try:
+        with (
+            doors.to_endpoint(endpoint)
+            if endpoint
+            else doors.through(configuration.exporters[through])
+            if through
+            else doors.to_receiver(configuration, exporter)
+        ) as door:
+            for path, letter in listed(directory):
+                if door.send(path, letter):
+                    for file in (path, *directory.glob(f"{path.stem}.*.otlp")):
+                        file.unlink()
+                    sent += 1
+    except doors.ResendError as error:
+        fail(f"{error} ({sent} sent before)")
     click.echo(f"sent {sent}")
-
-
-def _signal(body: Path) -> str:
-    """`traces` for spans, `traces-0` and the like for raw requests."""
-    return body.suffixes[-2].removeprefix(".")
-
-
-def _route(letter: "DeadLetter") -> list[tuple[str, str]]:
-    """The header that takes spans to the experiment they were routed to, where all go to one."""
-    experiments = {str(row["experiment"]) for row in letter.rows if row.get("experiment")}
-    return [("x-mlflow-experiment-id", experiments.pop())] if len(experiments) == 1 else []
 
 
 @command.command("clear")

@@ -19,6 +19,13 @@ FILES_MAX = 10_000
 """Above it only the counters know: a destination that refuses everything must not fill the disk."""
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides where a request goes, besides its content."""
+
+    tenant: str = ""
+    headers: dict[str, str] = {}
+
+
 class DeadLetter(msgspec.Struct, kw_only=True):
     """The JSON of one file."""
 
@@ -34,6 +41,8 @@ class DeadLetter(msgspec.Struct, kw_only=True):
     logs: int = 0
     requests: list[str] = []
     """Signals of raw requests."""
+    origins: list[Origin] = []
+    """Of these, where the letter is not older than spanweir's knowledge of them."""
 
 
 class DeadLetters:
@@ -63,6 +72,7 @@ class DeadLetters:
             rows=[msgspec.to_builtins(row, builtin_types=(bytes,)) for row in batch.traces],
             logs=len(batch.logs),
             requests=[request.signal for request in batch.requests],
+            origins=[Origin(tenant=request.tenant, headers=request.headers) for request in batch.requests],
         )
         for row in letter.rows:
             for key in ("request", "response"):

@@ -124,7 +124,13 @@ class Lane:
 
     def _set_aside(self, record: Record, reason: str) -> None:
         """Raises OSError."""
-        request = Request(signal=record.signal, body=record.body, headers=record.headers, tenant=record.tenant)
+        request = Request(
+            signal=record.signal,
+            body=record.body,
+            headers=record.headers,
+            tenant=record.tenant,
+            received_ns=record.received_ns,
+        )
         self._undeliverable.put(Batch(first=record.sequence, last=record.sequence, requests=[request]), reason)
         self.stages.failed(record.signal)
 
