@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from spanweir.collector.assembly import Options as AssemblyOptions
@@ -20,13 +21,15 @@ from spanweir.collector.delivery.worker import Worker
 from spanweir.collector.processors import tail_sampling
 from spanweir.collector.processors.api import Context, Item, Processor
 from spanweir.collector.processors.genai import GenAI
-from spanweir.collector.queue.api import Record
+from spanweir.collector.queue.api import QueueFull, Record
 from spanweir.collector.queue.disk import Config as DiskQueue
+from spanweir.collector.queue.memory import Config as MemoryQueue
 from spanweir.collector.telemetry import Counters
 from spanweir.exporters.api import CANONICAL, MAPPED, Batch, Retry, wants
 from spanweir.exporters.encode import spans_request
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
+from spanweir.schemas.options import MIB, Duration, Size
 from spanweir.schemas.raw import RawSpan
 from tests.benchmarks.load import make_requests
 from tests.support.recorder import Recorder, until
@@ -43,7 +46,8 @@ class Bench:
     """A queue in a directory, and a runner that delivers it to recorders by name."""
 
     def __init__(self, directory: Path, *, idle_timeout: float = 0.5) -> None:
-        self.queue = DiskQueue(directory=str(directory / "queue"))
+        self.queue: DiskQueue | MemoryQueue = DiskQueue(directory=str(directory / "queue"))
+        self.options = OPTIONS
         self.directory = directory
         self.writer = self.queue.open_writer()
         self.counters = Counters()
@@ -62,7 +66,7 @@ class Bench:
 
         def outlet(name: str, exporter: Recorder) -> Outlet:
             worker = Worker(
-                name, exporter, OPTIONS, cursor=reader.cursor(name),
+                name, exporter, self.options, cursor=reader.cursor(name),
                 advance=lambda sequence: reader.advance(name, sequence),
                 dead_letters=self.directory / "dead", count=self.counters.add, on_room=room.set,
             )  # fmt: skip
@@ -76,7 +80,7 @@ class Bench:
             snapshot=SnapshotFile(self.directory / "assembly.snapshot"), room=room,
             undeliverable=DeadLetters(self.directory / "undeliverable", "delivery"),
         )  # fmt: skip
-        runner = Runner([group], reader, OPTIONS, self.counters.add, self.counters.set)
+        runner = Runner([group], reader, self.options, self.counters.add, self.counters.set)
         thread = threading.Thread(target=runner.run)
         thread.start()
         try:
@@ -261,6 +265,31 @@ def test_a_record_waits_that_can_neither_be_taken_in_nor_set_aside(tmp_path: Pat
         ((_, letter),) = listed(place)
     assert (letter.first, letter.reason) == (3, "RuntimeError: a bug")
     assert bench.counters.get("spanweir_delivery_failed_records") == 1
+
+
+@pytest.mark.parametrize("queue", [DiskQueue, MemoryQueue])
+def test_a_full_queue_has_room_again_long_before_the_next_snapshot_is_due(
+    tmp_path: Path, queue: type[DiskQueue | MemoryQueue]
+) -> None:
+    bench = Bench(tmp_path)
+    bench.queue = queue(directory=str(tmp_path / "small"), max_bytes=Size(MIB))
+    bench.writer = bench.queue.open_writer()
+    bench.options = msgspec.structs.replace(OPTIONS, snapshot_interval=Duration(3600))
+    (one,) = make_requests(1, 20)
+    store = Recorder()
+
+    def refused() -> bool:
+        try:
+            bench.put(one)
+        except QueueFull:
+            return True
+        return False
+
+    store.gate.clear()
+    with bench.delivering(one=store):
+        until(refused)
+        store.gate.set()
+        until(lambda: not refused())
 
 
 def test_a_row_says_who_sent_its_trace(tmp_path: Path) -> None:

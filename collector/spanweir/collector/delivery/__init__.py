@@ -33,7 +33,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An exporter that fails for this long while its buffer is full gets a lane of its own, so that the other
     exporters go on; it joins them again when it has caught up."""
     snapshot_interval: Duration = Duration(5)
-    """How often the state of open traces is written to disk."""
+    """How often the state of open traces is written to disk; more often while the queue is nearly full, because its
+    records are kept until then."""
 
 
 class Count(Protocol):

@@ -218,7 +218,7 @@ class _Track:
             lane.tick()
         self._detach(now)
         self._write_pending()
-        if now - self._saved_at >= self._options.snapshot_interval:
+        if now - self._saved_at >= self._options.snapshot_interval or self._reader.nearly_full():
             self._saved_at = now
             self._begin_snapshot()
 

@@ -195,7 +195,7 @@ class Worker:
                     return self._buffer[0]
                 if self._draining:
                     return None
-                self._changed.wait(_IDLE_S)
+                self._changed.wait(_ADVANCE_S if self.durable > self._advanced else _IDLE_S)
                 if self._buffer:
                     continue
             self._idle()

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import msgspec
 
+NEARLY_FULL = 0.75
+"""Part of a queue's byte bound."""
 RECEIVER_HEADER = "x-spanweir-receiver"
 """Among a record's headers: the id of the receiver that took it in, where pipelines tell receivers apart."""
 
@@ -111,6 +113,10 @@ class Reader(Protocol):
 
     def last(self) -> int:
         """The newest durable sequence number."""
+        ...
+
+    def nearly_full(self) -> bool:
+        """Whether little is left to the byte bound, at which senders are refused: the time to move cursors."""
         ...
 
     def scan(self) -> Iterator[Record]:

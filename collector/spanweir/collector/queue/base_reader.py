@@ -40,6 +40,9 @@ class BaseReader:
             self._positions[name] = sequence
             self._advanced()
 
+    def nearly_full(self) -> bool:
+        return False
+
     def _store(self, name: str, sequence: int) -> None:
         """Make a cursor's place durable. Raises OSError."""
         raise NotImplementedError

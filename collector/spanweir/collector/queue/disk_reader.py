@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from spanweir.collector.durable import sync_directory
 from spanweir.collector.queue import segment
-from spanweir.collector.queue.api import Gap, QueueUnavailable, Record
+from spanweir.collector.queue.api import NEARLY_FULL, Gap, QueueUnavailable, Record
 from spanweir.collector.queue.base_reader import BaseReader
 from spanweir.collector.queue.cursors import Cursors
 from spanweir.collector.queue.files import QueueFiles, StateFile, last_of
@@ -93,6 +93,9 @@ class DiskReader(BaseReader):
         while records := self.read(after, 100, 4 << 20, 0):
             yield from records
             after = records[-1].sequence
+
+    def nearly_full(self) -> bool:
+        return self._files.size_bytes() > NEARLY_FULL * self._config.max_bytes
 
     def close(self) -> None:
         with self._lock:

@@ -10,7 +10,17 @@ from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
-from spanweir.collector.queue.api import Done, Gap, QueueFull, QueueInUse, QueueUnavailable, Reader, Record, Writer
+from spanweir.collector.queue.api import (
+    NEARLY_FULL,
+    Done,
+    Gap,
+    QueueFull,
+    QueueInUse,
+    QueueUnavailable,
+    Reader,
+    Record,
+    Writer,
+)
 from spanweir.collector.queue.segment import SIGNALS, encode_meta
 from spanweir.schemas.options import MIB, Size
 
@@ -27,7 +37,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return MemoryWriter(_queue(self), self)
 
     def open_reader(self, cursors: Collection[str]) -> Reader:
-        return MemoryReader(_queue(self), cursors)
+        return MemoryReader(_queue(self), cursors, self.max_bytes)
 
 
 class _Queue:
@@ -114,8 +124,9 @@ class MemoryWriter:
 class MemoryReader:
     """A `Reader`."""
 
-    def __init__(self, queue: _Queue, cursors: Collection[str]) -> None:
+    def __init__(self, queue: _Queue, cursors: Collection[str], max_bytes: int) -> None:
         self._queue = queue
+        self._max_bytes = max_bytes
         self._closed = False
         with queue.changed:
             for name in [name for name in queue.cursors if name not in cursors]:
@@ -163,6 +174,9 @@ class MemoryReader:
 
     def last(self) -> int:
         return self._queue.last
+
+    def nearly_full(self) -> bool:
+        return self._queue.bytes > NEARLY_FULL * self._max_bytes
 
     def scan(self) -> Iterator[Record]:
         with self._queue.changed:
