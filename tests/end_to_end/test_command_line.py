@@ -299,3 +299,4 @@ def test_a_port_that_is_taken(tmp_path: Path, option: str, place: str) -> None:
     assert told.startswith("spanweir cannot start: ")
     assert place in told
     assert address in told
+    assert "did not end in time" not in done.stderr, "the delivery process may not even have begun"

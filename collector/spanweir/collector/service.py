@@ -30,7 +30,7 @@ from spanweir.collector.supervisor import Child, delivery, pickled
 _log = logging.getLogger(__name__)
 _GRACE_S = 5.0
 _ABANDON_S = 1.0
-"""What a delivery process is given whose service did not start."""
+"""What receivers are given whose service did not start."""
 _HAND_OVER_S = 5.0
 """What the old delivery process is given when the configuration changes: it need not drain the queue."""
 _CHECK_S = 120.0
@@ -77,11 +77,13 @@ class Service:
             allocator.keep_little()
             feeds(self.configuration)
             self._writer = self.configuration.service.queue.config.open_writer()
-            self._deliver(_ABANDON_S)
+            self._deliver()
             self._surround()
             self._receive()
             self._publish()
         except Exception as error:
+            if self.child is not None:
+                self.child.abandon()
             self.stop(_ABANDON_S)
             if isinstance(error, _CANNOT):
                 raise ServiceError(str(error)) from error
@@ -172,7 +174,7 @@ class Service:
             pages.start()
             self._pages, self._pages_endpoint, self.metrics_address = pages, endpoint, pages.address
 
-    def _deliver(self, hand_over_s: float) -> None:
+    def _deliver(self, hand_over_s: float = 0.0) -> None:
         """Have a delivery process of this configuration; a former one is given `hand_over_s` to end."""
         wanted = _made_of(self.configuration, "delivery")
         if self.child is not None:

@@ -122,6 +122,14 @@ class Child:
                     return
                 self._spawn()
 
+    def abandon(self) -> None:
+        """End it now: of a service that does not start. It may be importing still, and heed nothing for seconds."""
+        with self._spawning:
+            self._stopping.set()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def stop(self, deadline_s: float) -> None:
         """Let it drain and close until `deadline_s` (monotonic), then end it."""
         with self._spawning:
@@ -166,6 +174,9 @@ class InProcess(Child):
         self._running = True
         self._thread = threading.Thread(target=self._deliver, args=(reader,), name="delivery", daemon=True)
         self._thread.start()
+
+    def abandon(self) -> None:
+        """`stop` ends it."""
 
     def _deliver(self, reader: Any) -> None:
         try:
