@@ -6,7 +6,8 @@ The standard load is decoded, mapped and assembled before the clock starts, in b
 requests that wait (`service.delivery.read_max_bytes`; `--apart`: one a request). MLflow's store is given the same
 requests as its OTLP endpoint gives them to it: as span objects, made before the clock starts, through `log_spans`,
 which maps and stores them. CPU is that of this process, and of the database's server beside it. `--growth` compares
-one trace of 10,000 spans in batches of 5 with 2,000 traces of 5. Rates depend on what else the machine does.
+one trace of 10,000 spans in batches of 5 with 2,000 traces of 5. Rates depend on what else the machine does, and
+those of large traces on the disk, whose own is shown beside them; so is what a process wrote to it for a trace.
 """
 
 import argparse
@@ -41,6 +42,8 @@ class Measured(NamedTuple):
     wall_s: float
     stored_bytes: int
     """What the database grew by; 0 where that is not a file."""
+    written_bytes: int
+    """What this process wrote, a database's server not included."""
 
 
 def main() -> None:
@@ -66,6 +69,8 @@ def main() -> None:
                 compare(f"{backend}, {traces} traces a request", uri, bodies, options.alone, at_once)
             for size in options.sizes:
                 compare(f"{backend}, traces of {size:g} MB", uri, large(size), options.alone, at_once)
+                rate = disk_bytes_per_s(place, int(size * 1e6))
+                print(f"  the disk takes {rate / 1e6:.0f} MB/s, synced so often")
             if options.chat:
                 compare(f"{backend}, chat traces", uri, chats(), options.alone, at_once)
             if options.growth:
@@ -99,7 +104,7 @@ def compare(title: str, uri: Callable[[str], str], bodies: Sequence[bytes], alon
     show("spanweir", ours, spans, traces)
     if alone:
         return
-    share = max(1, len(bodies) // 5)
+    share = max(min(3, len(bodies)), len(bodies) // 5)
     part = mapped.batches(bodies[:share])
     some = sum(len(batch.spans) for batch in part)
     theirs = measure(write_theirs, uri(name + "m"), bodies[:share])
@@ -115,6 +120,7 @@ def show(who: str, measured: Measured, spans: int, traces: int) -> None:
         f"  {who:15} {here:8.1f} us CPU a span{f' + {server:.1f} in the server' if server else ''},"
         f" {spans / measured.wall_s:8.0f} spans/s"
         + (f", {measured.stored_bytes / traces / 1024:.1f} KiB a trace" if measured.stored_bytes else "")
+        + (f", {measured.written_bytes / traces / 1024:.1f} written" if measured.stored_bytes else "")
     )
 
 
@@ -125,13 +131,28 @@ def measure(prepare: Callable[[str, Any], Callable[[], None]], uri: str, load: A
     gc.collect()
     gc.disable()
     try:
+        written = psutil.Process().io_counters().write_chars
         before, start, other = time.process_time(), time.perf_counter(), server_cpu_s()
         work()
         here, wall = time.process_time() - before, time.perf_counter() - start
         time.sleep(0.3)  # a server process that ends is counted in its parent only after that
-        return Measured(here, server_cpu_s() - other, wall, size_of(uri) - empty)
+        written = psutil.Process().io_counters().write_chars - written
+        return Measured(here, server_cpu_s() - other, wall, size_of(uri) - empty, written)
     finally:
         gc.enable()
+
+
+def disk_bytes_per_s(place: Path, size: int) -> float:
+    """Of a file that grows by `size` bytes and is synced, over and over: the median."""
+    block, rates = os.urandom(size), []
+    with (place / "disk").open("wb", buffering=0) as file:
+        for _ in range(7):
+            start = time.perf_counter()
+            file.write(block)
+            os.fdatasync(file.fileno())
+            rates.append(size / (time.perf_counter() - start))
+    (place / "disk").unlink()
+    return sorted(rates)[len(rates) // 2]
 
 
 def server_cpu_s() -> float:

@@ -19,8 +19,9 @@ from mlflow.tracking import MlflowClient
 from spanweir.exporters.api import Context, Exporter, Permanent, Retry
 from spanweir.exporters.mlflow import Config
 from spanweir.exporters.mlflow.revisions import REVISIONS
-from spanweir.exporters.mlflow.sqlite import PAGE_BYTES, TOGETHER, Sqlite, packed
-from tests.support.mlflow_spans import make_batch, make_feedback, make_trace
+from spanweir.exporters.mlflow.sqlite import PAGE_BYTES, PAST_LOG_BATCHES, PAST_LOG_BYTES, TOGETHER, Sqlite, packed
+from spanweir.schemas.trace import MappedSpan, TraceRow
+from tests.support.mlflow_spans import make_batch, make_feedback, make_span, make_trace
 
 CONTEXT = Context(name="mlflow", state_directory="")
 
@@ -65,6 +66,74 @@ assert not giants, giants
 def test_the_file_has_a_write_ahead_log(sqlite_path: Path) -> None:
     with sqlite3.connect(sqlite_path) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def large_trace(seed: int) -> tuple[TraceRow, list[MappedSpan]]:
+    """Enough content to go past the write-ahead log."""
+    row, spans = make_trace(seed)
+    text = f"{seed} " * (PAST_LOG_BYTES // len(f"{seed} "))
+    return row, [*spans[:-1], make_span(row.trace_id, "a" * 16, spans[0].span_id, values={"mlflow.spanInputs": text})]
+
+
+def has_log(path: Path) -> bool:
+    """As the file says itself ("Database File Format", 1.3.3)."""
+    return path.read_bytes()[18] == 2
+
+
+def test_large_batches_go_past_the_log_for_a_while(sqlite_path: Path) -> None:
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([make_trace(0)]))
+        assert has_log(sqlite_path)
+        logs = []
+        for seed in range(1, PAST_LOG_BATCHES + 3):
+            # What is read meanwhile, as assembly does, is no reason to stay in the log.
+            assert exporter.known([make_trace(0)[0].trace_id])  # type: ignore[attr-defined]
+            exporter.export(make_batch([large_trace(seed)], seed))
+            logs.append(has_log(sqlite_path))
+        assert logs == [False] * PAST_LOG_BATCHES + [True, False]
+        assert count(sqlite_path) == 5 * (PAST_LOG_BATCHES + 3)
+    assert has_log(sqlite_path), "it is left as it was found"
+    trace = MlflowClient(f"sqlite:///{sqlite_path}").get_trace(f"tr-{large_trace(1)[0].trace_id}")
+    assert max(len(span.inputs or "") for span in trace.data.spans) > PAST_LOG_BYTES // 2
+
+
+def test_whoever_reads_keeps_the_log_and_what_it_sees(sqlite_path: Path) -> None:
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([make_trace(0)]))
+        reader = sqlite3.connect(sqlite_path, isolation_level=None)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT COUNT(*) FROM spans").fetchone() == (5,)
+        for seed in range(1, 4):
+            exporter.export(make_batch([large_trace(seed)], seed))
+            assert has_log(sqlite_path)
+            assert reader.execute("SELECT COUNT(*) FROM spans").fetchone() == (5,)
+        reader.execute("COMMIT")
+        assert reader.execute("SELECT COUNT(*) FROM spans").fetchone() == (20,)
+        reader.close()
+
+
+def test_a_writer_that_is_killed_past_the_log_leaves_what_it_committed(sqlite_path: Path) -> None:
+    program = f"""
+from tests.contracts.mlflow_store.test_sqlite import exporter_of, large_trace, make_batch
+from pathlib import Path
+with exporter_of(Path({str(sqlite_path)!r})) as exporter:
+    for seed in range(1, 1000):
+        exporter.export(make_batch([large_trace(seed)], seed))
+        print(seed, flush=True)
+"""
+    command = [sys.executable, "-c", program]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+    assert writer.stdout
+    committed = [int(next(writer.stdout)) for _ in range(PAST_LOG_BATCHES // 2)]
+    assert not has_log(sqlite_path)
+    writer.kill()
+    committed += [int(line) for line in writer.stdout]
+    writer.wait()
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([make_trace(0)]))
+    assert count(sqlite_path) in (5 + 5 * len(committed), 10 + 5 * len(committed)), "the last may not have been told"
+    with sqlite3.connect(sqlite_path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_a_commit_waits_for_the_disk_unless_told_otherwise(sqlite_path: Path) -> None:

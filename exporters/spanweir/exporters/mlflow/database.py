@@ -45,7 +45,10 @@ class Database(Protocol):
         ...
 
     def close(self) -> None: ...
-    def begin(self) -> None: ...
+    def begin(self, content_bytes: int = 0) -> None:
+        """`content_bytes`: about how much the transaction will write."""
+        ...
+
     def commit(self) -> None: ...
     def rollback(self) -> None:
         """Never raises."""
@@ -66,6 +69,11 @@ class Database(Protocol):
     @property
     def null(self) -> float | None:
         """What stands for NULL in rows to write."""
+        ...
+
+    @property
+    def idle_is_in_the_way(self) -> bool:
+        """Whether others can do less while this connection is open, though nobody uses it."""
         ...
 
     @property

@@ -66,9 +66,12 @@ class Reader:
 
     def close(self) -> None:
         with self._lock:
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
     def known(self, trace_ids: Sequence[str]) -> dict[str, KnownTrace]:
         with self._lock:
@@ -78,12 +81,13 @@ class Reader:
                     database.open(read_only=True)
                     self._layout = layout_of(database)[1]
                     self._database = database
-                return _read(self._database, self._layout, sorted(map(request_id, trace_ids)))
+                found = _read(self._database, self._layout, sorted(map(request_id, trace_ids)))
             except Exception:
-                if self._database is not None:
-                    self._database.close()
-                    self._database = None
+                self._leave()
                 raise
+            if self._database.idle_is_in_the_way:
+                self._leave()
+            return found
 
 
 def _read(database: Database, layout: Layout, keys: Sequence[str]) -> dict[str, KnownTrace]:

@@ -45,6 +45,7 @@ class Mysql:
         return f"mysql://{self._parts.hostname or ''}{port}{self._parts.path}"
 
     lock = " FOR UPDATE"
+    idle_is_in_the_way = False
     null = None
 
     def open(self, *, read_only: bool = False, create: bool = False) -> None:
@@ -81,7 +82,7 @@ class Mysql:
                 self._connection.close()
             self._connection = None
 
-    def begin(self) -> None:
+    def begin(self, content_bytes: int = 0) -> None:
         self._open_connection().begin()
 
     def commit(self) -> None:

@@ -56,6 +56,7 @@ class Postgresql:
         return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
 
     lock = " FOR UPDATE OF i"
+    idle_is_in_the_way = False
     null = None
 
     def open(self, *, read_only: bool = False, create: bool = False) -> None:
@@ -79,7 +80,7 @@ class Postgresql:
         self._staged.clear()
         self._encoders.clear()
 
-    def begin(self) -> None:
+    def begin(self, content_bytes: int = 0) -> None:
         self.execute("BEGIN")
 
     def commit(self) -> None:

@@ -192,7 +192,7 @@ class SqlStore:
         """Write what can be written, in one transaction. Returns trace id -> reason for what cannot."""
         layout = self._layout
         assert layout is not None, "opened without a layout"
-        database.begin()
+        database.begin(sum(len(span.content) for span in batch.spans))
         revision = database.select("SELECT version_num FROM alembic_version")
         if [row[0] for row in revision] != [self._revision]:
             self._close()
