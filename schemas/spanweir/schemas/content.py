@@ -15,6 +15,7 @@ from spanweir.schemas import usage as tokens
 from spanweir.schemas.genai import Doc, Embedding, Message, Text, ToolDef
 from spanweir.schemas.messages import messages, otel_parts, parse
 from spanweir.schemas.notes import Notes, Shape, first, id_of, name_of, rest
+from spanweir.schemas.streams import folded
 from spanweir.schemas.values import UNREADABLE, dumps, integer, number
 
 # ------------------------------------------------------------------------------------------------ tools
@@ -299,6 +300,8 @@ def request(value: Any, notes: Notes) -> dict[str, Any] | None:
 def response(value: Any, notes: Notes) -> dict[str, Any] | None:
     """Fields of a whole model response: OpenAI chat or Responses, Anthropic, Gemini, Bedrock, LangChain, messages."""
     value = parse(value, notes)
+    if isinstance(value, list) and (answer := folded(value)) is not None:
+        value = answer
     if isinstance(value, list):
         found = messages(value, notes, "assistant")
         last = value[-1] if value else None
@@ -321,6 +324,8 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
         calls = first(value, "toolCalls", "tool_calls")
         thought = first(value, "reasoningText", "reasoning")
         given = [{"role": "assistant", "content": value["text"], "tool_calls": calls, "reasoning": thought}]
+    if given is None and isinstance(value.get("data"), dict):  # OpenInference's Mistral 1, of streams
+        return response(value["data"], notes)
     found = messages(given, notes, "assistant") if given is not None else None
     if not found:
         return None

@@ -107,6 +107,43 @@ def _chunks(events: Iterator[Event]) -> Iterator[Mapping[str, Any]]:
             yield _langchain(value) if "kwargs" in value else value
 
 
+def folded(items: Sequence[Any]) -> dict[str, Any] | None:
+    """A list of a stream's chunks, or of their JSON texts, as the answer that OpenAI would give whole; None
+    for any other list. OpenInference's instrumentation of Agno 0.1 sends streams so."""
+    last = items[-1] if items else None
+    if not (isinstance(last, dict) or (isinstance(last, str) and last[:1] == "{")):
+        return None
+    read = [item for item in map(_object, items) if item]
+    if len(read) < len(items):
+        return None
+    if all("choices" in item and str(item.get("object", "")).endswith(".chunk") for item in read):
+        return _answer(read)
+    whole = read[-1].get("response")
+    return whole if read[-1].get("type") == "response.completed" and isinstance(whole, dict) else None
+
+
+def _object(item: Any) -> dict[str, Any] | None:
+    if isinstance(item, str):
+        try:
+            item = orjson.loads(item)
+        except ValueError:
+            return None
+    return item if isinstance(item, dict) else None
+
+
+def _answer(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """OpenAI's chunks with one choice as its answer: text put together, and what only single chunks say."""
+    found = {key: value for chunk in chunks for key, value in chunk.items() if value is not None}
+    deltas = [c["delta"] for chunk in chunks for c in chunk["choices"][:1] if isinstance(c.get("delta"), dict)]
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(d.get("content") or "" for d in deltas) or None}
+    if thought := "".join(d.get("reasoning_content") or "" for d in deltas):
+        message["reasoning_content"] = thought
+    if calls := _calls(iter(chunks)):
+        message["tool_calls"] = [tool_call(call["id"], call["name"], call["arguments"]) for call in calls]
+    reason = next((told for chunk in reversed(chunks) if (told := _reason(chunk))), None)
+    return {**found, "choices": [{"index": 0, "message": message, "finish_reason": reason}]}
+
+
 def _langchain(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
     """LangChain's dump of a chunk, as OpenAI would write the chunk."""
     outer = chunk["kwargs"]

@@ -50,6 +50,12 @@ def text(value: Any) -> str | None:
     return str(value)
 
 
+def model_name(value: Any) -> str | None:
+    """As `text`; None for what stands where a sender does not know the model yet (OpenInference's Pipecat)."""
+    found = text(value)
+    return None if found == "unknown" else found
+
+
 def quoted(value: Any) -> str | None:
     """As `text`, without the JSON quotes that some senders put around strings (MLflow, Langfuse 5, Gemini CLI)."""
     if value.__class__ is str and value[:1] == '"' and value[-1:] == '"' and len(value) > 1:

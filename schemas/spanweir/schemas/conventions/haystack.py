@@ -50,8 +50,18 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
             _meta(span, returned.get("meta"))
 
 
+def _bare(value: Any) -> Any:
+    """Messages of 2.9 to 2.12, whose members begin with `_` (`{"_role", "_content", "_name", "_meta"}`), without it."""
+    if isinstance(value, dict) and isinstance(value.get("messages", value.get("replies")), list):
+        return {key: [_bare(item) for item in told] if isinstance(told, list) else told for key, told in value.items()}
+    if isinstance(value, dict) and "_role" in value:
+        return {key.removeprefix("_"): told for key, told in value.items()}
+    return value
+
+
 def _generator(span: GenAISpan, given: Any, returned: Any, notes: Notes) -> None:
     """`{messages | prompt}` in, `{replies: [message or text], meta: [...]}` out."""
+    given, returned = _bare(given), _bare(returned)
     if not span.input and (fields := content.request(given, notes)):
         span.input = fields.get("input") or []
         span.tools = span.tools or fields.get("tools") or []
@@ -63,12 +73,10 @@ def _generator(span: GenAISpan, given: Any, returned: Any, notes: Notes) -> None
     metas = returned.get("meta")
     first = replies[0] if replies else None
     meta = metas[0] if isinstance(metas, list) and metas else first.get("meta") if isinstance(first, dict) else None
-    if meta is None and isinstance(first, dict):
-        meta = first.get("_meta")
     if len(replies) == len(span.output):
         for place, (reply, message) in enumerate(zip(replies, span.output, strict=True)):
             own = metas[place] if isinstance(metas, list) and place < len(metas) else None
-            own = own or (reply.get("meta", reply.get("_meta")) if isinstance(reply, dict) else None)
+            own = own or (reply.get("meta") if isinstance(reply, dict) else None)
             if isinstance(own, dict):
                 message.finish_reason = message.finish_reason or text(own.get("finish_reason"))
     _meta(span, meta)

@@ -32,7 +32,7 @@ from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes, arguments, rest
 from spanweir.schemas.parts import tool_output
 from spanweir.schemas.raw import Attributes, RawSpan, Value
-from spanweir.schemas.values import count, json_or_text, number, quoted, strings, text
+from spanweir.schemas.values import count, json_or_text, model_name, number, quoted, strings, text
 from spanweir.schemas.vocabulary import role
 
 KINDS = {
@@ -282,6 +282,8 @@ def _parameters(value: Any, notes: Notes) -> dict[str, Any] | None:
             found["tools"] = defs
         if said := text(value.get("inputText")):  # Titan on Bedrock
             found["input"] = [Message("user", [Text(said)])]
+        elif isinstance(value.get("messages"), list) and (asked := content.request(value, notes)):  # Claude on Bedrock
+            found |= {field: asked[field] for field in ("system", "input") if field in asked}
     return found or None
 
 
@@ -310,13 +312,16 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """LlamaIndex's preparation of a call (`OpenAI._prepare_chat_with_tools`) is none, though it is marked LLM."""
     if span.kind == "llm" and "._prepare_" in raw.name:
         span.kind = "chain"
+    if span.kind == "llm" and span.io is not None and span.io.output == "None":
+        if "output.mime_type" not in raw.attributes:  # what Python prints for nothing (its Bedrock 0.1.14)
+            span.io.output = None
 
 
 SCALARS = {
     "openinference.span.kind": ("kind", kind),
-    "llm.response.model_name": ("model.response", text),
-    "llm.request.model_name": ("model.request", text),
-    "llm.model_name": ("model.response", text),
+    "llm.response.model_name": ("model.response", model_name),
+    "llm.request.model_name": ("model.request", model_name),
+    "llm.model_name": ("model.response", model_name),
     "embedding.model_name": ("model.response", text),
     "decision.response.model_name": ("model.response", text),
     "decision.model_name": ("model.response", text),

@@ -56,8 +56,8 @@ def indexed_message(item: Any, speaker: str, notes: Notes, *, quoted: bool = Fal
     content = item.get("content")
     if isinstance(content, str) and content[:1] == "[" and shaped["role"] != "tool":
         found = parse(content, Notes())
-        if isinstance(found, list) and found and all(isinstance(part, dict) for part in found):
-            content = found
+        if isinstance(found, list) and all(isinstance(part, dict) for part in found):
+            content = found or None  # `[]` was written for a tool's result (Anthropic, before 0.33)
     elif content == '""' and item.get("tool_calls"):  # the LangChain callback of 0.40
         content = ""
     elif (quoted or shaped["role"] == "unknown") and isinstance(content, str) and content[:1] == '"' == content[-1:]:
@@ -91,7 +91,8 @@ def indexed_messages(prefix: str, speaker: str) -> Any:
     """A reader of all entries below `prefix`, for `Many`."""
 
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
-        quoted = attributes.get("gen_ai.system") == "AWS"
+        # Of before 0.36 the Bedrock instrumentation says whose model it is, and the id ends in Bedrock's `:0`.
+        quoted = attributes.get("gen_ai.system") == "AWS" or str(attributes.get("gen_ai.request.model"))[-2:-1] == ":"
         found = [indexed_message(item, speaker, notes, quoted=quoted) for item in nested(attributes, keys, prefix)]
         if None in found:
             notes.lossy = True

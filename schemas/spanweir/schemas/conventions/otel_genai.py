@@ -18,7 +18,7 @@ from spanweir.schemas.messages import chat, message, messages, otel, otel_parts,
 from spanweir.schemas.notes import Notes, Shape, id_of
 from spanweir.schemas.parts import parts, tool_output
 from spanweir.schemas.raw import Attributes
-from spanweir.schemas.values import boolean, count, integer, number, seconds, strings, text, whole_strings
+from spanweir.schemas.values import boolean, count, integer, model_name, number, seconds, strings, text, whole_strings
 
 
 def records(value: Any, notes: Notes) -> Any:
@@ -29,8 +29,8 @@ SCALARS = {
     "gen_ai.operation.name": ("op", text),
     "gen_ai.provider.name": ("provider", text),
     "gen_ai.system": ("provider", text),
-    "gen_ai.request.model": ("model.request", text),
-    "gen_ai.response.model": ("model.response", text),
+    "gen_ai.request.model": ("model.request", model_name),
+    "gen_ai.response.model": ("model.response", model_name),
     "server.address": ("model.server_address", text),
     "server.port": ("model.server_port", integer),
     "gen_ai.request.temperature": ("params.temperature", number),
