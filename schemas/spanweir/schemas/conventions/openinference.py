@@ -312,9 +312,9 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """LlamaIndex's preparation of a call (`OpenAI._prepare_chat_with_tools`) is none, though it is marked LLM."""
     if span.kind == "llm" and "._prepare_" in raw.name:
         span.kind = "chain"
-    if span.kind == "llm" and span.io is not None and span.io.output == "None":
-        if "output.mime_type" not in raw.attributes:  # what Python prints for nothing (its Bedrock 0.1.14)
-            span.io.output = None
+    io = span.io
+    if io is not None and io.output == "None" and span.kind == "llm" and "output.mime_type" not in raw.attributes:
+        io.output = None  # what Python prints for nothing (its Bedrock 0.1.14)
 
 
 SCALARS = {
