@@ -277,8 +277,7 @@ def _parameters(value: Any, notes: Notes) -> dict[str, Any] | None:
         model = value.get("model") or value.get("model_name")
         if isinstance(model, str):
             found["model.request"] = model
-        offered = value.get("tools") or value.get("functions")
-        if offered and (defs := content.tools(offered, notes)):
+        if defs := content.tools(value.get("tools") or value.get("functions"), notes):
             found["tools"] = defs
         if said := text(value.get("inputText")):  # Titan on Bedrock
             found["input"] = [Message("user", [Text(said)])]
@@ -312,9 +311,6 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """LlamaIndex's preparation of a call (`OpenAI._prepare_chat_with_tools`) is none, though it is marked LLM."""
     if span.kind == "llm" and "._prepare_" in raw.name:
         span.kind = "chain"
-    io = span.io
-    if io is not None and io.output == "None" and span.kind == "llm" and "output.mime_type" not in raw.attributes:
-        io.output = None  # what Python prints for nothing (its Bedrock 0.1.14)
 
 
 SCALARS = {
@@ -369,8 +365,6 @@ CONTENT = {
     "tool_call.function.arguments": ("tool.arguments", _tool_parameters),
 }
 
-_DECISION_USAGE = {"decision.token_count.input": "input", "decision.token_count.output": "output"}
-
 CONVENTION = Convention(
     name="openinference",
     marks=(
@@ -400,6 +394,6 @@ CONVENTION = Convention(
         Many(("input.value", "input.mime_type"), "io.input", whole("input"), WHOLE),
         Many(("output.value", "output.mime_type"), "io.output", whole("output"), WHOLE),
     ),
-    usage=usage.OPENINFERENCE | _DECISION_USAGE,
+    usage=usage.OPENINFERENCE | {"decision.token_count.input": "input", "decision.token_count.output": "output"},
     refine=refine,
 )  # fmt: skip
