@@ -1,15 +1,13 @@
 """From request bytes to Delta commits on the standard load: CPU microseconds a span, and resident memory.
 
     python -m tests.benchmarks.delta [--spans 50000] [--tables payload,spans,annotations] [--parts]
+    python -m tests.benchmarks.delta --attributes received [--spans 50000]
 
 Requests pass the real decoder, mapper, renderer and assembly, then the exporter; ids are new in every request. Each
 window of 10,000 spans ends with a commit. Given are the least and the median of the windows: what else runs on the
 machine makes CPU time longer, never shorter. `--parts` says where the exporter's time goes, and costs some itself.
 
-Requests decoded straight into Arrow, with attributes as they were sent, would be Parquet after 7 us a span on the same
-load (ptars 0.0.25, pyarrow 25). Those would be other rows: what search, reports and datasets read (inputs, outputs,
-type, model, tokens, cost) is mapped from a dozen conventions that keep it as JSON within attributes, in events and in
-log records, and redaction, sampling and assembly look at each span. Batches are therefore made of mapped spans.
+With `--attributes received` the exporter gets the requests as they are, and writes the spans table from them.
 """
 
 import argparse
@@ -28,6 +26,7 @@ from spanweir.collector import allocator
 from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta import Config
+from spanweir.exporters.delta.committing import Committing
 from spanweir.exporters.delta.exporter import DeltaExporter
 from spanweir.schemas.options import Duration
 from tests.benchmarks.load import SPANS_PER_TRACE, make_bodies
@@ -62,9 +61,20 @@ class Parts:
         setattr(owner, name, timed)
 
     def watch_exporter(self) -> None:
-        from spanweir.exporters.delta import arrow, blobs, files, rows, spool, table, window
+        from spanweir.exporters.delta import (
+            arrow,
+            blobs,
+            files,
+            received,
+            received_rows,
+            rows,
+            seen,
+            spool,
+            table,
+            window,
+        )
 
-        self.watch(DeltaExporter, "export", "else")
+        self.watch(Committing, "export", "else")
         self.watch(DeltaExporter, "_add_spans", "rows of spans: kept")
         self.watch(rows.SpanRows, "batch", "rows of spans: values")
         self.watch(rows.AnnotationRows, "columns", "rows of annotations")
@@ -76,6 +86,11 @@ class Parts:
         self.watch(table.Target, "append", "commits")
         self.watch(spool.Spool, "commit", "spool")
         self.watch(spool.Spool, "written", "spool")
+        self.watch(received, "decode", "protobuf to Arrow")
+        self.watch(received_rows.ReceivedRows, "rows", "columns")
+        self.watch(received.ReceivedExporter, "_make_rows", "keys")
+        self.watch(seen.Seen, "of", "seen: looked up")
+        self.watch(seen.Seen, "note", "seen: noted")
 
 
 def resident_mb() -> dict[str, int]:
@@ -102,9 +117,10 @@ def records() -> Iterator[list[Record]]:
         yield taken
 
 
-def measure(exporter: DeltaExporter, windows: int) -> Iterator[tuple[float, float]]:
+def measure(exporter: Committing, windows: int, attributes: str) -> Iterator[tuple[float, float]]:
     """CPU microseconds a span before the exporter and in it, of each window."""
-    made, source = stages(), records()
+    received = attributes == "received"
+    made, source = stages(mapped=not received, requests=received), records()
     batches = WINDOW // (TRACES * RECORDS * SPANS_PER_TRACE)
     for _ in range(windows):
         before = within = 0.0
@@ -112,7 +128,10 @@ def measure(exporter: DeltaExporter, windows: int) -> Iterator[tuple[float, floa
             taken = next(source)
             start = cpu_s()
             result = made.run(taken, time.monotonic(), time.time_ns())
-            batch = Batch(first=taken[0].sequence, last=taken[-1].sequence, spans=result.spans, traces=result.traces)
+            batch = Batch(
+                first=taken[0].sequence, last=taken[-1].sequence,
+                spans=result.spans, traces=result.traces, requests=result.requests,
+            )  # fmt: skip
             del result
             between = cpu_s()
             exporter.export(batch)
@@ -126,11 +145,13 @@ def measure(exporter: DeltaExporter, windows: int) -> Iterator[tuple[float, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spans", type=int, default=50_000)
-    parser.add_argument("--tables", default="payload,spans,annotations")
+    parser.add_argument("--tables", default="")
+    parser.add_argument("--attributes", default="mapped", choices=["mapped", "received"])
     parser.add_argument("--compression", default="snappy")
     parser.add_argument("--schema", default="v1")
     parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
+    options.tables = options.tables or {"mapped": "payload,spans,annotations", "received": "spans"}[options.attributes]
     allocator.keep_little()  # as the service does
     parts = Parts()
     if options.parts:
@@ -140,18 +161,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         config = Config(
             path=f"{directory}/tables", tables=options.tables.split(","), compression=options.compression,
-            schema_version=options.schema, maintenance_interval=Duration(0),
+            schema_version=options.schema, maintenance_interval=Duration(0), attributes=options.attributes,
         )  # fmt: skip
-        exporter = DeltaExporter(config, Context(name="delta", state_directory=f"{directory}/state"))
+        exporter: Any = config.build(Context(name="delta", state_directory=f"{directory}/state"))
         with exporter:
             print("memory with open tables", resident_mb())
-            measured = list(measure(exporter, windows))
+            measured = list(measure(exporter, windows, options.attributes))
             print("memory at the end      ", resident_mb())
         stored = sum(file.stat().st_size for file in Path(directory, "tables").rglob("*.parquet"))
     for part, seconds in sorted(parts.seconds.items(), key=lambda item: -item[1]):
         print(f"  {part:30s} {seconds / windows / WINDOW * 1e6:6.2f} us a span on average")
     for label, values in (
-        ("decode, mapping, assembly", [before for before, _ in measured]),
+        ("before the exporter", [before for before, _ in measured]),
         (f"delta ({options.tables})", [within for _, within in measured]),
         ("request bytes to commit", [sum(one) for one in measured]),
     ):

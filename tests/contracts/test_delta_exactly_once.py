@@ -10,20 +10,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars
+import pytest
 
 from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta import Config
 from spanweir.schemas.options import Duration
-from tests.support.traces import records, row, sliced, together, trace
+from tests.support.traces import received, records, row, sliced, together, trace
 
+BOTH = pytest.mark.parametrize("attributes", ["mapped", "received"])
 ROOT = Path(__file__).parents[2]
 
 
-def exporter(directory: Path, *, interval: float = 0, instance: str = "0") -> Any:
+def exporter(directory: Path, *, interval: float = 0, instance: str = "0", attributes: str = "mapped") -> Any:
     config = Config(
         path=str(directory / "tables"), commit_interval=Duration(interval), maintenance_interval=Duration(0)
     )
+    if attributes == "received":
+        config = msgspec.structs.replace(config, attributes="received", tables=["spans"])
     (directory / "state").mkdir(exist_ok=True, parents=True)
     return config.build(Context(name="delta", state_directory=str(directory / "state"), instance=instance))
 
@@ -32,9 +37,13 @@ def table(directory: Path, suffix: str) -> polars.DataFrame:
     return polars.read_delta(str(directory / "tables" / f"spanweir_{suffix}"))
 
 
-def assert_all_there_once(directory: Path, batches: list[Batch]) -> None:
+def assert_spans_there_once(directory: Path, batches: list[Batch]) -> None:
     spans = Counter(table(directory, "otel_spans").select("trace_id", "span_id").iter_rows())
     assert spans == Counter({(s.trace_id, s.span_id): 1 for b in batches for s in b.spans})
+
+
+def assert_all_there_once(directory: Path, batches: list[Batch]) -> None:
+    assert_spans_there_once(directory, batches)
     of_trace: dict[str, set[str]] = {}
     for batch in batches:
         for span in batch.spans:
@@ -51,28 +60,41 @@ def assert_all_there_once(directory: Path, batches: list[Batch]) -> None:
     assert set(annotations["target_id"]) == {request.removeprefix("tr-") for request in of_trace}
 
 
-def test_records_in_any_cut_and_replayed_in_another(tmp_path: Path) -> None:
+def assert_right(directory: Path, batches: list[Batch], attributes: str) -> None:
+    if attributes == "mapped":
+        assert_all_there_once(directory, batches)
+    else:
+        assert_spans_there_once(directory, batches)
+
+
+def given(batch: Batch, attributes: str) -> Batch:
+    return batch if attributes == "mapped" else received(batch)
+
+
+@BOTH
+def test_records_in_any_cut_and_replayed_in_another(tmp_path: Path, attributes: str) -> None:
     batches, rng = records(1, 40), random.Random(2)
-    with exporter(tmp_path) as first:
+    with exporter(tmp_path, attributes=attributes) as first:
         for batch in sliced(batches[:25], rng):
-            first.export(batch)
+            first.export(given(batch, attributes))
         assert first.durable == 25
-    with exporter(tmp_path) as second:
+    with exporter(tmp_path, attributes=attributes) as second:
         for batch in sliced(batches[10:], rng):
-            second.export(batch)
+            second.export(given(batch, attributes))
         assert second.durable == 40
-    assert_all_there_once(tmp_path, batches)
+    assert_right(tmp_path, batches, attributes)
 
 
-def test_records_that_come_again_while_they_wait(tmp_path: Path) -> None:
+@BOTH
+def test_records_that_come_again_while_they_wait(tmp_path: Path, attributes: str) -> None:
     batches, rng = records(3, 20), random.Random(4)
-    with exporter(tmp_path, interval=3600) as one:
+    with exporter(tmp_path, interval=3600, attributes=attributes) as one:
         for batch in sliced(batches[:12], rng):
-            one.export(batch)
+            one.export(given(batch, attributes))
         assert one.durable == 0
         for batch in sliced(batches[4:], rng):
-            one.export(batch)
-    assert_all_there_once(tmp_path, batches)
+            one.export(given(batch, attributes))
+    assert_right(tmp_path, batches, attributes)
 
 
 def test_a_state_directory_that_is_lost(tmp_path: Path) -> None:
@@ -133,28 +155,31 @@ def test_parts_of_a_batch_do_not_count_before_all_are_there(tmp_path: Path) -> N
     assert_all_there_once(tmp_path, [Batch(first=1, last=1, spans=left + right)])
 
 
-def start(directory: Path, seed: int, count: int, instance: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "tests.support.delta_writer", str(directory), str(seed), str(count), instance]
+def start(directory: Path, seed: int, count: int, instance: str, attributes: str) -> "subprocess.Popen[str]":
+    module = "tests.support.delta_writer"
+    command = [sys.executable, "-m", module, str(directory), str(seed), str(count), instance, attributes]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_writer_that_is_killed_again_and_again(tmp_path: Path) -> None:
+@BOTH
+def test_a_writer_that_is_killed_again_and_again(tmp_path: Path, attributes: str) -> None:
     rng, seed, count = random.Random(8), 9, 40
     for _ in range(6):
-        writer = start(tmp_path, seed, count, "0")
+        writer = start(tmp_path, seed, count, "0", attributes)
         time.sleep(0.4 + rng.random() * 0.4)
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
-    writer = start(tmp_path, seed, count, "0")
+    writer = start(tmp_path, seed, count, "0", attributes)
     _, errors = writer.communicate(timeout=120)
     assert writer.returncode == 0, errors
-    assert_all_there_once(tmp_path, records(seed, count))
+    assert_right(tmp_path, records(seed, count), attributes)
 
 
-def test_four_writers_at_once(tmp_path: Path) -> None:
-    writers = [start(tmp_path, 100 + n, 25, str(n)) for n in range(4)]
+@BOTH
+def test_four_writers_at_once(tmp_path: Path, attributes: str) -> None:
+    writers = [start(tmp_path, 100 + n, 25, str(n), attributes) for n in range(4)]
     for writer in writers:
         _, errors = writer.communicate(timeout=200)
         assert writer.returncode == 0, errors
         assert "retry" not in errors
-    assert_all_there_once(tmp_path, [b for n in range(4) for b in records(100 + n, 25)])
+    assert_right(tmp_path, [b for n in range(4) for b in records(100 + n, 25)], attributes)

@@ -21,7 +21,7 @@ WITHOUT_BENCH = {
 }
 
 
-@pytest.fixture(params=[name for name in known("exporters") if find_spec(f"{BENCHES}.{name}")])
+@pytest.fixture(params=[*(name for name in known("exporters") if find_spec(f"{BENCHES}.{name}")), "delta_received"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made: Bench = import_module(f"{BENCHES}.{request.param}").Bench(tmp_path)
     yield made

@@ -12,8 +12,8 @@ from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import Batch
 
 
-def stages() -> Stages:
-    """With the processors that every pipeline has."""
+def stages(*, mapped: bool = True, requests: bool = False) -> Stages:
+    """With the processors that every pipeline has. What is made is what some exporter reads."""
     drops: list[Drop] = []
 
     def count(metric: str, n: float = 1, **labels: str) -> None:
@@ -28,7 +28,14 @@ def stages() -> Stages:
             discard=lambda raw, reason: drops.append(Drop(raw, reason, True)),
         )
         genai = GenAI()
-        return Stages([genai.build(context), Cost().build(context)], genai.renderer(), drops, count)
+        return Stages(
+            [genai.build(context), Cost().build(context)],
+            genai.renderer(),
+            drops,
+            count,
+            mapped=mapped,
+            requests=requests,
+        )
 
 
 def batches(

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from spanweir.exporters.api import Batch
+from spanweir.exporters.api import Batch, Request
+from spanweir.exporters.encode import spans_request
 from spanweir.schemas.raw import Event, Link, RawLog, RawSpan, Resource, Scope
 from spanweir.schemas.trace import Assessment, Cost, MappedSpan, TokenUsage, TraceRow
 
@@ -138,3 +139,10 @@ def sliced(batches: list[Batch], rng: random.Random, at_most: int = 5) -> Iterat
         take = rng.randint(1, at_most)
         yield together(batches[:take])
         batches = batches[take:]
+
+
+def received(batch: Batch) -> Batch:
+    """The spans of a batch as one request."""
+    body = spans_request((span.raw, span.raw.attributes) for span in batch.spans)
+    requests = [Request(signal="traces", body=body)] if batch.spans else []
+    return Batch(first=batch.first, last=batch.last, requests=requests)

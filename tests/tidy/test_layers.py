@@ -19,7 +19,9 @@ PURE = {
     "uuid", "zlib", "warnings", "urllib", "difflib",
 }  # fmt: skip
 """What `schemas` may import: nothing that reads a clock, a file, a socket, or starts a thread."""
-LAZY = {"mlflow", "pandas", "sqlalchemy", "pydantic", "pyarrow", "deltalake", "rich", "confluent_kafka"}
+LAZY = {"mlflow", "pandas", "sqlalchemy", "pydantic", "pyarrow", "deltalake", "rich", "confluent_kafka",
+    "ptars",
+}  # fmt: skip
 """Too large for the delivery process to load before they are needed: never imported at the top of a module."""
 LAZY_EXCEPT: dict[str, str] = {
     "exporters/spanweir/exporters/mlflow/create_schema.py": "runs in a process of its own",
@@ -32,7 +34,7 @@ LAZY_EXCEPT: dict[str, str] = {
     },
     **{
         f"exporters/spanweir/exporters/delta/{name}.py": "is imported when a Delta exporter is built, and needs it then"
-        for name in ("files", "stored", "table", "window")
+        for name in ("files", "received", "received_rows", "stored", "table", "window")
     },
 }
 

@@ -127,7 +127,7 @@ class Delivery:
         def left_out(table: str, reason: str, n: int) -> None:
             self._counters.add("spanweir_exporter_left_out_rows", n, exporter=component.id, table=table, reason=reason)
 
-        exporter = build_exporter(component, str(directory), _instance(self._state), left_out)
+        exporter = build_exporter(component, str(directory), _instance(self._state), left_out, self._counters.add)
         cursor = cursor_name(component.id)
         worker = Worker(
             component.id,
@@ -281,9 +281,12 @@ def build_exporter(
     state_directory: str,
     instance: str,
     left_out: Callable[[str, str, int], None] = lambda table, reason, n: None,
+    count: Callable[..., None] = lambda metric, n, **labels: None,
 ) -> Exporter:
     """Raises ConfigError if it cannot be built as it is configured."""
-    context = Context(name=component.id, state_directory=state_directory, instance=instance, left_out=left_out)
+    context = Context(
+        name=component.id, state_directory=state_directory, instance=instance, left_out=left_out, count=count
+    )
     exporter: Exporter = _built(component, context)
     return exporter
 

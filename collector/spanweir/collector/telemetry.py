@@ -54,6 +54,9 @@ METRICS: dict[str, Metric] = {
     "spanweir_exporter_left_out_rows": Metric(
         "counter", "What was answered and a table goes without, by table and reason: rows, and spans of payload rows."
     ),
+    "spanweir_exporter_repaired_spans": Metric(
+        "counter", "Spans that an exporter of received spans repaired, by what was wrong."
+    ),
     "spanweir_delivery_records": Metric("counter", "Queue records that were taken in, again after a restart."),
     "spanweir_delivery_spans": Metric("counter", "Spans that were decoded, again after a restart."),
     "spanweir_delivery_failed_records": Metric("counter", "Queue records set aside: this version cannot take them in."),

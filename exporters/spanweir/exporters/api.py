@@ -175,6 +175,8 @@ class Context(msgspec.Struct, kw_only=True):
     """Stable identity of this queue, for idempotent writers (Delta transaction app ids)."""
     left_out: Callable[[str, str, int], None] = lambda table, reason, n: None
     """To be told of `n` items that a table goes without, and why: what `export` took and could not be written later."""
+    count: Callable[..., None] = lambda metric, n, **labels: None
+    """`count(metric, n, **labels)` adds to one of the collector's own metrics. Thread-safe."""
 
 
 class ExporterConfig(Protocol):

@@ -73,8 +73,14 @@ def _origin(bag: str, schema_url: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def spans(version: Version) -> Table:
-    """`{prefix}_otel_spans`: one row a span."""
+ATTRIBUTES: Final = "spanweir.attributes"
+"""Table property of `{prefix}_otel_spans`: `MAPPED`, which is not written, or `RECEIVED`."""
+MAPPED: Final = "mapped"
+RECEIVED: Final = "received"
+
+
+def spans(version: Version, *, received: bool = False) -> Table:
+    """`{prefix}_otel_spans`: one row a span, with its attributes as they are mapped, or as they were `received`."""
     bag = _BAG[version]
     return Table(
         suffix="otel_spans",
@@ -108,7 +114,7 @@ def spans(version: Version) -> Table:
         key=("trace_id", "span_id"),
         partition="date",
         time="time",
-        properties={"otel.schemaVersion": version},
+        properties={"otel.schemaVersion": version, **({ATTRIBUTES: RECEIVED} if received else {})},
     )
 
 

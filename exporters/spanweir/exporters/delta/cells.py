@@ -15,6 +15,10 @@ from spanweir.schemas.raw import Value
 
 Bag = Mapping[str, Value]
 DAY_NS: Final = 86_400_000_000_000
+KINDS: Final = tuple(
+    f"SPAN_KIND_{kind}" for kind in ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+)
+"""Of spans, by their number."""
 _LIMIT: Final = (1 << 63) - 1
 VARIANT_DIGIT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The digit of a UUID that says which kind it is, for any hex digit."""

@@ -1,22 +1,19 @@
-"""Batches in, sized Delta commits out; every trace and span once, whatever crashes and whatever comes again.
+"""Mapped batches in, sized Delta commits out; every trace and span once, whatever crashes and whatever comes again.
 
-Rows are appended when they are certainly new, and merged by their key when they may be in the table already. That is
-so when the batch reaches back to a sequence number that was committed (Delta transaction ids say which), when the span
-or the trace is in the spool, and when the outcome of an append is not known. `durable` moves when everything up to it
-is committed or, for contents of traces that are not complete yet, in the spool.
+Rows may be in a table already, and are merged, when the batch reaches back to a sequence number that was committed
+(`committing`), when the span or the trace is in the spool, and when the outcome of an append is not known. Contents of
+traces that are not complete yet wait in the spool.
 """
 
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
-from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 from spanweir.exporters.api import Batch, Context, KnownTrace
 from spanweir.exporters.delta import Config, overflow, payload
-from spanweir.exporters.delta.care import Care
 from spanweir.exporters.delta.cells import DAY_NS
+from spanweir.exporters.delta.committing import Committing
 from spanweir.exporters.delta.known import Known
 from spanweir.exporters.delta.overflow import COLUMNS, Overflow
 from spanweir.exporters.delta.payload import TRACE_PREFIX, Contents
@@ -24,8 +21,7 @@ from spanweir.exporters.delta.rows import AnnotationRows, LogRows, SpanRows, met
 from spanweir.exporters.delta.spool import Spool, Times
 from spanweir.exporters.delta.stored import stored_rows
 from spanweir.exporters.delta.table import Target
-from spanweir.exporters.delta.targets import targets
-from spanweir.exporters.delta.window import Build, Columns, Pending
+from spanweir.exporters.delta.window import Build, Pending
 from spanweir.schemas.raw import RawLog
 from spanweir.schemas.trace import MappedSpan, TraceRow
 
@@ -33,98 +29,41 @@ _LOG: Final = logging.getLogger(__name__)
 Described: TypeAlias = tuple[TraceRow, dict[str, str], dict[str, str]]
 """A trace's row, its trace metadata and its tags."""
 _HOUR_NS: Final = 3_600_000_000_000
-_STAGE_BYTES: Final = 4 << 20
-"""Rows to append to one table become a file at this size (uncompressed), committed or not."""
-_COMMIT_BYTES: Final = 32 << 20
-"""Commit when rows and contents in memory come to this: amendments, and traces that are not complete."""
 _ROW_BYTES: Final = 500
 """What a row of annotations comes to."""
-_BUSY_INTERVALS: Final = 5
-"""How many times `commit_interval` rows may wait while others keep coming: a commit costs as much as 1,000 spans."""
 
 
-class DeltaExporter:
+class DeltaExporter(Committing):
     """`Exporter`, `Flushing` and `Hydrating`. See the module."""
 
     def __init__(self, config: Config, context: Context, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._config, self._clock = config, clock
-        self._directory = context.state_directory
-        self._left_out = context.left_out
-        self._targets = targets(config, f"spanweir/{context.instance}/{context.name}")
+        super().__init__(config, context, clock=clock)
         self._pending = {
-            name: Pending(_build(name, target, config), partial(context.left_out, name, "unwritable", 1))
+            name: Pending(_build(name, target, config), self._unwritable(name))
             for name, target in self._targets.items()
         }
         self._annotation_rows = AnnotationRows(config.schema_version)
         self._overflow = Overflow(overflow.directory(config), config.storage_options)
-        self._care: Care | None = None
         self._today = 0
-        self._durable = 0
-        self._accepted = 0
-        self._seen = 0
         self._gone: set[tuple[str, str]] = set()
-        self._floor = 0
-        self._oldest: float | None = None
-        self._taken: Batch | None = None
-        """A batch whose rows are taken, but that will come again: writing it failed."""
         self._contents: dict[str, Contents] = {}
         self._content_bytes = 0
         self._complete: dict[str, int] = {}
         self._forget: list[str] = []
 
-    def __enter__(self) -> Self:
+    def _open(self) -> None:
         self._spool = Spool(self._directory)
-        try:
-            for target in self._targets.values():
-                target.open()
-        except BaseException:
-            self._spool.close()
-            raise
-        self._floor = max(target.written() for target in self._targets.values())
         self._known = Known(self._config, self._spool)
         self._new_day()
-        if self._config.maintenance_interval:
-            self._care = Care(self._config, self._targets)
-            self._care.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        if self._care is not None:
-            self._care.stop()
-        try:
-            self.flush()
-            self._spool.commit({}, {}, self._forget, self._today)
-        finally:
-            self._spool.close()
+    def _finish(self) -> None:
+        self._spool.commit({}, {}, self._forget, self._today)
 
-    @property
-    def durable(self) -> int:
-        return self._durable
+    def _close(self) -> None:
+        self._spool.close()
 
     def known(self, trace_ids: Sequence[str], /) -> dict[str, KnownTrace]:
         return self._known.known(trace_ids)
-
-    def idle(self) -> None:
-        self._accepted = max(self._accepted, self._seen)
-        self._flush_when_due(idle=True)
-
-    def export(self, batch: Batch) -> None:
-        if batch is not self._taken:
-            again = batch.first <= self._accepted
-            if again or self._is_staged(batch):
-                self.flush()
-            self._add(batch, reaches_back=again or batch.first <= self._floor)
-            self._taken = batch
-            self._seen = max(self._seen, batch.last)
-            if batch.first <= batch.last:  # else a part of a batch, of which more may follow, or made by the clock
-                self._accepted = max(self._accepted, batch.last)
-            if self._oldest is None:
-                self._oldest = self._clock()
-        self._stage()
-        self._flush_when_due()
-        self._taken = None
 
     def _is_staged(self, batch: Batch) -> bool:
         """Whether the batch amends a trace whose row is in a file that is not committed yet, and cannot be read."""
@@ -134,22 +73,8 @@ class DeltaExporter:
             bool(staged) and any(TRACE_PREFIX + trace.trace_id in staged for trace in batch.traces if trace.complete)
         )
 
-    def _stage(self) -> None:
-        """Turn into files what has become large."""
-        for name, target in self._targets.items():
-            if self._pending[name].appends.bytes >= _STAGE_BYTES:
-                self._pending[name].stage(target.write)
-
-    def _flush_when_due(self, *, idle: bool = False) -> None:
-        if self._oldest is None:
-            return
-        pending = self._pending.values()
-        if (
-            self._clock() - self._oldest >= self._config.commit_interval * (1 if idle else _BUSY_INTERVALS)
-            or sum(len(p) for p in pending) >= self._config.commit_rows
-            or sum(p.bytes for p in pending) + self._content_bytes >= _COMMIT_BYTES
-        ):
-            self.flush()
+    def _waiting_bytes(self) -> int:
+        return self._content_bytes
 
     def _add(self, batch: Batch, *, reaches_back: bool) -> None:
         """Take the batch's rows into the window."""
@@ -237,23 +162,13 @@ class DeltaExporter:
             for rows, group, _ in pending.split(described, ids, maybe):
                 columns = self._annotation_rows.columns(group)
                 size_bytes = _ROW_BYTES * len(columns[0])
-                self._add_rows(pending, columns, columns[0], rows is pending.merges, (), size_bytes)
+                pending.add(columns, columns[0], rows is pending.merges, (), size_bytes)
         if "payload" in self._targets:
             self._add_payloads(described, spans, written, known)
         for trace in traces:
             self._complete[trace.trace_id] = trace.start_ns
             for content in self._contents.pop(trace.trace_id, {}).values():
                 self._content_bytes -= len(content.content)
-
-    def _add_rows(
-        self, pending: Pending, columns: Columns, keys: Sequence[str], known: bool, days: Collection[int], size: int
-    ) -> None:
-        """Rows of one batch that are appended or merged together."""
-        merging = known or any(key in pending.merges or key in pending.staged for key in keys)
-        if merging:
-            for key in keys:
-                pending.appends.discard(key)
-        (pending.merges if merging else pending.appends).add(columns, keys, days, size)
 
     def _add_payloads(
         self,
@@ -304,15 +219,7 @@ class DeltaExporter:
             return
         columns, size_bytes = LogRows.columns(logs)
         ids, times, _ = columns
-        self._add_rows(pending, columns, ids, known, {time // DAY_NS for time in times}, size_bytes)
-
-    def _add_metrics(self, batch: Batch, known: bool) -> None:
-        from spanweir.exporters.delta.metrics import metric_columns
-
-        for request in batch.requests:
-            if request.signal == "metrics" and (columns := metric_columns(request.body, self._config.schema_version)):
-                ids, _, days = columns[:3]
-                self._add_rows(self._pending["metrics"], columns, ids, known, set(days), len(request.body))
+        pending.add(columns, ids, known, {time // DAY_NS for time in times}, size_bytes)
 
     def _new_day(self) -> None:
         """Forget traces that were written long ago."""
@@ -324,37 +231,15 @@ class DeltaExporter:
                 _LOG.warning("%d spans of traces that never became complete have no payload row", lost)
                 self._left_out("payload", "incomplete", lost)
 
-    def flush(self) -> None:
-        """Commit everything that was accepted. Raises `Retry`; what was committed by then is not written again."""
-        if self._oldest is None:
-            return
-        last = self._accepted
+    def _before_commit(self) -> None:
         self._new_day()
         self._spool.commit(self._contents, self._complete, self._forget, self._today)
         self._forget = []
         self._overflow.write()
-        for name, target in self._targets.items():
-            self._commit(target, self._pending[name], last)
+
+    def _after_commit(self) -> None:
         self._forget = [trace for trace in self._complete if trace not in self._contents]
         self._contents, self._complete, self._content_bytes = {}, {}, 0
-        self._oldest = None
-        self._durable = last
-
-    def _commit(self, target: Target, pending: Pending, last: int) -> None:
-        if pending.attempted is not None and target.has(pending.actions, pending.attempted):
-            pending.committed()
-        pending.stage(target.write)
-        if pending.actions:
-            pending.attempted = last
-            target.append(pending.actions, last)
-            pending.committed()
-        if pending.deletes:
-            target.delete(pending.deletes.values(), last)
-            pending.deletes.clear()
-        if len(pending.merges):
-            days = {day + n for day in pending.merges.days for n in (-1, 0, 1)}
-            target.merge(pending.merges.batches(), last, days, pending.merges.times)
-            pending.merges.clear()
 
 
 def _build(name: str, target: Target, config: Config) -> Build:

@@ -13,6 +13,7 @@ from arro3.core import RecordBatch
 from spanweir.exporters.delta.arrow import Layout, flat_arrays, flat_structs
 from spanweir.exporters.delta.cells import (
     DAY_NS,
+    KINDS,
     VARIANT_DIGIT,
     Bag,
     dump,
@@ -30,9 +31,6 @@ from spanweir.schemas.inference_table import Version
 from spanweir.schemas.raw import Event, Link, RawLog, Value
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
 
-_KINDS: Final = tuple(
-    f"SPAN_KIND_{kind}" for kind in ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
-)
 _STATUSES: Final = {status: f"STATUS_CODE_{status}" for status in ("UNSET", "OK", "ERROR")}
 _SEVERITIES: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
@@ -95,7 +93,7 @@ class SpanRows:
                 parents,
                 flags,
                 names,
-                [_KINDS[kind if 0 <= kind < 6 else 0] for kind in kinds],
+                [KINDS[kind if 0 <= kind < 6 else 0] for kind in kinds],
                 starts,
                 ends,
                 self._attributes(types["attributes"], attributes),

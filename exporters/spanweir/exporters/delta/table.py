@@ -34,7 +34,7 @@ from spanweir.exporters.delta.blobs import sync
 from spanweir.exporters.delta.errors import explained, later, said
 from spanweir.exporters.delta.files import Files
 from spanweir.exporters.delta.unity import Place, place
-from spanweir.schemas.inference_table import Table
+from spanweir.schemas.inference_table import ATTRIBUTES, MAPPED, Table
 
 _LOG: Final = logging.getLogger(__name__)
 _EPOCH: Final = date(1970, 1, 1).toordinal()
@@ -110,6 +110,7 @@ class Target:
         except (DeltaError, OSError, ValueError) as error:
             raise explained(self.uri, error) from error
         self._check_columns(self._table)
+        self._check_attributes(self._table)
 
     def _open_or_create(self) -> DeltaTable:
         directory = None if "://" in self.uri else Path(self.uri)
@@ -164,6 +165,14 @@ class Target:
         if missing:
             _LOG.info("%s: adding columns %s", self.uri, ", ".join(field["name"] for field in missing))
             table.alter.add_columns([DeltaField.from_json(json.dumps(field)) for field in missing])
+
+    def _check_attributes(self, table: DeltaTable) -> None:
+        there = table.metadata().configuration.get(ATTRIBUTES, MAPPED)
+        if there != self.spec.properties.get(ATTRIBUTES, MAPPED):
+            raise Permanent(
+                f"{self.uri}: the table says {ATTRIBUTES}={there}; set attributes: {there} in the exporter's options, "
+                "or name another path or prefix"
+            )
 
     def written(self) -> int:
         """The newest sequence number whose rows may be in the table; 0 for none."""

@@ -10,7 +10,7 @@ def specs(config: Config) -> dict[str, Table]:
     """The tables that are written, by their name in `tables`."""
     version = config.schema_version
     every: dict[str, Table] = {
-        "spans": inference_table.spans(version),
+        "spans": inference_table.spans(version, received=config.attributes == "received"),
         "logs": inference_table.logs(version),
         "metrics": inference_table.metrics(version),
         "annotations": inference_table.annotations(version),

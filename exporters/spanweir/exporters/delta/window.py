@@ -7,10 +7,13 @@ it, and most requests hold few: so many are put together as are still in the pro
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, KeysView, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from arro3.core import Array, DataType, RecordBatch
 from deltalake.transaction import AddAction
+
+if TYPE_CHECKING:
+    from spanweir.exporters.delta.table import Target
 
 _LOG: Final = logging.getLogger(__name__)
 _BUILD_ROWS: Final = 256
@@ -49,6 +52,24 @@ class Rows:
         return key in self._places
 
     def add(self, columns: Columns, keys: Sequence[str], days: Iterable[int], size_bytes: int) -> None:
+        self._place(keys, days, size_bytes)
+        if self._columns:
+            for waiting, column in zip(self._columns, columns, strict=True):
+                waiting += column
+        else:
+            self._columns = list(map(list, columns))
+        self._unbuilt_bytes += size_bytes
+        if len(self._columns[0]) >= _BUILD_ROWS or self._unbuilt_bytes >= _BUILD_BYTES:
+            self._build_all()
+
+    def add_batch(self, batch: RecordBatch, keys: Sequence[str], days: Iterable[int], size_bytes: int) -> None:
+        """As `add`, of rows that are a record batch already."""
+        self._build_all()
+        self._batches.append(batch)
+        self._starts.append(self._rows)
+        self._place(keys, days, size_bytes)
+
+    def _place(self, keys: Sequence[str], days: Iterable[int], size_bytes: int) -> None:
         places = dict(zip(keys, range(self._rows, self._rows + len(keys)), strict=True))
         if len(places) < len(keys):
             self._replaced.update(range(self._rows, self._rows + len(keys)))
@@ -56,17 +77,9 @@ class Rows:
         if not self._places.keys().isdisjoint(places):
             self._replaced.update(self._places[key] for key in self._places.keys() & places)
         self._places.update(places)
-        if self._columns:
-            for waiting, column in zip(self._columns, columns, strict=True):
-                waiting += column
-        else:
-            self._columns = list(map(list, columns))
         self._rows += len(keys)
-        self._unbuilt_bytes += size_bytes
         self.days.update(days)
         self.bytes += size_bytes
-        if len(self._columns[0]) >= _BUILD_ROWS or self._unbuilt_bytes >= _BUILD_BYTES:
-            self._build_all()
 
     def reach(self, times: Iterable[tuple[int, int]]) -> None:
         """Widen `times`."""
@@ -167,6 +180,18 @@ class Pending:
 
         `known` are the keys that may be in the table.
         """
+        merging = self.merging(keys, known)
+        if not merging:
+            return [(self.appends, items, keys)]
+        pairs = list(zip(keys, items, strict=True))
+        groups = (
+            (self.appends, [pair for pair in pairs if pair[0] not in merging]),
+            (self.merges, [pair for pair in pairs if pair[0] in merging]),
+        )
+        return [(rows, [item for _, item in group], [key for key, _ in group]) for rows, group in groups if group]
+
+    def merging(self, keys: Sequence[str], known: Iterable[str]) -> set[str]:
+        """Those of the keys whose rows have to be merged. `known` are the keys that may be in the table."""
         merging = set(known)
         if len(self.merges):
             merging |= self.merges.keys() & keys
@@ -177,14 +202,15 @@ class Pending:
                 del self.deletes[key]
                 merging.add(key)
         merging -= {key for key in merging if key in self.appends}
-        if not merging:
-            return [(self.appends, items, keys)]
-        pairs = list(zip(keys, items, strict=True))
-        groups = (
-            (self.appends, [pair for pair in pairs if pair[0] not in merging]),
-            (self.merges, [pair for pair in pairs if pair[0] in merging]),
-        )
-        return [(rows, [item for _, item in group], [key for key, _ in group]) for rows, group in groups if group]
+        return merging
+
+    def add(self, columns: Columns, keys: Sequence[str], known: bool, days: Iterable[int], size_bytes: int) -> None:
+        """Rows of one batch, which are appended or merged together."""
+        merging = known or any(key in self.merges or key in self.staged for key in keys)
+        if merging:
+            for key in keys:
+                self.appends.discard(key)
+        (self.merges if merging else self.appends).add(columns, keys, days, size_bytes)
 
     def delete(self, key: str, condition: str) -> None:
         """A row no longer stands: neither here nor in the table."""
@@ -207,6 +233,23 @@ class Pending:
             self.staged.update(self.appends.keys())
             self.appends.clear()
 
-    def committed(self) -> None:
+    def commit(self, target: "Target", last: int) -> None:
+        """Write everything, up to the sequence number `last`. Raises `Retry`; then it may be called again."""
+        if self.attempted is not None and target.has(self.actions, self.attempted):
+            self._committed()
+        self.stage(target.write)
+        if self.actions:
+            self.attempted = last
+            target.append(self.actions, last)
+            self._committed()
+        if self.deletes:
+            target.delete(self.deletes.values(), last)
+            self.deletes.clear()
+        if len(self.merges):
+            days = {day + n for day in self.merges.days for n in (-1, 0, 1)}
+            target.merge(self.merges.batches(), last, days, self.merges.times)
+            self.merges.clear()
+
+    def _committed(self) -> None:
         """The files are part of the table."""
         self.actions, self.staged, self.attempted = [], set(), None
