@@ -21,21 +21,28 @@ from tests.support.certificates import Authority
 class Destination:
     """A receiver of ours with TLS, that knows senders by certificate or by bearer token."""
 
-    def __init__(self, directory: Path, *, mutual: bool, token: str = "") -> None:
+    def __init__(self, directory: Path, *, mutual: bool, token: str = "", user: tuple[str, str] | None = None) -> None:
         self.authority = Authority(directory)
         certificate, key = self.authority.issue("server")
         tls = Tls(
             cert_file=str(certificate), key_file=str(key), client_ca_file=str(self.authority.file) if mutual else ""
         )
         protocols = Protocols(grpc=Grpc(endpoint="127.0.0.1:0", tls=tls), http=Http(endpoint="127.0.0.1:0", tls=tls))
-        auth = Auth(client_certificate=mutual, bearer={"team": Secret(token)} if token else {})
+        auth = Auth(
+            client_certificate=mutual,
+            bearer={"team": Secret(token)} if token else {},
+            basic={user[0]: Secret(user[1])} if user else {},
+        )
         self._queue = Disk(directory=str(directory / "queue"))
         self._writer = self._queue.open_writer()
         self._receiver = Config(protocols=protocols, auth=auth).build(ReceiverContext(name="otlp", writer=self._writer))
         self._receiver.start()
 
+    def endpoint(self, transport: str) -> str:
+        return f"https://{self._receiver.endpoints[transport]}"
+
     def exporter(self, transport: str, authority: Authority | None = None, **options: Any) -> Any:
-        endpoint = f"https://{self._receiver.endpoints[transport]}"
+        endpoint = options.pop("endpoint", self.endpoint(transport))
         module = otlp_grpc if transport == "grpc" else otlp_http
         tls = module.Tls(ca_file=str((authority or self.authority).file), **options.pop("tls", {}))
         config = module.Config(endpoint=endpoint, timeout=Duration(3), tls=tls, **options)
@@ -128,6 +135,24 @@ def test_a_token_in_the_headers(tmp_path: Path, transport: str) -> None:
         assert [tenant for tenant, _, _ in destination.records()] == ["team"]
     finally:
         destination.close()
+
+
+def test_a_user_and_a_password_in_the_url(tmp_path: Path) -> None:
+    """As the Collector and curl send them; gRPC has no such thing and says what to write."""
+    destination = Destination(tmp_path, mutual=False, user=("me", "p@ss word"))
+    try:
+        endpoint = destination.endpoint("http").replace("//", "//me:p%40ss%20word@")
+        with destination.exporter("http", endpoint=endpoint) as exporter:
+            exporter.export(batch())
+        stranger = endpoint.replace("me:", "you:")
+        with destination.exporter("http", endpoint=stranger) as exporter, pytest.raises(Retry) as raised:
+            exporter.export(batch())
+        assert "p%40ss" not in str(raised.value)
+        assert [tenant for tenant, _, _ in destination.records()] == ["me"]
+    finally:
+        destination.close()
+    with pytest.raises(ValueError, match="gRPC takes credentials in headers: authorization"):
+        otlp_grpc.Config(endpoint="https://me:password@127.0.0.1:1")
 
 
 def test_a_certificate_file_that_is_not_there_is_said(tmp_path: Path, transport: str) -> None:

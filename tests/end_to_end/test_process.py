@@ -3,6 +3,10 @@
 import os
 import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -104,6 +108,44 @@ def test_a_signal_before_the_child_is_ready_drains_the_queue(tmp_path: Path, num
     assert second.stop() == 0
     assert "starting it again" not in second.log.read_text()
     assert sum(line.count(b'"spanId"') for line in second.lines()) == 20
+
+
+def test_a_secret_in_an_address_is_in_no_log_and_no_dead_letter(tmp_path: Path) -> None:
+    """Whoever says it: the exporters, or the libraries below them at the level debug."""
+    with http_server(400) as refusing:
+        url = f"http://me:hunter2@{refusing}/v1/traces?sig=hunter2"
+        s3 = f"{{aws_endpoint: 'http://k:hunter2@{refusing}', aws_access_key_id: a, aws_secret_access_key: b}}"
+        others = f"otlp_http: {{traces_endpoint: '{url}'}}, delta: {{path: 's3://b/t', storage_options: {s3}}}"
+        text = TO_FILE.replace("fsync: false}}", f"fsync: false}}, {others}}}")
+        text = text.replace("exporters: [file]", "exporters: [file, otlp_http, delta]")
+        with Service(tmp_path, text, assignments=["service.telemetry.logs.level=debug"]) as service:
+            service.call(make_requests(1, 1)[0])
+            log = service.log
+            eventually(lambda: "dead-letters" in log.read_text() and "delta: " in log.read_text(), what="both refusals")
+    letters = "".join(path.read_text() for path in tmp_path.glob("queue/delivery/*/dead-letters/*.json"))
+    assert "HTTP 400" in letters
+    assert "hunter2" not in log.read_text() + letters
+
+
+@contextmanager
+def http_server(status: int) -> Iterator[str]:
+    """host:port of a server that answers everything with `status`."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD = do_PUT = do_POST  # noqa: N815 - names that the library gives
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def test_a_destination_that_hangs_does_not_hold_the_end_up(tmp_path: Path) -> None:

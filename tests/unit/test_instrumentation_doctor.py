@@ -77,3 +77,14 @@ def test_libraries_are_named_by_version() -> None:
     )
     assert report.version == pytest.__version__
     assert (report.instrumentor, report.problem) == (None, "pip install the-package")
+
+
+def test_a_password_in_the_address_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2@127.0.0.1:1?token=hunter2")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    assert __main__.main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "collector   http://127.0.0.1:1" in said
+    assert "hunter2" not in said

@@ -21,6 +21,7 @@ from typing import BinaryIO
 from spanweir.collector import telemetry
 from spanweir.collector.config import ConfigError, Configuration
 from spanweir.collector.delivery.runner import CLOSE_S, Runner
+from spanweir.collector.masking import log_to_stderr, mask
 from spanweir.collector.pipeline import Delivery, build_check, cursors, state_directory
 
 CANNOT_GO_ON, MISCONFIGURED = 70, 78
@@ -76,10 +77,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stopping(time.monotonic() + timeout))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
     threading.Thread(target=_heed_parent, args=(stopping,), daemon=True).start()
-    logging.basicConfig(
-        level=configuration.service.settings.telemetry.logs.level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(configuration.service.settings.telemetry.logs.level)
     with os.fdopen(int(arguments[0]), "wb", buffering=0) as report:
         return deliver(configuration, report, stopping)
 
@@ -89,7 +87,7 @@ def check(configuration: Configuration) -> int:
     try:
         build_check(configuration)
     except ConfigError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
+        print(*map(mask, error.problems), sep="\n", file=sys.stderr)
         return MISCONFIGURED
     return 0
 
@@ -105,7 +103,7 @@ def deliver(configuration: Configuration, report: BinaryIO, stopping: Stopping) 
         try:
             runner = Delivery(configuration, reader, counters).runner
         except ConfigError as error:
-            print(error, file=sys.stderr)
+            print(mask(str(error)), file=sys.stderr)
             return MISCONFIGURED
         stopping.attach(runner)
         fatal = runner.run(_Reporter(counters, report).report)
@@ -114,7 +112,7 @@ def deliver(configuration: Configuration, report: BinaryIO, stopping: Stopping) 
         os.close(lock)
     status = CANNOT_GO_ON if fatal else 0
     if fatal:
-        print(f"spanweir: {fatal}", file=sys.stderr)
+        print(mask(f"spanweir: {fatal}"), file=sys.stderr)
     if runner.hanging:
         # The interpreter would wait for threads that do not end.
         sys.stderr.flush()

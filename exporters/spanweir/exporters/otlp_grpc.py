@@ -54,6 +54,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"max_in_flight must be at least 1, not {self.max_in_flight}")
         if bool(self.tls.cert_file) != bool(self.tls.key_file):
             raise ValueError("tls: cert_file and key_file go together; name both or none")
+        if "@" in self.endpoint:
+            raise ValueError("endpoint is host:port without a user; gRPC takes credentials in headers: authorization")
 
     def build(self, context: Context) -> "OtlpGrpc":
         if not self.endpoint:

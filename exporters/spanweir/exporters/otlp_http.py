@@ -3,9 +3,11 @@
 Not here: queueing and retries, which are the delivery's.
 """
 
+import base64
 import gzip
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -104,7 +106,8 @@ class OtlpHttp:
         url = self._config.url(request.signal)
         if not url:
             raise Permanent(f"no endpoint for {request.signal}; set endpoint or {request.signal}_endpoint")
-        own = {key.lower(): value.reveal() for key, value in self._config.headers.items()}
+        url, own = _without_user(url)
+        own.update((key.lower(), value.reveal()) for key, value in self._config.headers.items())
         headers = {"content-type": "application/x-protobuf", **_otlp.routing_headers(request, own)}
         body = request.body
         if self._config.compression == "gzip":
@@ -131,6 +134,16 @@ class OtlpHttp:
         if self._pool is not None:
             self._pool.clear()
             self._pool = None
+
+
+def _without_user(url: str) -> tuple[str, dict[str, str]]:
+    """`https://user:password@host` as a URL and the header that says the same: urllib3 leaves it out."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    encoded = base64.b64encode(unquote(user).encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), {"authorization": f"Basic {encoded}"}
 
 
 def _excerpt(data: bytes) -> str:

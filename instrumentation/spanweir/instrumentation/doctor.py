@@ -64,7 +64,7 @@ def examine(timeout_s: float = 3.0) -> Report:
         answer = connection.send(b"", timeout_s)
         connection.close()
         reachable, problem = answer.accepted, answer.reason
-        endpoint, protocol = settings.endpoint, settings.protocol
+        endpoint, protocol = transport.shown(settings.endpoint), settings.protocol
     except ValueError as error:
         endpoint, protocol, problem = "", "", str(error)
     content = policy.from_environment()
@@ -157,4 +157,6 @@ def _likeliest(packages: list[str], module: str) -> str:
 
 
 def _shown(key: str) -> str:
-    return "(set)" if any(word in key for word in _SECRET) else os.environ[key]
+    if any(word in key for word in _SECRET):
+        return "(set)"
+    return transport.shown(os.environ[key]) if key.endswith("ENDPOINT") else os.environ[key]

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from spanweir.instrumentation.version import __version__
 
@@ -72,6 +72,12 @@ class Settings:
 
     def open(self) -> Transport:
         return Grpc(self) if self.protocol == "grpc" else Http(self)
+
+
+def shown(url: str) -> str:
+    """The URL without what may be secret in it: who asks, and parameters."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def variable(name: str) -> str:

@@ -27,7 +27,7 @@ from opentelemetry.trace import TraceFlags
 from spanweir.instrumentation import lazy, wire
 from spanweir.instrumentation.overlap import Overlap
 from spanweir.instrumentation.policy import Policy
-from spanweir.instrumentation.transport import Answer, Settings, Transport
+from spanweir.instrumentation.transport import Answer, Settings, Transport, shown
 
 _log = logging.getLogger(__name__)
 Listener = Callable[[ReadableSpan], None]
@@ -359,7 +359,7 @@ class Worker(SpanProcessor):
         now = time.monotonic()
         if now - self._warned > 30:
             self._warned = now
-            _log.warning("%s: %s", self.settings.endpoint, message)
+            _log.warning("%s: %s", shown(self.settings.endpoint), message)
 
 
 def _text_bytes(attributes: Mapping[str, Any] | None) -> int:

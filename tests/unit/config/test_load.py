@@ -11,7 +11,8 @@ import pytest
 
 from spanweir.collector.config import ConfigError, components, load, loads
 from spanweir.collector.config.components import MissingExtra, extra_of
-from spanweir.collector.config.show import MASK, effective, mask
+from spanweir.collector.config.show import effective
+from spanweir.collector.masking import MASK, mask
 from spanweir.exporters.file import Config as FileConfig
 from spanweir.schemas.options import MIB, Secret
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from spanweir.collector.config import ConfigError, Configuration, default_files, load
+from spanweir.collector.masking import mask
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,7 +36,7 @@ def load_or_exit(config: Sequence[str], assignments: Sequence[str]) -> Configura
 
 
 def fail(*lines: str, code: int = 1) -> NoReturn:
-    """Print to standard error and leave."""
+    """Print to standard error, without secrets, and leave."""
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(mask(line), err=True)
     sys.exit(code)

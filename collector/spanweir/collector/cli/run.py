@@ -1,6 +1,5 @@
 """`spanweir run`: the service."""
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ import click
 
 from spanweir.collector.cli._common import configured, fail, load_or_exit
 from spanweir.collector.config import ConfigError, default_files, load
+from spanweir.collector.masking import log_to_stderr
 
 
 @click.command()
@@ -15,10 +15,7 @@ from spanweir.collector.config import ConfigError, default_files, load
 def command(config: Sequence[str], assignments: Sequence[str]) -> None:
     """Run the collector until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
     configuration = load_or_exit(config, assignments)
-    logging.basicConfig(
-        level=configuration.service.settings.telemetry.logs.level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(configuration.service.settings.telemetry.logs.level)
     from spanweir.collector.service import ServiceError, run
 
     try:

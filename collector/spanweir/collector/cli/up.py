@@ -107,7 +107,7 @@ class _Up:
                 "",
             )
             if where:
-                from spanweir.collector.config.show import mask
+                from spanweir.collector.masking import mask
 
                 click.echo(f"{component.id:<16}{mask(str(where))}")
         if self._ui_port is None and self._database:

@@ -12,20 +12,11 @@ import msgspec
 
 from spanweir.collector.config.model import Component, Configuration
 from spanweir.collector.config.options import plain_default
-from spanweir.collector.processors._detectors import DETECTORS
+from spanweir.collector.masking import MASK, SECRET_NAMES, mask
 from spanweir.schemas.options import Secret
 
-MASK = "[REDACTED]"
-_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^/@:\s]*:)(?P<password>[^@/\s]+)@", re.IGNORECASE)
-_SECRETS = "password|passwd|pwd|secret|token|credentials?|signature|sig|sas|authorization"
-_PARAMETER = re.compile(rf"(?P<before>[?&][^=&#\s]*(?:{_SECRETS}|key)[^=&#\s]*=)[^&#\s]+", re.IGNORECASE)
-_NAME = re.compile(rf"(?:^|[._-])(?:{_SECRETS}|key)(?:[._-]|$)", re.IGNORECASE)
+_NAME = re.compile(rf"(?:^|[._-])(?:{SECRET_NAMES}|key)(?:[._-]|$)", re.IGNORECASE)
 """Keys of free maps, such as the storage options of an object store."""
-_TOKENS = re.compile(
-    "|".join(f"(?:{DETECTORS[name].pattern.removeprefix('(?s)')})" for name in ("api_key", "jwt", "private_key"))
-    + r"|\b(?:Bearer|Basic) [A-Za-z0-9+/=._~-]{8,}",
-    re.DOTALL,
-)
 _MADE_UP = re.compile(
     r"[0-9a-fA-F-]{32,}|(?=[^0-9]*[0-9])(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])[A-Za-z0-9+/=_~.-]{20,}", re.ASCII
 )
@@ -45,12 +36,6 @@ def effective(configuration: Configuration, *, redacted: bool = True) -> dict[st
         **_plain(service.settings, redacted),
     }
     return document
-
-
-def mask(text: str) -> str:
-    """`text` with the passwords of URLs in it masked, parameters that are secrets by their names, and tokens."""
-    text = _TOKENS.sub(MASK, text)
-    return _PARAMETER.sub(rf"\g<before>{MASK}", _PASSWORD.sub(rf"\g<before>{MASK}@", text))
 
 
 def to_yaml(document: dict[str, Any]) -> str:

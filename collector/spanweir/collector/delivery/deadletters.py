@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from spanweir.collector.durable import create_file
+from spanweir.collector.masking import mask
 from spanweir.exporters.api import Batch
 
 FILES_MAX = 10_000
@@ -63,7 +64,7 @@ class DeadLetters:
         path = self._directory / f"{stamp}-{os.getpid()}-{next(self._numbers)}.json"
         letter = DeadLetter(
             exporter=self._exporter,
-            reason=reason,
+            reason=mask(reason),
             set_aside=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
             first=batch.first,
             last=batch.last,

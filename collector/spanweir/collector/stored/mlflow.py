@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from spanweir.collector.config.show import mask
+from spanweir.collector.masking import mask
 from spanweir.collector.stored import Trace
 from spanweir.schemas.report import Report
 from spanweir.schemas.trace import Assessment
