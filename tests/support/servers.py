@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
@@ -54,9 +55,55 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-@contextmanager
-def postgresql(directory: Path) -> Iterator[str]:
-    """Yields `postgresql://...` without a database. `directory` must be reachable for other users."""
+class Daemon:
+    """A server program on `port`, which can be killed and started again with what it has on disk."""
+
+    def __init__(
+        self,
+        uri: str,
+        command: list[str],
+        port: int,
+        user: str | None,
+        directory: Path,
+        *,
+        environment: dict[str, str] | None = None,
+        answers: Callable[[], None] | None = None,
+    ) -> None:
+        """`answers` raises an error until it does more than listen."""
+        self.uri = uri
+        self._command, self._port, self._user, self._directory = command, port, user, directory
+        self._environment, self._answers = environment, answers
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        # Nothing of it is kept, and an orderly shutdown would wait for connections.
+        self.kill()
+
+    def start(self) -> None:
+        log = self._directory / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command, stdout=output, stderr=output, user=self._user, cwd=self._directory,
+                env=self._environment, start_new_session=True, preexec_fn=die_with_parent,
+            )  # fmt: skip
+        try:
+            _wait(self._process, self._port, log, self._answers)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def postgresql_daemon(directory: Path) -> Daemon:
+    """Not started. `directory` must be reachable for other users."""
     initdb, postgres = find("initdb"), find("postgres")
     assert initdb, "PostgreSQL is not installed"
     assert postgres, "PostgreSQL is not installed"
@@ -74,13 +121,18 @@ def postgresql(directory: Path) -> Iterator[str]:
         # It listens before it has started up, and refuses everybody until then.
         psycopg.connect(f"{uri}/postgres", connect_timeout=5).close()
 
-    with _running(command, port, user, directory, answers=answers):
-        yield uri
+    return Daemon(uri, command, port, user, directory, answers=answers)
 
 
 @contextmanager
-def mariadb(directory: Path) -> Iterator[str]:
-    """Yields `mysql://...` without a database."""
+def postgresql(directory: Path) -> Iterator[str]:
+    """Yields `postgresql://...` without a database."""
+    with postgresql_daemon(directory) as daemon:
+        yield daemon.uri
+
+
+def mariadb_daemon(directory: Path) -> Daemon:
+    """Not started."""
     install, server = find("mariadb-install-db", "mysql_install_db"), find("mariadbd", "mysqld")
     assert install, "MariaDB is not installed"
     assert server, "MariaDB is not installed"
@@ -97,8 +149,14 @@ def mariadb(directory: Path) -> Iterator[str]:
         f"--pid-file={directory}/pid", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M",
         "--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin", "--skip-name-resolve",
     ]  # fmt: skip
-    with _running(command, port, user, directory):
-        yield f"mysql://root@127.0.0.1:{port}"
+    return Daemon(f"mysql://root@127.0.0.1:{port}", command, port, user, directory)
+
+
+@contextmanager
+def mariadb(directory: Path) -> Iterator[str]:
+    """Yields `mysql://...` without a database."""
+    with mariadb_daemon(directory) as daemon:
+        yield daemon.uri
 
 
 @contextmanager
@@ -110,32 +168,8 @@ def mlflow(uri: str, artifact_root: str, directory: Path, *arguments: str) -> It
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *arguments,
     ]  # fmt: skip
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with _running(command, port, None, directory, {**os.environ, **quiet}):
-        yield f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def _running(
-    command: list[str],
-    port: int,
-    user: str | None,
-    directory: Path,
-    environment: dict[str, str] | None = None,
-    answers: Callable[[], None] | None = None,
-) -> Iterator[None]:
-    log = directory / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, user=user, cwd=directory, env=environment, start_new_session=True,
-            preexec_fn=die_with_parent,
-        )  # fmt: skip
-    try:
-        _wait(process, port, log, answers)
-        yield
-    finally:
-        # Nothing of it is kept, and an orderly shutdown would wait for connections.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with Daemon(f"http://127.0.0.1:{port}", command, port, None, directory, environment={**os.environ, **quiet}) as one:
+        yield one.uri
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, answers: Callable[[], None] | None) -> None:

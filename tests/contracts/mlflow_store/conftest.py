@@ -25,6 +25,8 @@ class Pair(msgspec.Struct, frozen=True):
     ours: str
     theirs: str
     artifact_root: str
+    daemon: servers.Daemon | None = None
+    """The databases' server, if they have one."""
 
     def exporter(self, **settings: object) -> Exporter:
         settings = {"tracking_uri": self.ours, "artifact_root": self.artifact_root, **settings}
@@ -81,18 +83,20 @@ def pairs(
             if backend == "postgresql":
                 if not servers.find("postgres"):
                     pytest.skip("PostgreSQL is not installed")
-                server = stack.enter_context(servers.postgresql(directory))
+                daemon = stack.enter_context(servers.postgresql_daemon(directory))
+                server = daemon.uri
                 execute(f"{server}/postgres", "CREATE DATABASE ours")
                 create(f"{server}/ours", artifact_root)
                 execute(f"{server}/postgres", "CREATE DATABASE theirs TEMPLATE ours")
             else:
                 if not servers.find("mariadbd", "mysqld"):
                     pytest.skip("MariaDB is not installed")
-                server = stack.enter_context(servers.mariadb(directory))
+                daemon = stack.enter_context(servers.mariadb_daemon(directory))
+                server = daemon.uri
                 execute(f"{server}/mysql", "CREATE DATABASE ours", "CREATE DATABASE theirs")
                 create(f"{server}/ours", artifact_root)
                 execute(f"{server}/mysql", *_copies(f"{server}/ours", "ours", "theirs"))
-            return Pair(f"{server}/ours", f"{server}/theirs", artifact_root)
+            return Pair(f"{server}/ours", f"{server}/theirs", artifact_root, daemon)
 
         yield pair
 

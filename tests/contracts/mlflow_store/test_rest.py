@@ -22,6 +22,7 @@ from spanweir.exporters.mlflow import Config
 from tests.contracts.mlflow_store.test_oracle import make_traces, trace_of
 from tests.support import mlflow_oracle as oracle
 from tests.support import servers
+from tests.support.certificates import Authority
 from tests.support.mlflow_spans import make_batch, make_feedback, make_span, make_trace
 
 
@@ -183,6 +184,37 @@ def test_basic_authentication(tmp_path: Path, empty_database: Path, artifact_roo
             with exporter_of(url, username="admin", password="password-of-12") as exporter:
                 exporter.export(make_batch([make_trace(1)]))
     assert len(oracle.store(uri).get_trace(f"tr-{make_trace(1)[0].trace_id}").data.spans) == 5
+
+
+def test_a_server_with_a_certificate_of_ones_own_authority(
+    tmp_path: Path, empty_database: Path, artifact_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    certificate, key = authority.issue("server")
+    tls = f"--ssl-certfile {certificate} --ssl-keyfile {key}"
+    uri = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
+    with servers.mlflow(uri, artifact_root, tmp_path, "--uvicorn-opts", tls) as url:
+        url = url.replace("http:", "https:")
+        for untrusted in ("", str(stranger.file)):
+            with exporter_of(url, ca_file=untrusted) as exporter, pytest.raises(Retry, match=r"certificate.*ca_file"):
+                exporter.export(make_batch([make_trace(1)]))
+        with exporter_of(url, ca_file=str(authority.file)) as exporter:
+            exporter.export(make_batch([make_trace(1)]))
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(authority.file))
+        with exporter_of(url) as exporter:
+            exporter.export(make_batch([make_trace(2)]))
+        with exporter_of(url.replace("https:", "http:")) as exporter, pytest.raises(Retry):
+            exporter.export(make_batch([make_trace(3)]))
+    store = oracle.store(uri)
+    for seed in (1, 2):
+        assert len(store.get_trace(f"tr-{make_trace(seed)[0].trace_id}").data.spans) == 5
+
+
+def test_an_authority_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "note.pem").write_text("no certificate")
+    for name, reason in (("absent.pem", "cannot be read: No such file"), ("note.pem", "no certificate in PEM form")):
+        with pytest.raises(ValueError, match=rf"ca_file '.*{name}'.*{reason}"):
+            exporter_of("https://127.0.0.1:1", ca_file=str(tmp_path / name))
 
 
 class Recorder(BaseHTTPRequestHandler):

@@ -43,7 +43,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     headers: dict[str, Secret] = {}
     """Sent with every request to a tracking server, for whatever stands in front of it."""
     ca_file: str = ""
-    """PEM file of the authorities to trust instead of the system's, for https."""
+    """PEM file of the authorities to trust instead of the system's, for https. Default:
+    MLFLOW_TRACKING_SERVER_CERT_PATH."""
     timeout: Duration = Duration(60)
     """For one request to a tracking server."""
     connections: int = 4
@@ -127,12 +128,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def _rest(self) -> Exporter:
         from spanweir.exporters.mlflow import credentials, rest
 
+        ca_file = self.ca_file or os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH", "")
+        rest.check_ca_file(ca_file)
         options = rest.Options(
             experiment=self.experiment,
             create_experiments=self.create_experiments,
             connections=self.connections,
             timeout_s=float(self.timeout),
-            ca_file=self.ca_file,
+            ca_file=ca_file,
             attachment_min_bytes=int(self.attachment_min_bytes),
             attachment_min_text_bytes=int(self.attachment_min_text_bytes),
         )

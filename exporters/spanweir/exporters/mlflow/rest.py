@@ -8,6 +8,7 @@ can.
 """
 
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,18 @@ RETRY_S: Final = 2.0
 _RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
 _UNAUTHORISED = frozenset((401, 403, 407))
 _log = logging.getLogger(__name__)
+
+
+def check_ca_file(path: str) -> None:
+    """Raises ValueError for a file that holds no authority."""
+    if not path:
+        return
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise ValueError(f"ca_file {path!r} holds no certificate in PEM form") from error
+    except OSError as error:
+        raise ValueError(f"ca_file {path!r} cannot be read: {error.strerror}") from error
 
 
 class Refused(Exception):  # noqa: N818 - becomes a Permanent or a reason for one trace
@@ -279,7 +292,9 @@ class RestStore:
         try:
             answer = self._pool.request(method, url, body=body, headers=sent)
         except urllib3.exceptions.HTTPError as error:
-            raise Retry(f"{url}: {error}", after_s=RETRY_S) from error
+            untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
+            hint = "; ca_file names the authorities to trust" if untrusted else ""
+            raise Retry(f"{url}: {error}{hint}", after_s=RETRY_S) from error
         if answer.status < 300:
             return bytes(answer.data)
         reason = f"{url}: HTTP {answer.status}: {answer.data[:300].decode(errors='replace').strip()}"
