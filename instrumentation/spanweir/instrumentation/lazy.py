@@ -58,6 +58,12 @@ class LazyAttributes(BoundedAttributes):
     policy: Policy
     size = 0
 
+    def hold(self, frozen: dict[str, Frozen], policy: Policy) -> None:
+        """Frozen content that becomes text in time."""
+        self.policy = policy
+        self.size = sum(item.size for item in frozen.values())
+        self.frozen = frozen
+
     def _finish(self) -> None:
         with _lock:
             frozen, self.frozen = self.frozen, None
@@ -115,10 +121,7 @@ def attach(span: Span, frozen: dict[str, Frozen], policy: Policy) -> None:
     if type(attributes) is BoundedAttributes:
         attributes.__class__ = LazyAttributes
     if type(attributes) is LazyAttributes:
-        attributes.policy = policy
-        for item in frozen.values():
-            attributes.size += item.size
-        attributes.frozen = frozen
+        attributes.hold(frozen, policy)
         return
     for key, item in frozen.items():  # not the SDK's span: write the text now
         pieces = policy.render(key, item)

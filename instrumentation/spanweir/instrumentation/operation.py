@@ -7,6 +7,7 @@ they write content as text in the calling thread (1.3b0), which is what this pac
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from time import time_ns
 from types import CoroutineType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,10 +17,11 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util.types import AttributeValue
 
-from spanweir.instrumentation import names, responses, state, streams
+from spanweir.instrumentation import names, responses, streams
 from spanweir.instrumentation.encode import tame
 from spanweir.instrumentation.lazy import CLEAN
 from spanweir.instrumentation.span import Span, parent_context
+from spanweir.instrumentation.state import TRACE_KEY, recorder
 from spanweir.instrumentation.threads import attach, current, detach
 
 P = ParamSpec("P")
@@ -145,19 +147,20 @@ class Operation:
         )
 
     def _start(self, context: otel_context.Context, start_time_ns: int | None) -> tuple[Span, otel_context.Context]:
-        shared = context.get(state.TRACE_KEY)
+        shared = context.get(TRACE_KEY)
         attributes = self._attributes
-        if isinstance(shared, state.Trace) and shared.inherited:
+        if shared is not None and shared.inherited:
             attributes = {**attributes, **shared.inherited}
-        starter, policy = state.recorder()
-        otel = starter.start(self._name, context, self._kind, attributes, start_time_ns, clean=self._clean)
-        span = Span(otel, self._forms, policy)
-        if not isinstance(shared, state.Trace):
-            shared = state.Trace()
-            shared.root = otel
+        starter, policy = recorder()
+        started_ns = time_ns() if start_time_ns is None else start_time_ns
+        otel = starter.start(self._name, context, self._kind, attributes, started_ns, clean=self._clean)
+        span = Span(otel, self._forms, policy, started_ns, type(otel) is starter.quick)
+        if shared is None:
+            shared = span
+        else:
+            span._trace = shared
         # set_span_in_context and set_value at once: each copies the context
-        context = otel_context.Context({**context, state.TRACE_KEY: shared, _SPAN_KEY: otel})
-        span._active = shared
+        context = otel_context.Context({**context, TRACE_KEY: shared, _SPAN_KEY: otel})
         for key, (form, value) in self._content.items():
             span._content(key, form, value)
         return span, context
@@ -175,7 +178,7 @@ TARGETS = {
 class Call:
     """A decorated function's calls: which argument goes where, and what is made of the result."""
 
-    __slots__ = ("_defaults", "_names", "_op", "_positional", "_record", "operation")
+    __slots__ = ("_defaults", "_judges", "_keeps", "_names", "_op", "_positional", "_reads", "_record", "_sole", "operation")
 
     def __init__(self, operation: Operation, function: Callable[..., Any]) -> None:
         self.operation = operation
@@ -192,11 +195,20 @@ class Call:
         # Where arguments are told apart by name, what a call leaves out counts as well: the model, the number of hits.
         named = parameters if self._op in RECORDED else []
         self._defaults = {p.name: p.default for p in named if p.default is not inspect.Parameter.empty}
+        asks = self._op in ("chat", "embeddings")
+        # The common call: a model is given its messages and nothing else.
+        self._sole = asks and len(self._names) == 1 and not self._defaults and self._names[0][1] not in _SAID
+        self._reads = asks or self._op == "invoke_agent"
+        self._judges = self._op in ("evaluate", "apply_guardrail")
+        self._keeps = self._op != "embeddings"
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Span, otel_context.Context]:
         span, context = self.operation._start(current(), None)
         if span._captures:
             try:
+                if self._sole and not kwargs and len(args) == self._positional:
+                    span._content(*span._forms[0], args[-1])
+                    return span, context
                 given = {}
                 for index, name in self._names:
                     if index == len(args):
@@ -237,11 +249,11 @@ class Call:
 
     def finish(self, span: Span, result: Any) -> None:
         try:
-            if type(result) is not str and self._op in ("chat", "embeddings", "invoke_agent"):
+            if self._reads and type(result) is not str:
                 span._set(responses.attributes_of(result))
-            if self._op == "evaluate" or self._op == "apply_guardrail":
+            if self._judges:
                 _record_verdict(span, result)
-            if self._op != "embeddings":
+            if self._keeps:
                 span._content(*span._forms[1], result)
         except Exception as error:
             span.set_attribute("spanweir.capture_error", type(error).__name__)

@@ -9,6 +9,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span
 
 from spanweir.instrumentation import names
@@ -37,23 +39,46 @@ class Overlap:
         self._held: dict[int, list[ReadableSpan]] = {}
         self._above: dict[int, frozenset[int]] = {}
 
-    def started(self, span: Span) -> None:
-        context, above = span._context, span._parent
-        if context is None:
+    def started(self, span: Span, parent_context: Context | None = None) -> None:
+        """Spans of ours (`start.QuickSpan`) are not remembered when they start: their children find them in the context,
+        and to be asked for its id costs such a span more than to start."""
+        above, ours = span._parent, given(span) is not None
+        if above is None and ours and not self._above:
             return
-        span_id, parent = context.span_id, 0 if above is None else above.span_id
-        if _family(span._attributes):
-            outer = self._open.get(parent)
-            if outer is not None and (parent in self._held or _same_call(outer._attributes, span._attributes)):
-                outer = self._inner.get(parent, outer)
-                self._inner[span_id] = self._streaming(parent) or outer
-            elif self._above and (outer := self._streaming(parent)) is not None:
-                self._inner[span_id] = outer
-        elif span.instrumentation_scope is not None and span.instrumentation_scope.name == _LATE:
+        parent = 0 if above is None else above.span_id
+        outer: Span | None = None
+        if _family(raw(span)):
+            found = self._outer(parent, parent_context)
+            if found is not None and (parent in self._held or _same_call(raw(found), raw(span))):
+                outer = self._streaming(parent) or self._inner.get(parent, found)
+            elif self._above:
+                outer = self._streaming(parent)
+            if ours and outer is None:
+                return
+        elif span.instrumentation_scope is None or span.instrumentation_scope.name != _LATE:
+            return
+        if span._context is None:
+            return
+        span_id = span._context.span_id
+        if outer is not None:
+            self._inner[span_id] = outer
+        elif not _family(raw(span)):
             self._held[span_id] = []
             self._above[span_id] = self._above.get(parent, frozenset()) | {parent}
-        else:
-            return
+        self._remember(span_id, span)
+
+    def _outer(self, parent: int, context: Context | None) -> Span | None:
+        """The open span of a model call that has the id `parent`."""
+        known = self._open.get(parent)
+        if known is None and parent:
+            here: Any = trace.get_current_span(context)
+            if given(here) is not None and here.is_recording() and here.get_span_context().span_id == parent:
+                if _family(raw(here)):
+                    known = here
+                    self._remember(parent, here)
+        return known
+
+    def _remember(self, span_id: int, span: Span) -> None:
         self._open[span_id] = span
         if len(self._open) > MAX_OPEN:
             self._forget(next(iter(self._open)))
@@ -66,8 +91,13 @@ class Overlap:
         leaves = [key for key in below if key not in inside]
         return self._open[leaves[0]] if len(leaves) == 1 else None
 
-    def ended(self, span: ReadableSpan, span_id: int) -> Sequence[ReadableSpan]:
+    def ended(self, span: ReadableSpan) -> Sequence[ReadableSpan]:
         """The spans to export now: this one, none if another stands for it, or more that were waiting for it."""
+        if not self._open and not self._inner:
+            return (span,)
+        if span.context is None:
+            return (span,)
+        span_id = span.context.span_id
         outer = None
         if self._inner:
             outer = self._inner.pop(span_id, None)
@@ -84,7 +114,7 @@ class Overlap:
             if waiting is not None:
                 waiting.append(span)
             else:
-                outer.set_attributes(_details(_raw(outer._attributes), span))
+                outer.set_attributes(_details(raw(outer), span))
             return ()
         return (span,)
 
@@ -119,20 +149,27 @@ def _details(have: Mapping[str, Any], inner: ReadableSpan) -> dict[str, Any]:
     }
 
 
-def _family(attributes: Any) -> str | None:
-    raw = getattr(attributes, "_dict", attributes)  # as `_raw` does, in a place where each call counts
-    operation = raw.get(names.OPERATION) or raw.get(names.OPENINFERENCE_KIND)
-    return _FAMILIES.get(operation) if isinstance(operation, str) else None
+def given(span: Any) -> dict[str, Any] | None:
+    """What a span of ours was started with; None for those of others."""
+    found: dict[str, Any] | None = getattr(span, "_given", None)
+    return found
 
 
-def _raw(attributes: Any) -> Mapping[str, Any]:
+def raw(span: Any) -> Mapping[str, Any]:
     """Live attributes, without the lock and the copy that reading them otherwise costs."""
-    raw: Mapping[str, Any] = getattr(attributes, "_dict", attributes)
-    return raw
+    attributes = given(span)
+    if attributes is None or span._held is not None:
+        attributes = getattr(span._attributes, "_dict", span._attributes)
+    return attributes
+
+
+def _family(attributes: Mapping[str, Any]) -> str | None:
+    operation = attributes.get(names.OPERATION) or attributes.get(names.OPENINFERENCE_KIND)
+    return _FAMILIES.get(operation) if isinstance(operation, str) else None
 
 
 def _same_call(outer: Any, inner: Any) -> bool:
     if _family(outer) is None or _family(outer) != _family(inner):
         return False
-    models = [{str(found[key]) for key in _MODELS if key in found} for found in (_raw(outer), _raw(inner))]
+    models = [{str(found[key]) for key in _MODELS if key in found} for found in (outer, inner)]
     return not models[0] or not models[1] or bool(models[0] & models[1])

@@ -29,21 +29,30 @@ _MAX_MESSAGE = 16_384
 _VERDICT = frozenset({names.EVALUATION_SCORE, names.EVALUATION_LABEL})
 
 
-class Span:
+class Span(state.Trace):
     """One span that has started. Every method may be called from any thread until `end`, and none of them raises."""
 
-    __slots__ = ("_active", "_attributes", "_captures", "_forms", "_frozen", "_otel", "_policy", "_started", "_token")
+    _scored = False
+    _token: contextvars.Token[otel_context.Context] | None = None
+    _trace: state.Trace | None = None
+    """None: the trace begins with this span."""
 
-    def __init__(self, otel: trace.Span, forms: tuple[tuple[str, str], tuple[str, str]], policy: Policy) -> None:
-        self._otel = otel
+    def __init__(
+        self,
+        otel: trace.Span,
+        forms: tuple[tuple[str, str], tuple[str, str]],
+        policy: Policy,
+        started_ns: int,
+        quick: bool,
+    ) -> None:
+        self._otel: Any = otel
+        self._quick = quick
         self._forms = forms
-        self._policy = policy if otel.is_recording() else None
+        self._policy = policy if quick or otel.is_recording() else None
         self._captures = self._policy is not None and policy.captures
         self._attributes: dict[str, AttributeValue] = {}
         self._frozen: dict[str, Frozen] = {}
-        self._started = time.perf_counter_ns()
-        self._active: state.Trace | None = None
-        self._token: contextvars.Token[otel_context.Context] | None = None
+        self._started_ns = started_ns
 
     @property
     def trace_id(self) -> str:
@@ -134,6 +143,7 @@ class Span:
             }
         )
         self._content(names.EVALUATION_EXPLANATION, "text", explanation)
+        self._scored = True
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Any other attribute, as it stands."""
@@ -146,7 +156,7 @@ class Span:
         """
         if self._policy is not None and names.TIME_TO_FIRST_CHUNK not in self._attributes:
             self._attributes[names.REQUEST_STREAM] = True
-            self._attributes[names.TIME_TO_FIRST_CHUNK] = (time.perf_counter_ns() - self._started) / 1e9
+            self._attributes[names.TIME_TO_FIRST_CHUNK] = max(time.time_ns() - self._started_ns, 0) / 1e9
 
     def record_exception(self, error: BaseException) -> None:
         """Emits an `exception` event, `error.type` and the error status. The span stays open.
@@ -162,21 +172,27 @@ class Span:
 
     def end(self, end_time_ns: int | None = None) -> None:
         """End the span. A second call does nothing."""
-        policy = self._policy
-        if policy is None or not self._otel.is_recording():
+        policy, otel = self._policy, self._otel
+        if policy is None or (otel._end_time is not None if self._quick else not otel.is_recording()):
             return
+        frozen = self._frozen
         try:
             if self._attributes:
-                lazy.put(self._otel, self._attributes.copy())  # another thread may still be adding to it
-            if names.EVALUATION_EXPLANATION in self._frozen or not _VERDICT.isdisjoint(self._attributes):
+                lazy.put(otel, self._attributes.copy())  # another thread may still be adding to it
+            if self._scored or (self._attributes and not _VERDICT.isdisjoint(self._attributes)):
                 self._verdict()
-            if self._frozen and policy.on_events:  # before the attributes are such that reading them makes text
-                state.emit_details(self._otel, self._attributes, self._frozen, policy)
-            if self._frozen and policy.on_spans:
-                lazy.attach(self._otel, self._frozen, policy)
+            if frozen and policy.on_events:  # before the attributes are such that reading them makes text
+                state.emit_details(otel, self._attributes, frozen, policy)
+            if not policy.on_spans:
+                frozen = {}
+            elif frozen and not self._quick:
+                lazy.attach(otel, frozen, policy)
         except Exception as error:  # a value or a logger of the application's that misbehaves
             _log.warning("a span was not recorded whole: %s", type(error).__name__)
-        self._otel.end(end_time_ns)
+        if self._quick:
+            otel.end(end_time_ns, frozen, policy)
+        else:
+            otel.end(end_time_ns)
 
     # used by the operations
 
@@ -226,7 +242,7 @@ def parent_context(parent: Any) -> otel_context.Context:
         return empty
     if isinstance(parent, Span):
         context = trace.set_span_in_context(parent._otel, empty)
-        return context if parent._active is None else otel_context.set_value(state.TRACE_KEY, parent._active, context)
+        return otel_context.set_value(state.TRACE_KEY, parent._trace or parent, context)
     if isinstance(parent, SpanContext):
         return trace.set_span_in_context(trace.NonRecordingSpan(parent), empty)
     if isinstance(parent, trace.Span):

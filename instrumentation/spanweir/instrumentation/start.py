@@ -6,9 +6,12 @@ made here, field by field; everywhere else (another tracer, sampler or id genera
 spans have fields that this file does not know) by the SDK.
 
 A call that comes after a pause finds the processor's caches cold, and then costs what it touches, not what it computes:
-few functions and few objects count for more than few instructions.
+few functions and few objects count for more than few instructions. So a span is made of what its caller gave, as it was
+given. Its context, its attributes and the rest come into being when somebody asks for them, which for most spans is the
+worker, in its own thread.
 """
 
+import os
 import threading
 from random import getrandbits
 from time import time_ns
@@ -25,7 +28,9 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 from opentelemetry.util.types import AttributeValue
 
+from spanweir.instrumentation.freeze import Frozen
 from spanweir.instrumentation.lazy import CLEAN, LazyAttributes, WhenAsked
+from spanweir.instrumentation.policy import Policy
 
 _OWN = frozenset({"_attributes", "_context", "_events", "_kind", "_links", "_lock", "_name", "_parent", "_start_time"})
 _SHARED = frozenset(
@@ -48,11 +53,89 @@ _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
 _TRACE_ID = (1 << 128) - 1
 
 
+_new: Any = object.__new__
+_changing = threading.RLock()
+"""Held for a few steps while a span of any thread ends or its attributes are made; of the same thread again, because a
+signal handler may end spans in the middle of that."""
+
+
+def _new_lock() -> None:
+    """Another thread of the parent may have held the lock at the moment of the fork."""
+    global _changing
+    _changing = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
+def _context(span: "QuickSpan") -> SpanContext:
+    """From the random number that was drawn when the span started: the same one in a forked child, too."""
+    parent, bits = span._parent, span._bits
+    if parent is None:
+        return _span_context(bits & _TRACE_ID or 1, bits >> 128 or 1, _FLAGS[3], DEFAULT_TRACE_STATE)
+    return _span_context(parent.trace_id, bits or 1, _FLAGS[parent.trace_flags & 3], parent.trace_state)
+
+
+def _span_context(trace_id: int, span_id: int, flags: TraceFlags, state: trace.TraceState) -> SpanContext:
+    return tuple.__new__(SpanContext, (trace_id, span_id, False, flags, state, True))
+
+
+def _attributes(span: "QuickSpan") -> LazyAttributes:
+    with _changing:
+        held = span._held
+        if held is None:
+            held = _new(LazyAttributes)
+            held._dict = span._given.copy()
+            held.maxlen = span._max_attributes
+            if span._frozen is not None and span._policy is not None:
+                held.hold(span._frozen, span._policy)
+            span._held = held
+        return held
+
+
+def _each(processor: sdk.SpanProcessor) -> tuple[sdk.SpanProcessor, ...]:
+    """The processors that a provider's own one calls, one after the other, with the same arguments."""
+    return processor._span_processors if type(processor) is sdk.SynchronousMultiSpanProcessor else (processor,)
+
+
 class QuickSpan(sdk._Span):
     """A span of the SDK's. What all spans of a tracer have in common are attributes of a subclass of this."""
 
+    _attributes = WhenAsked(_attributes)
+    _context = WhenAsked(_context)
     _events = WhenAsked(lambda span: BoundedList(span._limits.max_events))
     _links = WhenAsked(lambda span: BoundedList(span._limits.max_links))
+    _lock = WhenAsked(lambda _: threading.Lock())
+
+    _bits: int
+    _given: dict[str, AttributeValue]
+    """Attributes that others use as well: never changed."""
+    _parent: SpanContext | None
+    _frozen: dict[str, Frozen] | None = None
+    _held: LazyAttributes | None = None
+    _max_attributes: int | None
+    _policy: Policy | None = None
+
+    def end(
+        self, end_time: int | None = None, frozen: dict[str, Frozen] | None = None, policy: Policy | None = None
+    ) -> None:
+        """End it, with content that becomes attributes when they are read."""
+        with _changing:
+            first = self._end_time is None
+            if first:
+                self._end_time = time_ns() if end_time is None else end_time
+                if frozen:
+                    self._frozen, self._policy = frozen, policy
+                    if self._held is not None and policy is not None:
+                        self._held.hold(frozen, policy)
+        if not first:
+            super().end()  # says so in the log
+            return
+        processors = _each(self._span_processor)
+        for processor in processors:
+            processor._on_ending(self)
+        for processor in processors:
+            processor.on_end(self)
 
     def _readable_span(self) -> sdk.ReadableSpan:
         return self  # it has ended: nothing changes it any more
@@ -63,9 +146,10 @@ class Starter:
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer: Any = tracer
-        self._span: type[QuickSpan] | None = None
-        self._quick = _predictable(tracer)
-        self._max_attributes: int | None = None
+        self.quick: type[QuickSpan] | None = None
+        """What spans are that are made here; None before the first."""
+        self._predictable = _predictable(tracer)
+        self._resource: Any = None
 
     def start(
         self,
@@ -84,33 +168,28 @@ class Starter:
         tracer = self._tracer
         if clean is None:
             clean = CLEAN.issuperset(map(type, attributes.values()))
-        if not clean or self._span is None or tracer.sampler is not DEFAULT_ON or not tracer._tracer_config.is_enabled:
+        if not clean or self.quick is None or tracer.sampler is not DEFAULT_ON or not tracer._tracer_config.is_enabled:
             return self._started_by_sdk(name, context, kind, attributes, start_time_ns)
+        if tracer.resource is not self._resource:  # in a forked child (SDK 1.45)
+            self._resource = tracer.resource
+            self.quick = type(QuickSpan.__name__, (self.quick,), {"_resource": self._resource})
         above: Any = context.get(_SPAN_KEY)
-        parent: SpanContext | None = None if above is None else above.get_span_context()
-        if parent is None or not parent.is_valid:
-            parent = None
-            bits = getrandbits(192)
-            ids = (bits & _TRACE_ID or 1, bits >> 128 or 1)
-            own = tuple.__new__(SpanContext, (*ids, False, _FLAGS[3], DEFAULT_TRACE_STATE, True))
-        elif parent.trace_flags & TraceFlags.SAMPLED:
-            ids, flags = (parent.trace_id, getrandbits(64) or 1), _FLAGS[parent.trace_flags & 3]
-            own = tuple.__new__(SpanContext, (*ids, False, flags, parent.trace_state, True))
-        else:
-            return self._started_by_sdk(name, context, kind, attributes, start_time_ns)
-        held = object.__new__(LazyAttributes)
-        held._dict = attributes.copy()
-        held.maxlen = self._max_attributes
-        span: Any = object.__new__(self._span)
-        span._attributes = held
-        span._context = own
-        span._kind = kind
-        span._lock = threading.Lock()
+        parent: SpanContext | None = None
+        if above is not None:
+            parent = above.get_span_context()
+            if parent is None or not parent.is_valid:
+                parent = None
+            elif not parent.trace_flags & TraceFlags.SAMPLED:
+                return self._started_by_sdk(name, context, kind, attributes, start_time_ns)
+        span: Any = _new(self.quick)
         span._name = name
+        span._kind = kind
         span._parent = parent
-        span._resource = tracer.resource
+        span._given = attributes
+        span._bits = getrandbits(192 if parent is None else 64)
         span._start_time = time_ns() if start_time_ns is None else start_time_ns
-        tracer.span_processor.on_start(span, parent_context=context)
+        for processor in _each(tracer.span_processor):
+            processor.on_start(span, parent_context=context)
         return span  # type: ignore[no-any-return]
 
     def _started_by_sdk(
@@ -124,7 +203,7 @@ class Starter:
         span: trace.Span = self._tracer.start_span(
             name, context, kind, attributes, start_time=start_time_ns, record_exception=False
         )
-        if self._quick and self._span is None and span.is_recording():
+        if self._predictable and self.quick is None and span.is_recording():
             self._learn(span)
         return span
 
@@ -132,17 +211,18 @@ class Starter:
         """Take from the SDK's first span what all have in common, if its fields are the ones known here."""
         fields = getattr(span, "__dict__", {})
         own = span.get_span_context()
-        self._quick = (
+        self._predictable = (
             type(span) is sdk._Span
             and fields.keys() == _OWN | _SHARED
             and tuple(own) == (own.trace_id, own.span_id, False, own.trace_flags, own.trace_state, own.is_valid)
         )
-        if self._quick:
+        if self._predictable:
             blank = sdk.ReadableSpan("", resource=self._tracer.resource)  # what processors may have changed already
             shared = {key: fields[key] for key in _SHARED}
             shared |= {"_status": blank._status, "_end_time": None, "_record_end_metrics": None}
-            self._max_attributes = fields["_limits"].max_span_attributes
-            self._span = type(QuickSpan.__name__, (QuickSpan,), shared)
+            shared["_max_attributes"] = fields["_limits"].max_span_attributes
+            self._resource = shared["_resource"]
+            self.quick = type(QuickSpan.__name__, (QuickSpan,), shared)
 
 
 def _predictable(tracer: Any) -> bool:

@@ -81,9 +81,10 @@ def recorder() -> tuple[Starter, Policy]:
 
 
 class Trace:
-    """What the spans of one trace in this process share. Lives in the OpenTelemetry context, so it crosses tasks."""
+    """What the spans of one trace in this process share: its first span, which lives in the OpenTelemetry context of all
+    of them and so crosses tasks."""
 
-    root: trace.Span
+    _otel: trace.Span
     inherited: Mapping[str, AttributeValue] = MappingProxyType({})
     metadata: Mapping[str, Any] = MappingProxyType({})
     tags: Sequence[str] = ()
@@ -134,7 +135,7 @@ def _update(session: Any, user: Any, tags: Any, metadata: Any) -> None:
         if known is not None:
             known.metadata = merged
         attributes[names.METADATA] = dumps(Frozen(merged).value).decode()
-    for span in {id(s): s for s in (current, known.root if known is not None else current)}.values():
+    for span in {id(s): s for s in (current, known._otel if known is not None else current)}.values():
         if span.is_recording():
             span.set_attributes(attributes)
 

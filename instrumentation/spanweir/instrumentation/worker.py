@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import TraceFlags
 
 from spanweir.instrumentation import lazy, wire
-from spanweir.instrumentation.overlap import Overlap
+from spanweir.instrumentation.overlap import Overlap, given
 from spanweir.instrumentation.policy import Policy
 from spanweir.instrumentation.transport import Answer, Settings, Transport, shown
 
@@ -129,16 +129,19 @@ class Worker(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         try:
-            self._overlap.started(span)
+            self._overlap.started(span, parent_context)
         except Exception as error:  # another thread at the same moment, attributes that misbehave
             self._warn(f"a span is not told from another's: {type(error).__name__}")
 
     def on_end(self, span: ReadableSpan) -> None:
-        context = span.context
-        if context is None or not context.trace_flags & TraceFlags.SAMPLED or self._stopping:
+        if self._stopping:
             return
+        if given(span) is None:
+            context = span.context
+            if context is None or not context.trace_flags & TraceFlags.SAMPLED:
+                return
         try:
-            exported = self._overlap.ended(span, context.span_id)
+            exported = self._overlap.ended(span)
         except Exception as error:
             exported = (span,)
             self._warn(f"a span is not told from another's: {type(error).__name__}")
@@ -153,9 +156,7 @@ class Worker(SpanProcessor):
     def _put(self, span: ReadableSpan) -> None:
         for listener in self._listeners:
             listener(span)
-        attributes: Any = span._attributes
-        size = attributes.size if type(attributes) is lazy.LazyAttributes else _text_bytes(attributes)
-        size += _SPAN_BYTES
+        size = _SPAN_BYTES + _content_bytes(span)
         with self._lock:
             self.counters.ended += 1
             full = self._queued_bytes + size > self.limits.max_queued_bytes
@@ -362,8 +363,16 @@ class Worker(SpanProcessor):
             _log.warning("%s: %s", shown(self.settings.endpoint), message)
 
 
-def _text_bytes(attributes: Mapping[str, Any] | None) -> int:
-    """About how much text a span of others carries."""
+def _content_bytes(span: Any) -> int:
+    """About how much text a span carries."""
+    if given(span) is not None:
+        size = 0
+        for item in (span._frozen or {}).values():
+            size += item.size
+        return size
+    attributes = span._attributes
+    if type(attributes) is lazy.LazyAttributes:
+        return attributes.size
     return sum(len(value) for value in (attributes or {}).values() if type(value) is str)
 
 
