@@ -34,10 +34,11 @@ class Frozen:
     def __init__(self, value: Any, form: str = "json") -> None:
         self.form = form
         self.value: Any
+        self.partial = False
         if type(value) is str:
-            self.value, self.size, self.partial = value, len(value), False
+            self.value, self.size = value, len(value)
         elif type(value) is list and len(value) <= MAX_COPIED and (flat := _flat(value)) is not None:
-            self.value, self.size, self.partial = *flat, False
+            self.value, self.size = flat
         else:
             self._take(value, _Freezer(MAX_COPIED, keep=True))
 

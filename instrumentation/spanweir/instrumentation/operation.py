@@ -20,8 +20,8 @@ from opentelemetry.util.types import AttributeValue
 from spanweir.instrumentation import names, responses, streams
 from spanweir.instrumentation.encode import tame
 from spanweir.instrumentation.lazy import CLEAN
-from spanweir.instrumentation.span import Span, parent_context
-from spanweir.instrumentation.state import TRACE_KEY, recorder
+from spanweir.instrumentation.span import Span, handle, parent_context
+from spanweir.instrumentation.state import TRACE_KEY, fixed, recorder
 from spanweir.instrumentation.threads import attach, current, detach
 
 P = ParamSpec("P")
@@ -147,22 +147,24 @@ class Operation:
         )
 
     def _start(self, context: otel_context.Context, start_time_ns: int | None) -> tuple[Span, otel_context.Context]:
-        shared = context.get(TRACE_KEY)
+        shared: Any = context.get(TRACE_KEY)
         attributes = self._attributes
         if shared is not None and shared.inherited:
             attributes = {**attributes, **shared.inherited}
-        starter, policy = recorder()
+        starter, policy = fixed.recorder or recorder()
         started_ns = time_ns() if start_time_ns is None else start_time_ns
-        otel = starter.start(self._name, context, self._kind, attributes, started_ns, clean=self._clean)
-        span = Span(otel, self._forms, policy, started_ns, type(otel) is starter.quick)
+        otel = starter.start(self._name, context, self._kind, attributes, started_ns, self._clean)
+        span = handle(otel, self._forms, policy, started_ns, type(otel) is starter.quick)
         if shared is None:
             shared = span
         else:
             span._trace = shared
         # set_span_in_context and set_value at once: each copies the context
-        context = otel_context.Context({**context, TRACE_KEY: shared, _SPAN_KEY: otel})
-        for key, (form, value) in self._content.items():
-            span._content(key, form, value)
+        own = {TRACE_KEY: shared, _SPAN_KEY: otel}
+        context = otel_context.Context({**context, **own} if context else own)
+        if self._content:
+            for key, (form, value) in self._content.items():
+                span._content(key, form, value)
         return span, context
 
 
@@ -178,7 +180,18 @@ TARGETS = {
 class Call:
     """A decorated function's calls: which argument goes where, and what is made of the result."""
 
-    __slots__ = ("_defaults", "_judges", "_keeps", "_names", "_op", "_positional", "_reads", "_record", "_sole", "operation")
+    __slots__ = (
+        "_defaults",
+        "_judges",
+        "_keeps",
+        "_names",
+        "_op",
+        "_positional",
+        "_reads",
+        "_record",
+        "_sole",
+        "operation",
+    )
 
     def __init__(self, operation: Operation, function: Callable[..., Any]) -> None:
         self.operation = operation
@@ -207,22 +220,27 @@ class Call:
         if span._captures:
             try:
                 if self._sole and not kwargs and len(args) == self._positional:
-                    span._content(*span._forms[0], args[-1])
-                    return span, context
-                given = {}
-                for index, name in self._names:
-                    if index == len(args):
-                        break
-                    given[name] = args[index]
-                if len(args) > self._positional:
-                    given["args"] = args[self._positional :]
-                given.update(kwargs)
-                if self._defaults:
-                    given.update({name: value for name, value in self._defaults.items() if name not in given})
-                self._record(span, given)
+                    key, form = span._forms[0]
+                    span._content(key, form, args[self._names[0][0]])
+                else:
+                    self._record(span, self._given(args, kwargs))
             except Exception as error:  # an argument that misbehaves must not reach the application
                 span.set_attribute("spanweir.capture_error", type(error).__name__)
         return span, context
+
+    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by name."""
+        given = {}
+        for index, name in self._names:
+            if index == len(args):
+                break
+            given[name] = args[index]
+        if len(args) > self._positional:
+            given["args"] = args[self._positional :]
+        given.update(kwargs)
+        if self._defaults:
+            given.update({name: value for name, value in self._defaults.items() if name not in given})
+        return given
 
     def returned(self, span: Span, context: otel_context.Context, result: Any) -> Any:
         """The result for the caller: a stream or coroutine is observed, anything else is recorded and ends the span."""
@@ -254,7 +272,8 @@ class Call:
             if self._judges:
                 _record_verdict(span, result)
             if self._keeps:
-                span._content(*span._forms[1], result)
+                key, form = span._forms[1]
+                span._content(key, form, result)
         except Exception as error:
             span.set_attribute("spanweir.capture_error", type(error).__name__)
         span.end()
@@ -351,7 +370,7 @@ def _function(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
             raise
         finally:
             detach(token)
-        if type(result) not in streams.WHOLE:
+        if type(result) is not str and type(result) not in streams.WHOLE:
             return call.returned(span, context, result)
         call.finish(span, result)
         return result

@@ -34,24 +34,25 @@ class Overlap:
     """Called by the span processor for every span; keeps only open ones that matter."""
 
     def __init__(self) -> None:
-        self._open: dict[int, Span] = {}
-        self._inner: dict[int, Span] = {}
+        self.open: dict[int, Span] = {}
+        self.inner: dict[int, Span] = {}
         self._held: dict[int, list[ReadableSpan]] = {}
-        self._above: dict[int, frozenset[int]] = {}
+        self.streams: dict[int, frozenset[int]] = {}
+        """What is above each open span that a stream may belong to."""
 
     def started(self, span: Span, parent_context: Context | None = None) -> None:
-        """Spans of ours (`start.QuickSpan`) are not remembered when they start: their children find them in the context,
-        and to be asked for its id costs such a span more than to start."""
+        """Spans of ours (`start.QuickSpan`) are not remembered when they start: their children find them in the
+        context, and to be asked for its id costs such a span more than to start."""
         above, ours = span._parent, given(span) is not None
-        if above is None and ours and not self._above:
+        if above is None and ours and not self.streams:
             return
         parent = 0 if above is None else above.span_id
         outer: Span | None = None
         if _family(raw(span)):
             found = self._outer(parent, parent_context)
             if found is not None and (parent in self._held or _same_call(raw(found), raw(span))):
-                outer = self._streaming(parent) or self._inner.get(parent, found)
-            elif self._above:
+                outer = self._streaming(parent) or self.inner.get(parent, found)
+            elif self.streams:
                 outer = self._streaming(parent)
             if ours and outer is None:
                 return
@@ -61,53 +62,48 @@ class Overlap:
             return
         span_id = span._context.span_id
         if outer is not None:
-            self._inner[span_id] = outer
+            self.inner[span_id] = outer
         elif not _family(raw(span)):
             self._held[span_id] = []
-            self._above[span_id] = self._above.get(parent, frozenset()) | {parent}
+            self.streams[span_id] = self.streams.get(parent, frozenset()) | {parent}
         self._remember(span_id, span)
 
     def _outer(self, parent: int, context: Context | None) -> Span | None:
         """The open span of a model call that has the id `parent`."""
-        known = self._open.get(parent)
+        known = self.open.get(parent)
         if known is None and parent:
             here: Any = trace.get_current_span(context)
-            if given(here) is not None and here.is_recording() and here.get_span_context().span_id == parent:
-                if _family(raw(here)):
-                    known = here
-                    self._remember(parent, here)
+            ours = given(here) is not None and here.is_recording() and here.get_span_context().span_id == parent
+            if ours and _family(raw(here)):
+                known = here
+                self._remember(parent, here)
         return known
 
     def _remember(self, span_id: int, span: Span) -> None:
-        self._open[span_id] = span
-        if len(self._open) > MAX_OPEN:
-            self._forget(next(iter(self._open)))
+        self.open[span_id] = span
+        if len(self.open) > MAX_OPEN:
+            self._forget(next(iter(self.open)))
 
     def _streaming(self, parent: int) -> Span | None:
         """The open span of a stream that a framework has begun below `parent`, and whose client's call only begins when
         the stream is read, outside that span. None if there are several that it could be."""
-        below = [key for key, above in list(self._above.items()) if parent in above and key in self._open]
-        inside = set().union(*(self._above[key] for key in below))
+        below = [key for key, above in list(self.streams.items()) if parent in above and key in self.open]
+        inside = set().union(*(self.streams[key] for key in below))
         leaves = [key for key in below if key not in inside]
-        return self._open[leaves[0]] if len(leaves) == 1 else None
+        return self.open[leaves[0]] if len(leaves) == 1 else None
 
-    def ended(self, span: ReadableSpan) -> Sequence[ReadableSpan]:
+    def ended(self, span: ReadableSpan, span_id: int) -> Sequence[ReadableSpan]:
         """The spans to export now: this one, none if another stands for it, or more that were waiting for it."""
-        if not self._open and not self._inner:
-            return (span,)
-        if span.context is None:
-            return (span,)
-        span_id = span.context.span_id
         outer = None
-        if self._inner:
-            outer = self._inner.pop(span_id, None)
+        if self.inner:
+            outer = self.inner.pop(span_id, None)
             parent = 0 if span._parent is None else span._parent.span_id
-            if outer is None and parent in self._inner:
-                span._parent = self._inner[parent].context
-        if self._open.pop(span_id, None) is None:
+            if outer is None and parent in self.inner:
+                span._parent = self.inner[parent].context
+        if self.open.pop(span_id, None) is None:
             return (span,)
         if self._held and (held := self._held.pop(span_id, None)) is not None:
-            self._above.pop(span_id, None)
+            self.streams.pop(span_id, None)
             return _decide(span, held)
         if outer is not None and outer.is_recording():
             waiting = self._held.get(outer.context.span_id) if outer.context is not None else None
@@ -119,10 +115,10 @@ class Overlap:
         return (span,)
 
     def _forget(self, span_id: int) -> None:
-        self._open.pop(span_id, None)
-        self._inner.pop(span_id, None)
+        self.open.pop(span_id, None)
+        self.inner.pop(span_id, None)
         self._held.pop(span_id, None)
-        self._above.pop(span_id, None)
+        self.streams.pop(span_id, None)
 
 
 def _decide(outer: ReadableSpan, held: list[ReadableSpan]) -> list[ReadableSpan]:
@@ -151,8 +147,10 @@ def _details(have: Mapping[str, Any], inner: ReadableSpan) -> dict[str, Any]:
 
 def given(span: Any) -> dict[str, Any] | None:
     """What a span of ours was started with; None for those of others."""
-    found: dict[str, Any] | None = getattr(span, "_given", None)
-    return found
+    try:
+        return span._given  # type: ignore[no-any-return]
+    except AttributeError:
+        return None
 
 
 def raw(span: Any) -> Mapping[str, Any]:

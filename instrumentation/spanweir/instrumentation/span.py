@@ -25,6 +25,7 @@ Parent = "Span | SpanContext | otel_context.Context | Mapping[str, str] | None"
 """A handle, a span context, an OpenTelemetry context, or carrier headers that `Span.inject` has filled elsewhere."""
 
 
+_new: Any = object.__new__
 _MAX_MESSAGE = 16_384
 _VERDICT = frozenset({names.EVALUATION_SCORE, names.EVALUATION_LABEL})
 
@@ -37,22 +38,14 @@ class Span(state.Trace):
     _trace: state.Trace | None = None
     """None: the trace begins with this span."""
 
-    def __init__(
-        self,
-        otel: trace.Span,
-        forms: tuple[tuple[str, str], tuple[str, str]],
-        policy: Policy,
-        started_ns: int,
-        quick: bool,
-    ) -> None:
-        self._otel: Any = otel
-        self._quick = quick
-        self._forms = forms
-        self._policy = policy if quick or otel.is_recording() else None
-        self._captures = self._policy is not None and policy.captures
-        self._attributes: dict[str, AttributeValue] = {}
-        self._frozen: dict[str, Frozen] = {}
-        self._started_ns = started_ns
+    _attributes: dict[str, AttributeValue]
+    _captures: bool
+    _forms: tuple[tuple[str, str], tuple[str, str]]
+    _frozen: dict[str, Frozen]
+    _policy: Policy | None
+    _quick: bool
+    """Whether it is a span of ours (`start.QuickSpan`), which takes frozen content as it is."""
+    _started_ns: int
 
     @property
     def trace_id(self) -> str:
@@ -66,7 +59,8 @@ class Span(state.Trace):
 
     @property
     def context(self) -> SpanContext:
-        return self._otel.get_span_context()
+        context: SpanContext = self._otel.get_span_context()
+        return context
 
     def inject(self, carrier: MutableMapping[str, str] | None = None) -> MutableMapping[str, str]:
         """Headers (W3C by default) that name this span as parent in another process; also usable as `parent=`."""
@@ -233,6 +227,22 @@ class Span(state.Trace):
             {"exception.type": name, "exception.message": message, "exception.stacktrace": stack},
         )
         self._otel.set_status(Status(StatusCode.ERROR, f"{kind.__qualname__}: {message}"[:1024]))
+
+
+def handle(
+    otel: trace.Span, forms: tuple[tuple[str, str], tuple[str, str]], policy: Policy, started_ns: int, quick: bool
+) -> Span:
+    """The handle of a span that was just started. No `__init__`: that is called by way of C, which touches more."""
+    span: Span = _new(Span)
+    span._otel = otel
+    span._quick = quick
+    span._forms = forms
+    span._policy = policy if quick or otel.is_recording() else None
+    span._captures = policy.captures and span._policy is not None
+    span._attributes = {}
+    span._frozen = {}
+    span._started_ns = started_ns
+    return span
 
 
 def parent_context(parent: Any) -> otel_context.Context:

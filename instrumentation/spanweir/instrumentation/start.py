@@ -13,6 +13,7 @@ worker, in its own thread.
 
 import os
 import threading
+from collections.abc import Mapping
 from random import getrandbits
 from time import time_ns
 from typing import Any
@@ -54,6 +55,8 @@ _TRACE_ID = (1 << 128) - 1
 
 
 _new: Any = object.__new__
+_All = sdk.SynchronousMultiSpanProcessor
+"""A provider's own processor: it calls all others, one after the other, which is done here without it."""
 _changing = threading.RLock()
 """Held for a few steps while a span of any thread ends or its attributes are made; of the same thread again, because a
 signal handler may end spans in the middle of that."""
@@ -93,9 +96,15 @@ def _attributes(span: "QuickSpan") -> LazyAttributes:
         return held
 
 
-def _each(processor: sdk.SpanProcessor) -> tuple[sdk.SpanProcessor, ...]:
-    """The processors that a provider's own one calls, one after the other, with the same arguments."""
-    return processor._span_processors if type(processor) is sdk.SynchronousMultiSpanProcessor else (processor,)
+class Follower(sdk.SpanProcessor):
+    """A processor that knows spans of ours. If it is the only one it is told less of them."""
+
+    watches: Mapping[int, object] = {}
+    """Only while there is something here, it is told of a span that begins a trace."""
+
+    def take(self, span: "QuickSpan", content_bytes: int) -> None:
+        """A span has ended: called instead of `on_end`."""
+        self.on_end(span)
 
 
 class QuickSpan(sdk._Span):
@@ -114,12 +123,17 @@ class QuickSpan(sdk._Span):
     _frozen: dict[str, Frozen] | None = None
     _held: LazyAttributes | None = None
     _max_attributes: int | None
+    _starter: "Starter"
     _policy: Policy | None = None
 
     def end(
         self, end_time: int | None = None, frozen: dict[str, Frozen] | None = None, policy: Policy | None = None
     ) -> None:
         """End it, with content that becomes attributes when they are read."""
+        size = 0
+        if frozen:
+            for item in frozen.values():
+                size += item.size
         with _changing:
             first = self._end_time is None
             if first:
@@ -131,11 +145,15 @@ class QuickSpan(sdk._Span):
         if not first:
             super().end()  # says so in the log
             return
-        processors = _each(self._span_processor)
-        for processor in processors:
-            processor._on_ending(self)
-        for processor in processors:
-            processor.on_end(self)
+        processor, starter = self._span_processor, self._starter
+        processors: tuple[Any, ...] = processor._span_processors if type(processor) is _All else (processor,)
+        if processors is starter.alone:
+            processors[0].take(self, size)
+            return
+        for told in processors:
+            told._on_ending(self)
+        for told in processors:
+            told.on_end(self)
 
     def _readable_span(self) -> sdk.ReadableSpan:
         return self  # it has ended: nothing changes it any more
@@ -150,6 +168,8 @@ class Starter:
         """What spans are that are made here; None before the first."""
         self._predictable = _predictable(tracer)
         self._resource: Any = None
+        self.alone: tuple[Follower] | None = None
+        """The processors, where there is but one and that a follower."""
 
     def start(
         self,
@@ -158,7 +178,6 @@ class Starter:
         kind: SpanKind,
         attributes: dict[str, AttributeValue],
         start_time_ns: int | None = None,
-        *,
         clean: bool | None = None,
     ) -> trace.Span:
         """What `Tracer.start_span(name, context, kind, attributes, start_time=…, record_exception=False)` gives.
@@ -188,9 +207,17 @@ class Starter:
         span._given = attributes
         span._bits = getrandbits(192 if parent is None else 64)
         span._start_time = time_ns() if start_time_ns is None else start_time_ns
-        for processor in _each(tracer.span_processor):
-            processor.on_start(span, parent_context=context)
+        processor = tracer.span_processor
+        processors: tuple[Any, ...] = processor._span_processors if type(processor) is _All else (processor,)
+        if parent is not None or processors is not self.alone or processors[0].watches:
+            self._tell(processors, span, context)
         return span  # type: ignore[no-any-return]
+
+    def _tell(self, processors: tuple[sdk.SpanProcessor, ...], span: sdk.Span, context: Context) -> None:
+        if processors is not self.alone and len(processors) == 1 and isinstance(processors[0], Follower):
+            self.alone = processors
+        for processor in processors:
+            processor.on_start(span, parent_context=context)
 
     def _started_by_sdk(
         self,
@@ -220,6 +247,7 @@ class Starter:
             blank = sdk.ReadableSpan("", resource=self._tracer.resource)  # what processors may have changed already
             shared = {key: fields[key] for key in _SHARED}
             shared |= {"_status": blank._status, "_end_time": None, "_record_end_metrics": None}
+            shared["_starter"] = self
             shared["_max_attributes"] = fields["_limits"].max_span_attributes
             self._resource = shared["_resource"]
             self.quick = type(QuickSpan.__name__, (QuickSpan,), shared)

@@ -32,6 +32,16 @@ _defer: Callable[[Callable[[], None], int], None] | None = None
 _recorder: tuple[trace.TracerProvider, Starter, Policy] | None = None
 
 
+class Fixed:
+    """What `recorder` gives where `init` has set up the provider: nothing is to be looked up then."""
+
+    def __init__(self) -> None:
+        self.recorder: tuple[Starter, Policy] | None = None
+
+
+fixed = Fixed()
+
+
 def policy() -> Policy:
     """The policy of this process: what `init` was told, or what the environment says."""
     global _policy
@@ -44,6 +54,7 @@ def set_policy(new: Policy | None) -> None:
     """None: read the environment again when it is next needed."""
     global _policy, _recorder
     _policy, _recorder = new, None
+    fixed.recorder = None
 
 
 def set_logger_provider(new: Any) -> None:
@@ -62,6 +73,7 @@ def set_provider(new: trace.TracerProvider | None) -> None:
     """None: the global one."""
     global _provider
     _provider = new
+    fixed.recorder = None
 
 
 def provider() -> trace.TracerProvider:
@@ -77,14 +89,16 @@ def recorder() -> tuple[Starter, Policy]:
     known = _recorder
     if known is None or known[0] is not current:
         _recorder = known = (current, Starter(current.get_tracer(SCOPE, schema_url=SCHEMA_URL)), policy())
+    if _provider is not None:
+        fixed.recorder = known[1:]
     return known[1], known[2]
 
 
 class Trace:
-    """What the spans of one trace in this process share: its first span, which lives in the OpenTelemetry context of all
-    of them and so crosses tasks."""
+    """What the spans of one trace in this process share: its first span, which lives in the OpenTelemetry context of
+    all of them and so crosses tasks."""
 
-    _otel: trace.Span
+    _otel: Any
     inherited: Mapping[str, AttributeValue] = MappingProxyType({})
     metadata: Mapping[str, Any] = MappingProxyType({})
     tags: Sequence[str] = ()

@@ -15,18 +15,19 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span
 from opentelemetry.trace import TraceFlags
 
 from spanweir.instrumentation import lazy, wire
-from spanweir.instrumentation.overlap import Overlap, given
+from spanweir.instrumentation.overlap import Overlap
 from spanweir.instrumentation.policy import Policy
+from spanweir.instrumentation.start import Follower, QuickSpan
 from spanweir.instrumentation.transport import Answer, Settings, Transport, shown
 
 _log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Counters:
         return self.ended - self.sent - self.dropped_full - self.dropped_failed
 
 
-class Worker(SpanProcessor):
+class Worker(Follower):
     """See the module. `counters` may be read at any time."""
 
     def __init__(self, settings: Settings, policy: Policy, limits: Limits | None = None) -> None:
@@ -119,6 +120,7 @@ class Worker(SpanProcessor):
         self._idle = threading.Condition(self._lock)
         self._stopping = False
         self._overlap = Overlap()
+        self.watches = self._overlap.streams
         self._deadline = float("inf")
         self._thread: threading.Thread | None = None
         self._warned = 0.0
@@ -134,29 +136,33 @@ class Worker(SpanProcessor):
             self._warn(f"a span is not told from another's: {type(error).__name__}")
 
     def on_end(self, span: ReadableSpan) -> None:
-        if self._stopping:
+        context = span.context
+        if context is None or not context.trace_flags & TraceFlags.SAMPLED or self._stopping:
             return
-        if given(span) is None:
-            context = span.context
-            if context is None or not context.trace_flags & TraceFlags.SAMPLED:
-                return
         try:
-            exported = self._overlap.ended(span)
+            exported = self._overlap.ended(span, context.span_id)
         except Exception as error:
             exported = (span,)
             self._warn(f"a span is not told from another's: {type(error).__name__}")
         for ended in exported:
-            self._put(ended)
+            self._put(ended, _content_bytes(ended))
+
+    def take(self, span: QuickSpan, content_bytes: int) -> None:
+        if self._overlap.open or self._overlap.inner:
+            self.on_end(span)
+        elif not self._stopping:
+            self._put(span, content_bytes)
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every span that is exported, when it ends, in the thread that ended it."""
         if listener not in self._listeners:
             self._listeners = (*self._listeners, listener)
 
-    def _put(self, span: ReadableSpan) -> None:
-        for listener in self._listeners:
-            listener(span)
-        size = _SPAN_BYTES + _content_bytes(span)
+    def _put(self, span: ReadableSpan, content_bytes: int) -> None:
+        if self._listeners:
+            for listener in self._listeners:
+                listener(span)
+        size = _SPAN_BYTES + content_bytes
         with self._lock:
             self.counters.ended += 1
             full = self._queued_bytes + size > self.limits.max_queued_bytes
@@ -363,14 +369,9 @@ class Worker(SpanProcessor):
             _log.warning("%s: %s", shown(self.settings.endpoint), message)
 
 
-def _content_bytes(span: Any) -> int:
+def _content_bytes(span: ReadableSpan) -> int:
     """About how much text a span carries."""
-    if given(span) is not None:
-        size = 0
-        for item in (span._frozen or {}).values():
-            size += item.size
-        return size
-    attributes = span._attributes
+    attributes: Any = span._attributes
     if type(attributes) is lazy.LazyAttributes:
         return attributes.size
     return sum(len(value) for value in (attributes or {}).values() if type(value) is str)
