@@ -213,7 +213,7 @@ class Starter:
             self._tell(processors, span, context)
         return span  # type: ignore[no-any-return]
 
-    def _tell(self, processors: tuple[sdk.SpanProcessor, ...], span: sdk.Span, context: Context) -> None:
+    def _tell(self, processors: tuple[Any, ...], span: sdk.Span, context: Context) -> None:
         if processors is not self.alone and len(processors) == 1 and isinstance(processors[0], Follower):
             self.alone = processors
         for processor in processors:
