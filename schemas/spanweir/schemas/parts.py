@@ -28,16 +28,7 @@ from spanweir.schemas.values import dumps
 
 # ------------------------------------------------------------------------------------------------ text and reasoning
 
-_TEXT = frozenset(
-    {
-        "type",
-        "text",
-        "content",
-        "block_type",
-        "part_kind",
-        "kind",
-    }
-)
+_TEXT = frozenset({"type", "text", "content", "block_type", "part_kind", "kind"})
 
 
 def _text(item: Shape, notes: Notes) -> Part:
@@ -55,19 +46,11 @@ def _transcript(item: Shape, notes: Notes) -> Part:
     return Text(said) if isinstance(said, str) and said else Other("audio_content", dict(item))
 
 
-_REASONING = frozenset(
-    {"type", "content", "text", "thinking", "reasoning", "signature", "data", "encrypted_content", "summary"}
-    | {
-        "thought",
-        "thoughtSignature",
-        "thought_signature",
-        "part_kind",
-        "block_type",
-        "reasoningText",
-        "redactedContent",
-    }
-    | {"reasoning_content", "status", "index"}
-)
+_REASONING = frozenset((
+    "type", "content", "text", "thinking", "reasoning", "signature", "data", "encrypted_content", "summary",
+    "thought", "thoughtSignature", "thought_signature", "part_kind", "block_type", "reasoningText", "redactedContent",
+    "reasoning_content", "status", "index",
+))  # fmt: skip
 
 
 def _reasoning(item: Shape, notes: Notes) -> Part:
@@ -110,33 +93,10 @@ def _compaction(item: Shape, notes: Notes) -> Part:
 
 # ------------------------------------------------------------------------------------------------ tools
 
-_CALL = frozenset(
-    {
-        "type",
-        "id",
-        "name",
-        "arguments",
-        "function",
-        "input",
-        "args",
-        "toolCallId",
-        "toolName",
-        "tool_call_id",
-        "call_id",
-    }
-    | {
-        "tool_name",
-        "part_kind",
-        "block_type",
-        "index",
-        "status",
-        "tool_kwargs",
-        "ref",
-    }
-    | {
-        "toolUseId",
-    }
-)
+_CALL = frozenset((
+    "type", "id", "name", "arguments", "function", "input", "args", "toolCallId", "toolName", "tool_call_id",
+    "call_id", "tool_name", "part_kind", "block_type", "index", "status", "tool_kwargs", "ref", "toolUseId",
+))  # fmt: skip
 
 
 def tool_call(item: Shape, notes: Notes) -> Part:
@@ -152,32 +112,10 @@ def tool_call(item: Shape, notes: Notes) -> Part:
     return ToolCall(name, call_id, arguments(value))
 
 
-_RESULT = frozenset(
-    {
-        "type",
-        "id",
-        "name",
-        "response",
-        "result",
-        "output",
-        "content",
-        "tool_use_id",
-        "toolCallId",
-        "toolName",
-        "call_id",
-    }
-    | {
-        "tool_call_id",
-        "tool_name",
-        "is_error",
-        "isError",
-        "status",
-        "toolUseId",
-        "part_kind",
-        "ref",
-        "role",
-    }
-)
+_RESULT = frozenset((
+    "type", "id", "name", "response", "result", "output", "content", "tool_use_id", "toolCallId", "toolName",
+    "call_id", "tool_call_id", "tool_name", "is_error", "isError", "status", "toolUseId", "part_kind", "ref", "role",
+))  # fmt: skip
 
 
 def tool_result(item: Shape, notes: Notes) -> Part:

@@ -102,25 +102,17 @@ class Records:
         for call in calls:
             _add_reminders(call)
         main = [call for call in calls if not call.utility and not call.parent_id]
-        some = turn.items[0]
-        source = some.log if some.log is not None else some.span
-        facts = Facts(
+        return Facts(
             agent=NAME,
             root=self.root,
             start_ns=min(item.start_ns for item in turn.items),
             end_ns=max(item.end_ns for item in turn.items),
             prompt=prompt,
-            answer=next((call.text for call in reversed(main) if call.text and not call.error), ""),
             user=next((user for item in turn.items if (user := first_text(item.attributes, "user.id"))), ""),
             calls=calls,
             tools=tools,
             agents=agents,
-            error=main[-1].error if main else "",
-            error_type=main[-1].error_type if main else "",
-        )
-        if source is not None:
-            facts.resource, facts.scope = source.resource, source.scope
-        return facts
+        ).close(main, turn.items[0].source)
 
     def _prompt(self) -> str:
         texts = [text_of(self.root.attributes.get("user_prompt"))] if self.root else []

@@ -104,10 +104,9 @@ class Records:
         link_conversation(prompt, calls)
         own = turn.items
         first = own[0]
-        source = first.log if first.log is not None else first.span
         answers = [text for _, text in self._answers()]
         model = first_text(self.top.attributes, "model") if self.top else ""
-        facts = Facts(
+        return Facts(
             agent=NAME,
             root=_unrooted(self.top),
             start_ns=min(item.start_ns for item in own),
@@ -118,12 +117,7 @@ class Records:
             model=model or next((call.model for call in calls if call.model), ""),
             calls=calls,
             tools=tools,
-            error=calls[-1].error if calls else "",
-            error_type=calls[-1].error_type if calls else "",
-        )
-        if source is not None:
-            facts.resource, facts.scope = source.resource, source.scope
-        return facts
+        ).close(calls, first.source)
 
     def _events(self, name: str) -> list[RawLog]:
         return self.events.get(name, [])

@@ -3,9 +3,12 @@
 Not here: what spans they become (`compose`).
 """
 
+from collections.abc import Sequence
+from typing import Self
+
 import msgspec
 
-from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, Attributes, Event, RawSpan, Resource, Scope
+from spanweir.schemas.raw import NO_RESOURCE, NO_SCOPE, Attributes, Event, RawLog, RawSpan, Resource, Scope
 
 
 class Usage(msgspec.Struct):
@@ -114,3 +117,15 @@ class Facts(msgspec.Struct):
     agents: list[SubAgent] = []
     resource: Resource = NO_RESOURCE
     scope: Scope = NO_SCOPE
+
+    def close(self, own: Sequence[Call], source: RawSpan | RawLog | None) -> Self:
+        """What the end of the turn tells: its last answer, and the failure of the last of its `own` model calls.
+
+        Resource and scope are those of `source`.
+        """
+        self.answer = self.answer or next((call.text for call in reversed(own) if call.text and not call.error), "")
+        if own:
+            self.error, self.error_type = own[-1].error, own[-1].error_type
+        if source is not None:
+            self.resource, self.scope = source.resource, source.scope
+        return self

@@ -71,25 +71,17 @@ class Records:
                 asked[-1].tools.append(run)
         prompt = self._prompt(main or calls)
         link_conversation(prompt, main)
-        source = turn.items[0].log if turn.items[0].log is not None else turn.items[0].span
-        answers = [call.text for call in main if call.text and not call.error]
-        facts = Facts(
+        return Facts(
             agent=NAME,
             start_ns=min([*(item.start_ns for item in turn.items), *(call.start_ns for call in calls)]),
             end_ns=max([*(item.end_ns for item in turn.items), *(call.end_ns for call in calls)]),
             prompt=prompt,
-            answer=answers[-1] if answers else "",
             user=next((user for i in turn.items if (user := first_text(i.attributes, "user.email"))), ""),
             model=next((call.model for call in main if call.model), ""),
             calls=calls,
             tools=tools,
             agents=agents,
-            error=main[-1].error if main else "",
-            error_type=main[-1].error_type if main else "",
-        )
-        if source is not None:
-            facts.resource, facts.scope = source.resource, source.scope
-        return facts
+        ).close(main, turn.items[0].source)
 
     def _events(self, name: str) -> list[RawLog]:
         return self.events.get(name, [])

@@ -63,24 +63,16 @@ class Logs:
         link_conversation(prompt, main)
         some = next((log for logs in self.events.values() for log in logs), None)
         span = next((item.span for item in turn.items if item.span is not None), None)
-        source = some or span
-        answers = [call.text for call in main if call.text and not call.error]
-        facts = Facts(
+        return Facts(
             agent=NAME,
             start_ns=min([*(item.start_ns for item in turn.items), *(call.start_ns for call, _ in calls)]),
             end_ns=max(item.end_ns for item in turn.items),
             prompt=prompt,
-            answer=answers[-1] if answers else "",
             model=main[0].model if main else "",
             calls=[call for call, _ in calls],
             tools=[run for run, _ in runs],
             agents=agents,
-            error=main[-1].error if main else "",
-            error_type=main[-1].error_type if main else "",
-        )
-        if source is not None:
-            facts.resource, facts.scope = source.resource, source.scope
-        return facts
+        ).close(main, some or span)
 
     def _add_requests(self, calls: list[Call]) -> None:
         """Each request belongs to the call that ended next."""

@@ -31,6 +31,10 @@ class Item(msgspec.Struct):
     """It is known that it does not go out as a span."""
 
     @property
+    def source(self) -> RawLog | RawSpan | None:
+        return self.log if self.log is not None else self.span
+
+    @property
     def attributes(self) -> Attributes:
         if self.span is not None:
             return self.span.attributes
