@@ -39,6 +39,7 @@ ORDER = (
     "llama_index",
     "spring_ai",
     "langchain4j",
+    "eino",
     "vector_db",
     "openrouter",
     "vllm",

@@ -31,4 +31,5 @@ CONVENTION = Convention(
         ),
         *rules({"metadata": ("*", associations.from_object)}, content=True),
     ),
+    usage={"input_tokens": "input", "output_tokens": "output"},
 )

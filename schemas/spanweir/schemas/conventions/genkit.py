@@ -22,6 +22,10 @@ KINDS = {
 }  # fmt: skip
 
 
+_TOOL_OUTPUT = frozenset({"output", "content", "metadata"})
+"""What a tool of the newer form (`tool.v2`, all of Genkit for Go) returns: its output, and parts beside it."""
+
+
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """The name is a model's, a tool's or a flow's; what the input and output are depends on it."""
     name = text(raw.attributes.get("genkit:name")) or raw.name
@@ -32,6 +36,11 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
         _model(span, name, given, returned, notes)
     elif span.kind == "tool":
         span.tool = span.tool or Tool(name)
+        if io is not None and isinstance(returned, dict) and "output" in returned and _TOOL_OUTPUT.issuperset(returned):
+            io.output = returned["output"]
+    elif span.kind == "chain" and name == "generate":
+        span.input = span.input or (request(given, notes) or {}).get("input") or []
+        span.output = span.output or (response(returned, notes) or {}).get("output") or []
     elif span.kind == "agent":
         span.agent = span.agent or Agent(name)
     elif span.kind == "workflow":
@@ -68,6 +77,7 @@ def _model(span: GenAISpan, name: str, given: Any, returned: Any, notes: Notes) 
         if reason and span.output and span.output[-1].finish_reason is None:
             span.output[-1].finish_reason = reason
         _provider_says(span, returned.get("raw"), notes)
+        _custom(span, returned.get("custom"))
         if span.usage is None:
             span.usage = usage.from_object(returned.get("usage"))
 
@@ -86,6 +96,16 @@ def _provider_says(span: GenAISpan, answer: Any, notes: Notes) -> None:
     reasons = [said.finish_reason for said in found.get("output") or [] if said.finish_reason]
     if len(reasons) == len(span.output) == 1:
         span.output[0].finish_reason = reasons[0]
+
+
+def _custom(span: GenAISpan, said: Any) -> None:
+    """What the OpenAI plugin for Go keeps of the response: `{id, model, systemFingerprint}`."""
+    if not isinstance(said, dict) or span.model is None:
+        return
+    span.response = span.response or Response()
+    span.response.id = span.response.id or text(said.get("id"))
+    span.response.system_fingerprint = span.response.system_fingerprint or text(said.get("systemFingerprint"))
+    span.model.response = span.model.response or text(said.get("model"))
 
 
 def _data(item: Part) -> Part:

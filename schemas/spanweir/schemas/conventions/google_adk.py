@@ -15,7 +15,9 @@ from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, json_or_text, text
 from spanweir.schemas.vocabulary import provider
 
-_PLACEHOLDERS = ("{}", "N/A", '"N/A"', "null", "[]")
+_UNSPECIFIED = "<not specified>"
+_MERGED = "(merged tools)"
+_PLACEHOLDERS = ("{}", "N/A", '"N/A"', "null", "[]", _UNSPECIFIED)
 
 
 def given(value: Any, notes: Notes) -> Any:
@@ -46,12 +48,19 @@ _KINDS = (("call_llm", "llm"), ("invocation", "workflow"), ("agent_run", "agent"
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
-    """Schema 1 has names where schema 2 has operations; `(merged)` tool spans repeat those beside them. It names
-    itself where the provider belongs; the model's name says whose it is (`gemini-2.5-flash`, LiteLLM's `openai/…`)."""
+    """Schema 1 has names where schema 2 has operations; `(merged tools)` repeats what the tools of one turn gave, whose
+    own spans stand below it (Go) or beside it. It names itself where the provider belongs; the model's name says whose
+    it is (`gemini-2.5-flash`, LiteLLM's `openai/…`)."""
     if span.provider is None and span.model is not None and (name := span.model.request):
         head, slash, _ = name.partition("/")
         if slash or head.startswith("gemini"):
             span.provider = provider(head)[0] if slash else "gcp.gemini"
+    tool = span.tool
+    if tool is not None and tool.name == _MERGED:
+        span.kind, span.tool = "chain", None
+        return
+    if tool is not None and tool.id == _UNSPECIFIED:
+        tool.id = None
     if span.op is None or span.kind == "other":
         for beginning, kind in _KINDS:
             if raw.name.startswith(beginning):

@@ -326,6 +326,7 @@ SCALARS = {
     "decision.provider": ("provider", text),
     "llm.system": ("provider", text),
     "llm.finish_reason": ("response.finish_reasons", strings),
+    "llm.response.finish_reasons": ("response.finish_reasons", strings),  # its Java instrumentations
     "tool.name": ("tool.name", text),
     "tool_call.function.name": ("tool.name", text),
     "tool.description": ("tool.description", text),

@@ -110,9 +110,16 @@ def _offered(prefix: str) -> Any:
     return read
 
 
+def _go(item: str) -> tuple[str, ...]:
+    """The keys of its SDK for Go, of the first names (0.1, to 2025). OpenInference has others below `llm.prompts`."""
+    return (f"{item}role", f"{item}content", f"{item}tool_calls.")
+
+
 INDEXED = (
     Many(("gen_ai.prompt.#.",), "input", indexed_messages("gen_ai.prompt.", "user"), LEGACY_INDEXED),
     Many(("gen_ai.completion.#.",), "output", indexed_messages("gen_ai.completion.", "assistant"), LEGACY_INDEXED),
+    Many(_go("llm.prompts.#."), "input", indexed_messages("llm.prompts.", "user"), LEGACY_INDEXED),
+    Many(_go("llm.completions.#."), "output", indexed_messages("llm.completions.", "assistant"), LEGACY_INDEXED),
     Many(("llm.request.functions.#.",), "tools", _offered("llm.request.functions."), LEGACY_INDEXED),
     Many(("gen_ai.request.tools.#.",), "tools", _offered("gen_ai.request.tools."), LEGACY_INDEXED),
     Many(("gen_ai.request.functions.#.",), "tools", _offered("gen_ai.request.functions."), LEGACY_INDEXED),  # AgentOps
@@ -311,6 +318,11 @@ CONVENTION = Convention(
                 "traceloop.prompt.version_name": ("prompt.label", text),
                 "traceloop.prompt.template": ("prompt.template", text),
                 "traceloop.correlation.id": ("conversation_id", text),
+                "llm.vendor": ("provider", text),
+                "llm.request.model": ("model.request", text),
+                "llm.response.model": ("model.response", text),
+                "llm.temperature": ("params.temperature", number),
+                "llm.top_p": ("params.top_p", number),
                 "llm.top_k": ("params.top_k", number),
                 "llm.frequency_penalty": ("params.frequency_penalty", number),
                 "llm.presence_penalty": ("params.presence_penalty", number),

@@ -18,7 +18,18 @@ from spanweir.schemas.messages import chat, message, messages, otel, otel_parts,
 from spanweir.schemas.notes import Notes, Shape, id_of
 from spanweir.schemas.parts import parts, tool_output
 from spanweir.schemas.raw import Attributes
-from spanweir.schemas.values import boolean, count, integer, model_name, number, seconds, strings, text, whole_strings
+from spanweir.schemas.values import (
+    boolean,
+    content_state,
+    count,
+    integer,
+    model_name,
+    number,
+    seconds,
+    strings,
+    text,
+    whole_strings,
+)
 
 
 def records(value: Any, notes: Notes) -> Any:
@@ -224,7 +235,11 @@ def message_event(one: Occurrence, speaker: str, notes: Notes) -> Message | None
     """`gen_ai.user.message` and its siblings."""
     said = payload(one, notes)
     content = said.get("content")
+    if content_state(content) == "elided":  # ADK, with the capture of content off
+        return None
     who = said.get("role")
+    if who is None and isinstance(content, dict):  # a Gemini Content: ADK for Go has the model's turns as the user's
+        who = content.get("role")
     who = who if isinstance(who, str) and who else speaker
     if who == "tool" and not isinstance(content, list):
         result = ToolResult(tool_output(content), id_of(said, "id", "tool_call_id"), id_of(said, "name"))
@@ -257,6 +272,8 @@ def choice_event(one: Occurrence, notes: Notes) -> Message | None:
         found = read[0] if read else Message("assistant")
         if len(found.parts) == 1 and isinstance(found.parts[0], Text):
             found.parts = event_parts(found.parts[0].content, notes)
+    elif content_state(inner) == "elided":
+        found = Message("assistant")
     else:
         found = Message("assistant", event_parts(inner, notes))
     calls = said.get("tool_calls")
