@@ -107,20 +107,14 @@ def _guess(raw: RawSpan, span: GenAISpan) -> str:
 
 
 def _short_names(model: Model) -> None:
-    """Google's resource names without where they are: `projects/p/locations/l/publishers/google/models/gemini-2.5`;
-    and no name where a sender says that it has none (LangChain4j, Micrometer)."""
+    """Google's resource names without where they are: `projects/p/locations/l/publishers/google/models/gemini-2.5`."""
     request, response = model.request, model.response
-    if request in _NAMELESS:
-        model.request = request = None
-    if response in _NAMELESS:
-        model.response = response = None
     if request is not None and request.startswith(_RESOURCES):
         model.request = request.rpartition("/models/")[2].removeprefix("models/")
     if response is not None and response.startswith(_RESOURCES):
         model.response = response.rpartition("/models/")[2].removeprefix("models/")
 
 
-_NAMELESS = frozenset({"unknown", "none"})
 _RESOURCES = ("projects/", "publishers/", "models/")
 _WEB = frozenset({"http.request.method", "http.method", "http.route"})
 _CLIENT = 3

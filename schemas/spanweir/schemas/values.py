@@ -51,9 +51,10 @@ def text(value: Any) -> str | None:
 
 
 def model_name(value: Any) -> str | None:
-    """As `text`; None for what stands where a sender does not know the model yet (OpenInference's Pipecat)."""
+    """As `text`; None for what stands where a sender does not know the model (OpenInference's Pipecat and Java,
+    LangChain4j; Micrometer's `none`)."""
     found = text(value)
-    return None if found == "unknown" else found
+    return None if found in ("unknown", "none") else found
 
 
 def quoted(value: Any) -> str | None:
