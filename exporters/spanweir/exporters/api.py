@@ -17,14 +17,30 @@ from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage, TraceRow
 class Permanent(Exception):  # noqa: N818 - named as the collector's error taxonomy names it
     """Sending this batch again cannot succeed. The delivery bisects it and sets aside what is at fault.
 
-    An exporter that knows what is at fault says so in `rejected`, trace id (32 hex digits) to reason: then everything
-    else of the batch *has been written durably*, and the delivery sets aside exactly these traces without bisecting.
+    An exporter that knows what is at fault names it, with the reason: whole traces in `rejected`, by trace id (32 hex
+    digits); single spans of traces in `rejected_spans`, by trace and span id; in `rejected_rows` traces of which the
+    spans are stored and only the row is not. Then everything else of the batch *has been written durably*, and the
+    delivery sets aside exactly what is named, without bisecting. Nothing is to be named twice.
     Raised while an exporter is entered, it means that the destination can never be written as it is configured.
     """
 
-    def __init__(self, reason: str, *, rejected: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        rejected: Mapping[str, str] | None = None,
+        rejected_spans: Mapping[tuple[str, str], str] | None = None,
+        rejected_rows: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(reason)
         self.rejected: Mapping[str, str] = rejected or {}
+        self.rejected_spans: Mapping[tuple[str, str], str] = rejected_spans or {}
+        self.rejected_rows: Mapping[str, str] = rejected_rows or {}
+
+    @property
+    def names_what(self) -> bool:
+        """Whether it says what is at fault, and the rest is written."""
+        return bool(self.rejected or self.rejected_spans or self.rejected_rows)
 
 
 class Retry(Exception):  # noqa: N818

@@ -88,9 +88,12 @@ def test_one_refused_span_costs_only_itself(server: Server) -> None:
     row.assessments = [make_feedback(row.trace_id)]
     row.run_id = server.store.create_run("0", "me", 0, [], "run").info.run_id
     spans[2] = make_span(row.trace_id, spans[2].span_id, spans[0].span_id, values={"session.id": "s" * 300})
-    rejected = refused(server.exporter(), *traces)
-    assert list(rejected) == [row.trace_id]
-    assert "250" in rejected[row.trace_id]
+    with server.exporter() as exporter, pytest.raises(Permanent) as caught:
+        exporter.export(make_batch(traces))
+    assert list(caught.value.rejected_spans) == [(row.trace_id, spans[2].span_id)]
+    assert "250" in caught.value.rejected_spans[row.trace_id, spans[2].span_id]
+    assert not caught.value.rejected
+    assert not caught.value.rejected_rows
     for good, _ in traces[:5] + traces[6:]:
         assert len(server.store.get_trace(f"tr-{good.trace_id}").data.spans) == 5
     trace = server.store.get_trace(f"tr-{row.trace_id}")
@@ -104,6 +107,25 @@ def test_one_refused_span_costs_only_itself(server: Server) -> None:
         locations=[trace.info.experiment_id], filter_string=f"run_id = '{row.run_id}'"
     )
     assert [info.trace_id for info in linked] == [f"tr-{row.trace_id}"]
+
+
+def test_a_trace_of_which_nothing_is_taken_is_refused_whole(server: Server) -> None:
+    row, spans = make_trace(710)
+    too_long = {"session.id": "s" * 300}
+    spans = [make_span(row.trace_id, span.span_id, None, values=too_long) for span in spans[:2]]
+    assert list(refused(server.exporter(), (row, spans), make_trace(711))) == [row.trace_id]
+    assert server.store.batch_get_traces([f"tr-{row.trace_id}"]) == []
+
+
+def test_a_row_that_is_refused_leaves_its_spans(recorder: tuple[str, type["Recorder"]]) -> None:
+    host, handler = recorder
+    handler.answers += [EXPERIMENT, (200, {}, b"{}"), (400, {}, b"no such state")]
+    row, spans = make_trace(712)
+    with exporter_of(f"http://{host}") as exporter, pytest.raises(Permanent) as caught:
+        exporter.export(make_batch([(row, spans)]))
+    assert list(caught.value.rejected_rows) == [row.trace_id]
+    assert not caught.value.rejected
+    assert not caught.value.rejected_spans
 
 
 def test_an_archived_trace_costs_only_itself(server: Server) -> None:

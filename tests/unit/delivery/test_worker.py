@@ -188,6 +188,29 @@ def test_what_an_exporter_names_is_set_aside_without_trying(tmp_path: Path) -> N
     assert calls == 1
     ((_, letter),) = listed(bench.directory)
     assert (letter.trace_ids, letter.reason, len(letter.spans)) == ([gone], "the trace is archived", 5)
+    assert bench.counted["otelcol_exporter_sent_spans"] == 10, "the rest was written"
+    assert bench.counted["spanweir_dead_letter_spans"] == 5
+
+
+def test_spans_and_rows_that_an_exporter_names_are_set_aside_alone(tmp_path: Path) -> None:
+    one = batch(1, traces=3)
+    odd = [span for span in one.spans if span.trace_id == one.traces[0].trace_id][:2]
+    bare = one.traces[1].trace_id
+
+    def refuse(_: Batch) -> None:
+        reasons = {(span.trace_id, span.span_id): f"odd {n}" for n, span in enumerate(odd)}
+        raise Permanent("odd", rejected_spans=reasons, rejected_rows={bare: "no such state"})
+
+    with running(Recorder(refuse), tmp_path) as bench:
+        bench.worker.offer(one, 1000)
+    letters = {letter.reason: letter for _, letter in listed(bench.directory)}
+    assert {reason: (letter.trace_ids, len(letter.spans), len(letter.rows)) for reason, letter in letters.items()} == {
+        "odd 0; odd 1": ([odd[0].trace_id], 2, 1),
+        "no such state": ([bare], 0, 1),
+    }
+    assert bench.counted["otelcol_exporter_sent_spans"] == 13
+    assert bench.counted["spanweir_dead_letter_spans"] == 2
+    assert bench.counted["spanweir_dead_letter_items"] == 1
 
 
 def test_a_bug_in_an_exporter_does_not_hold_the_queue_for_ever(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 Parts cover no queue records (`first` is `last + 1`): the batch as a whole is done when all of them are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from spanweir.exporters.api import Batch
+from spanweir.exporters.api import Batch, Permanent
 
 T = TypeVar("T")
 
@@ -34,10 +34,19 @@ def halves(batch: Batch) -> list[Batch]:
     return []
 
 
-def without(batch: Batch, rejected: Mapping[str, str]) -> Iterator[tuple[Batch, str]]:
-    """For each rejected trace, what the batch holds of it, and the reason."""
-    for trace_id, reason in rejected.items():
+def named(batch: Batch, error: Permanent) -> Iterator[tuple[Batch, str]]:
+    """What the batch holds of each trace that the exporter refused in whole or in part, and the reason."""
+    for trace_id, reason in error.rejected.items():
         yield _of(batch, {trace_id}), reason
+    for trace_id, reason in error.rejected_rows.items():
+        yield msgspec.structs.replace(_of(batch, {trace_id}), spans=[]), reason
+    reasons: dict[str, set[str]] = {}
+    for (trace_id, _), reason in error.rejected_spans.items():
+        reasons.setdefault(trace_id, set()).add(reason)
+    for trace_id, given in reasons.items():
+        whole = _of(batch, {trace_id})
+        spans = [span for span in whole.spans if (trace_id, span.span_id) in error.rejected_spans]
+        yield msgspec.structs.replace(whole, spans=spans), "; ".join(sorted(given)[:3])
 
 
 def _of(batch: Batch, trace_ids: set[str]) -> Batch:

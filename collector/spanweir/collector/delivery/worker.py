@@ -9,13 +9,13 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from spanweir.collector.delivery import Count, Options
-from spanweir.collector.delivery.bisection import halves, without
+from spanweir.collector.delivery.bisection import halves, named
 from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.exporters.api import Batch, Exporter, Flushing, Permanent, Retry
 
@@ -215,8 +215,8 @@ class Worker:
         try:
             self._attempt(batch)
         except Permanent as error:
-            if error.rejected:
-                self._set_aside_traces(batch, error.rejected)
+            if error.names_what:
+                self._set_aside_named(batch, error)
             else:
                 self._bisect(batch, str(error))
         self._held = held
@@ -240,8 +240,12 @@ class Worker:
                     raise Permanent(f"{type(error).__name__}: {error}") from error
                 self._failed(error, attempt, "will try again")
         self.failing_since = None
-        if batch.spans:
-            self._count("otelcol_exporter_sent_spans", len(batch.spans), exporter=self.name)
+        self._sent(batch, len(batch.spans))
+
+    def _sent(self, batch: Batch, spans: int) -> None:
+        """Count what the destination has of the batch: so many of its spans, and all else."""
+        if spans:
+            self._count("otelcol_exporter_sent_spans", spans, exporter=self.name)
         if batch.logs:
             self._count("otelcol_exporter_sent_log_records", len(batch.logs), exporter=self.name)
         points = sum(request.signal == "metrics" for request in batch.requests)
@@ -279,14 +283,17 @@ class Worker:
             try:
                 self._attempt(part)
             except Permanent as error:
-                if error.rejected:
-                    self._set_aside_traces(part, error.rejected)
+                if error.names_what:
+                    self._set_aside_named(part, error)
                 else:
                     self._bisect(part, str(error))
 
-    def _set_aside_traces(self, batch: Batch, rejected: Mapping[str, str]) -> None:
-        for part, reason in without(batch, rejected):
+    def _set_aside_named(self, batch: Batch, error: Permanent) -> None:
+        """The destination has the rest."""
+        before = self._refused
+        for part, reason in named(batch, error):
             self._set_aside(part, reason)
+        self._sent(batch, len(batch.spans) - (self._refused - before))
 
     def _set_aside(self, batch: Batch, reason: str) -> None:
         """Waits while the disk is full: nothing but this batch knows of it. Raises `Interrupted`."""

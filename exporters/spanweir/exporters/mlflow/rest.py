@@ -56,6 +56,35 @@ class Refused(Exception):  # noqa: N818 - becomes a Permanent or a reason for on
     """The server will not take this request, whenever it is sent."""
 
 
+class Refusals(msgspec.Struct):
+    """What of a batch the server does not take, and why; nothing in two of them."""
+
+    traces: dict[str, str] = {}
+    """By trace id: nothing of them is stored."""
+    spans: dict[tuple[str, str], str] = {}
+    """By trace and span id, of traces that are stored without them."""
+    rows: dict[str, str] = {}
+    """By trace id: their spans are stored."""
+
+    def add(self, other: "Refusals") -> None:
+        self.traces |= other.traces
+        self.spans |= other.spans
+        self.rows |= other.rows
+
+    def tell(self) -> None:
+        """Raises Permanent if there is anything to tell."""
+        count = len(self.traces) + len(self.spans) + len(self.rows)
+        if count:
+            reasons = {*self.traces.values(), *self.spans.values(), *self.rows.values()}
+            what = f"{len(self.traces)} traces, {len(self.spans)} spans and {len(self.rows)} rows of others"
+            raise Permanent(
+                f"{what} cannot be written: {'; '.join(sorted(reasons)[:3])}",
+                rejected=self.traces,
+                rejected_spans=self.spans,
+                rejected_rows=self.rows,
+            )
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What of the exporter's options concerns a tracking server."""
 
@@ -112,49 +141,46 @@ class RestStore:
     def export(self, batch: Batch) -> None:
         assert self._threads is not None, "export before start"
         spans: dict[str, list[MappedSpan]] = {row.trace_id: [] for row in batch.traces}
-        rejected: dict[str, str] = {}
+        refused = Refusals()
         for span in batch.spans:
             if span.trace_id in spans:
                 spans[span.trace_id].append(span)
             else:
-                rejected[span.trace_id] = "spans came without the row of their trace"
+                refused.traces[span.trace_id] = "spans came without the row of their trace"
         by_experiment: dict[Experiment, list[TraceRow]] = {}
         for row in batch.traces:
             try:
                 by_experiment.setdefault(self._experiment(row.experiment or self._options.experiment), []).append(row)
             except Refused as reason:
-                rejected[row.trace_id] = str(reason)
+                refused.traces[row.trace_id] = str(reason)
         groups = [(experiment, group) for experiment, rows in by_experiment.items() for group in _groups(rows, spans)]
         for found in self._threads.map(lambda each: self._send(each[0], each[1], spans), groups):
-            rejected.update(found)
-        sent = (row for _, rows in groups for row in rows)
-        self._link(row for row in sent if row.trace_id not in rejected or spans[row.trace_id])
+            refused.add(found)
+        self._link(row for _, rows in groups for row in rows if row.trace_id not in refused.traces)
         self._delete(batch)
-        if rejected:
-            reasons = "; ".join(sorted(set(rejected.values()))[:3])
-            raise Permanent(f"{len(rejected)} traces cannot be written: {reasons}", rejected=rejected)
+        refused.tell()
 
     def _send(
-        self, experiment: Experiment, rows: Sequence[TraceRow], spans: dict[str, list[MappedSpan]]
-    ) -> dict[str, str]:
-        """Spans first: a row that says OK then has its spans. Returns trace id -> reason for what was refused.
+        self, experiment: Experiment, rows: Sequence[TraceRow], spans: Mapping[str, Sequence[MappedSpan]]
+    ) -> Refusals:
+        """Spans first: a row that says OK then has its spans.
 
-        A trace of which some spans were refused is finished with the others, which alone stay in `spans`.
+        A trace of which some spans were refused is finished with the others.
         """
         experiment_id = experiment.experiment_id
         sent = self._without_attachments(experiment, [span for row in rows for span in spans[row.trace_id]])
-        refused = self._send_spans(experiment_id, sent)
-        rejected = {trace_id: reason for (trace_id, _), reason in refused.items()}
+        refused = Refusals(spans=self._send_spans(experiment_id, sent))
         for row in rows:
-            if row.trace_id in rejected:
-                kept = [span for span in spans[row.trace_id] if (span.trace_id, span.span_id) not in refused]
-                spans[row.trace_id] = kept
-            if row.complete and (row.trace_id not in rejected or spans[row.trace_id]):
+            kept = [span for span in spans[row.trace_id] if (span.trace_id, span.span_id) not in refused.spans]
+            if spans[row.trace_id] and not kept:
+                for span in spans[row.trace_id]:
+                    refused.traces[row.trace_id] = refused.spans.pop((span.trace_id, span.span_id))
+            elif row.complete:
                 try:
-                    self._send_row(row, experiment_id, spans[row.trace_id])
+                    self._send_row(row, experiment_id, kept)
                 except Refused as reason:
-                    rejected[row.trace_id] = str(reason)
-        return rejected
+                    refused.rows[row.trace_id] = str(reason)
+        return refused
 
     def _send_row(self, row: TraceRow, experiment_id: str, spans: Sequence[MappedSpan]) -> None:
         if location := self._credentials.location:
