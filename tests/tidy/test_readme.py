@@ -2,10 +2,14 @@
 
 import re
 import tomllib
+from functools import reduce
+from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import yaml
 
 from spanweir.collector.cli import commands
 from spanweir.collector.config import loads
@@ -56,6 +60,33 @@ def test_configurations_load(name: str) -> None:
     for text in blocks(name, "yaml"):
         if "receivers: {otlp: {protocols" in text:
             loads(text)
+
+
+def kept_running() -> list[list[str]]:
+    """What each row under "Keep it running" says to set, as `option: value`."""
+    section = (ROOT / "README.md").read_text().partition("## Keep it running")[2].partition("\n## ")[0]
+    return [found for row in section.splitlines() if (found := re.findall(r"`([a-z][\w.]+: [^`…]+)`", row))]
+
+
+@pytest.mark.parametrize("settings", kept_running(), ids=lambda settings: settings[0].partition(" ")[2])
+def test_what_keeps_it_running_can_be_set(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PGPASSWORD", "MLFLOW_TOKEN"):
+        monkeypatch.setenv(variable, "x")
+    minimal = next(text for text in blocks("README.md", "yaml") if "receivers: {otlp: {protocols" in text)
+    document: Any = yaml.safe_load(minimal)
+    for setting in settings:
+        option, _, text = setting.partition(": ")
+        value = yaml.safe_load(text)
+        if option == "service":
+            document["service"] |= value
+        elif option == "partition":
+            document["service"]["queue"] = {"type": "kafka", "brokers": ["kafka:9092"], option: value}
+        elif "." in option:
+            *path, last = option.split(".")
+            reduce(getitem, path, document)[last] = value
+        else:
+            document["exporters"]["mlflow"][option] = value
+    loads(yaml.safe_dump(document))
 
 
 @pytest.mark.parametrize("name", READMES)

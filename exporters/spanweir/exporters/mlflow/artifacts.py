@@ -16,11 +16,10 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from spanweir.exporters.mlflow.attachments import Unsaved
-from spanweir.exporters.mlflow.messages import receive, send
+from spanweir.exporters.mlflow.messages import end, receive, send
 
 PAUSE_S: Final = 60.0
 """How long nothing is tried after a failure: values stay in their spans meanwhile, and spans do not wait."""
-STOP_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -59,15 +58,8 @@ class Artifacts:
 
     def close(self) -> None:
         process, self._process = self._process, None
-        if process is None or process.stdin is None or process.stdout is None:
-            return
-        process.stdin.close()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+        if process is not None:
+            end(process)
 
     def reaches(self, location: str) -> bool:
         """Whether it makes sense to try: what only a tracking server can reach needs one."""

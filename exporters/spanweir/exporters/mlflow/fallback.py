@@ -13,11 +13,10 @@ from typing import Final, Self
 import msgspec
 
 from spanweir.exporters.api import Batch, Permanent, Retry
-from spanweir.exporters.mlflow.messages import receive, send
+from spanweir.exporters.mlflow.messages import end, receive, send
 from spanweir.schemas.trace import TraceRow
 
 RETRY_S: Final = 5.0
-STOP_S: Final = 10.0
 
 
 class Start(msgspec.Struct, kw_only=True):
@@ -58,18 +57,9 @@ class FallbackStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        if self._process is None:
-            return
         process, self._process = self._process, None
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        if process is not None:
+            end(process)
 
     def export(self, batch: Batch) -> None:
         work = Work(traces=batch.traces, contents={row.trace_id: [] for row in batch.traces})
