@@ -158,14 +158,15 @@ def _name_in(cert_file: str, host: str, port: int) -> str:
 
 
 def _requests(path: Path, letter: DeadLetter) -> Iterator[Request]:
-    """What to send of a letter: the spans, else the requests as they came in."""
-    spans = path.with_suffix(".traces.otlp")
-    if spans.exists():
+    """What to send of a letter: spans and log records, and requests as they came in of what is not among these."""
+    mapped = {signal: path.with_suffix(f".{signal}.otlp") for signal in ("traces", "logs")}
+    mapped = {signal: body for signal, body in mapped.items() if body.exists()}
+    for signal, body in mapped.items():
         origin = _origin_of(letter)
-        yield Request(signal="traces", body=spans.read_bytes(), headers=origin.headers, tenant=origin.tenant)
+        yield Request(signal=signal, body=body.read_bytes(), headers=origin.headers, tenant=origin.tenant)
     for number, signal in enumerate(letter.requests):
         body = path.with_suffix(f".{signal}-{number}.otlp")
-        if body.exists() and not (signal == "traces" and spans.exists()):
+        if body.exists() and signal not in mapped:
             origin = letter.origins[number] if letter.origins else Origin()
             yield Request(signal=signal, body=body.read_bytes(), headers=origin.headers, tenant=origin.tenant)
 

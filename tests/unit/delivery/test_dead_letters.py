@@ -6,13 +6,17 @@ import pytest
 from click.testing import CliRunner
 
 from spanweir.collector.cli import commands
-from spanweir.collector.config import load
+from spanweir.collector.config import Component, load
+from spanweir.collector.decode.otlp_proto import decode_logs
 from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.observer import CountingObserver
 from spanweir.collector.pipeline import dead_letters_of, receiver_of, undeliverable_of
+from spanweir.collector.receivers.otlp import Config as Otlp
+from spanweir.collector.receivers.otlp import Grpc, Protocols
 from spanweir.collector.telemetry import Counters
 from spanweir.exporters.api import Batch, Request
 from spanweir.exporters.encode import spans_request
+from spanweir.schemas.raw import RawLog
 from tests.support.batches import batch
 from tests.support.certificates import Authority
 from tests.support.otlp_sink import sink
@@ -70,6 +74,30 @@ def test_what_is_sent_again_goes_where_it_was_routed(tmp_path: Path) -> None:
     assert list(undeliverable_of(load([str(config)])).iterdir()) == []
 
 
+def test_refused_log_records_are_whole_and_can_be_sent_again(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(CONFIG.format(directory=tmp_path))
+    configuration = load([str(config)])
+    record = RawLog(time_ns=7, body={"why": ["odd", 1]}, attributes={"n": 1})
+    DeadLetters(dead_letters_of(configuration, "debug"), "debug").put(Batch(first=1, last=1, logs=[record]), "odd")
+    queue = configuration.service.queue.config
+    writer, observer = queue.open_writer(), CountingObserver(Counters())
+    options = Component(kind="receivers", id="otlp", type="otlp", config=Otlp(protocols=FREE_PORT))
+    receiver = receiver_of(options, writer, frozenset({"logs"}), observer, told_apart=False)
+    receiver.start()
+    try:
+        assert resent(config, "debug", "--endpoint", receiver.endpoints["grpc"]) == "sent 1\n"
+    finally:
+        receiver.stop(1)
+        writer.close()
+    reader = queue.open_reader([])
+    (sent,) = reader.scan()
+    reader.close()
+    (log,) = decode_logs(sent.body)
+    assert (sent.signal, log.time_ns, log.body, log.attributes) == ("logs", 7, record.body, record.attributes)
+
+
+FREE_PORT = Protocols(grpc=Grpc(endpoint="127.0.0.1:0"))
 GUARDED = """
 receivers:
   otlp:

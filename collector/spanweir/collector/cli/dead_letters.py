@@ -50,7 +50,8 @@ def resend(
     By default to the otlp receiver of the configuration, as the tenant that sent it, with the credentials that the
     receiver's `auth` names. `--through` takes any otlp exporter that is configured, in a pipeline or not.
     `undeliverable` instead of an exporter's name: queue records that an older version could not take in. Every
-    exporter of the collector gets it again; writing a span again leaves the same rows.
+    exporter of the collector gets it again; writing a span again leaves the same rows, a log record stands twice where
+    it stood already.
     """
     from spanweir.collector import resend as doors
     from spanweir.collector.delivery.deadletters import listed

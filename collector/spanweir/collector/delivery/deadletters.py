@@ -1,6 +1,6 @@
 """What a destination refuses for ever: one folder for each exporter, one JSON file for each item, with the reason.
 
-Beside the JSON stands the span as OTLP protobuf (`.otlp`, an ExportTraceServiceRequest) that can be sent again.
+Beside the JSON stand spans, log records and requests as OTLP protobuf (`.otlp`) that can be sent again.
 """
 
 import itertools
@@ -15,6 +15,7 @@ import msgspec
 from spanweir.collector.durable import create_file
 from spanweir.collector.masking import mask
 from spanweir.exporters.api import Batch
+from spanweir.exporters.encode import logs_request, spans_request
 
 FILES_MAX = 10_000
 """Above it only the counters know: a destination that refuses everything must not fill the disk."""
@@ -92,9 +93,9 @@ class DeadLetters:
 
 def _bodies(batch: Batch) -> Iterator[tuple[str, bytes]]:
     if batch.spans:
-        from spanweir.exporters.encode import spans_request
-
         yield "traces", spans_request((span.raw, span.raw.attributes) for span in batch.spans)
+    if batch.logs:
+        yield "logs", logs_request(batch.logs)
     for i, request in enumerate(batch.requests):
         yield f"{request.signal}-{i}", request.body
 
