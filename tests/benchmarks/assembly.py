@@ -7,7 +7,9 @@ import argparse
 import gc
 import time
 
-from spanweir.collector.assembly import Assembler, Joiner, work
+from spanweir.collector.assembly import work
+from spanweir.collector.assembly.assembler import Assembler
+from spanweir.collector.assembly.join import Joiner
 from spanweir.collector.decode.otlp_proto import decode_traces
 from spanweir.collector.processors.api import Item
 from spanweir.schemas.genai import GenAISpan

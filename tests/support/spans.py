@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spanweir.collector.assembly import Assembler, Emission, Options
+from spanweir.collector.assembly import Options
+from spanweir.collector.assembly.assembler import Assembler, Emission
 from spanweir.collector.processors.api import Item
 from spanweir.exporters.api import KnownTrace
 from spanweir.schemas.mapping import Mapper

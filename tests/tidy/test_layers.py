@@ -113,3 +113,11 @@ def test_giants_are_imported_where_they_are_used() -> None:
         if name.partition(".")[0] in LAZY
     }
     assert not found, "import these inside the function that needs them, or say in LAZY_EXCEPT why not"
+
+
+def test_the_receiving_process_does_not_map() -> None:
+    """It would hold the mapping's tables in memory beside the process that uses them."""
+    told = "import sys, spanweir.collector.service; print(*(m for m in sys.modules if m.startswith('spanweir')))"
+    loaded = subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True).stdout.split()
+    ours = ("schemas.genai", "collector.assembly.assembler", "collector.delivery.stages", "collector.pipeline")
+    assert not {f"spanweir.{name}" for name in ours} & set(loaded)

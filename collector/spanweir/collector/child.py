@@ -11,7 +11,6 @@ import logging
 import os
 import pickle
 import signal
-import struct
 import sys
 import threading
 import time
@@ -21,22 +20,14 @@ from typing import BinaryIO
 from spanweir.collector import telemetry
 from spanweir.collector.config import ConfigError, Configuration
 from spanweir.collector.delivery.runner import CLOSE_S, Runner
+from spanweir.collector.handshake import CANNOT_GO_ON, CHECK, DEADLINE, LENGTH, MISCONFIGURED
 from spanweir.collector.masking import log_to_stderr, mask
 from spanweir.collector.pipeline import Delivery, build_check, cursors, state_directory
 
-CANNOT_GO_ON, MISCONFIGURED = 70, 78
-"""Exit statuses (EX_SOFTWARE, EX_CONFIG): starting again would not help."""
-CHECK = "check"
-"""The argument instead of FD: only tell whether the configuration can be built."""
 _LOCK_WAIT_S = 30.0
 _REPORT_S = 1.0
 _ORPHAN_GRACE_S = 3.0
 _log = logging.getLogger("spanweir.collector.child")
-
-
-LENGTH = struct.Struct("Q")
-DEADLINE = struct.Struct("d")
-"""What the parent sends: when to have ended, on the monotonic clock, which processes of one machine share."""
 
 
 class Stopping:
@@ -126,21 +117,10 @@ class _Reporter:
         self._report = report
 
     def report(self) -> None:
-        measure_process(self._counters, "delivery")
+        telemetry.measure_process(self._counters, "delivery")
         frame = telemetry.encode(self._counters.values())
         with contextlib.suppress(OSError):  # the parent is gone; the watcher stops us
             self._report.write(len(frame).to_bytes(4, "big") + frame)
-
-
-def measure_process(counters: telemetry.Counters, process: str) -> None:
-    """CPU and memory of this process."""
-    times = os.times()
-    counters.set("otelcol_process_cpu_seconds", times.user + times.system, process=process)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return
-    counters.set("otelcol_process_memory_rss", pages * os.sysconf("SC_PAGE_SIZE"), process=process)
 
 
 def _read(size: int) -> bytes:

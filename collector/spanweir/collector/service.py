@@ -15,14 +15,14 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 from spanweir.collector import allocator, telemetry
-from spanweir.collector.child import CHECK, measure_process
+from spanweir.collector.building import receiver_of
 from spanweir.collector.config import ConfigError, Configuration
 from spanweir.collector.extensions.api import Context as ExtensionContext
 from spanweir.collector.extensions.api import Extension, Health
 from spanweir.collector.feeds import feeds, is_told_apart, signals_of_receivers
+from spanweir.collector.handshake import CHECK
 from spanweir.collector.observer import CountingObserver
 from spanweir.collector.pages import Page, Pages
-from spanweir.collector.pipeline import receiver_of
 from spanweir.collector.queue.api import QueueFull, QueueUnavailable, Writer
 from spanweir.collector.receivers.api import Receiver, ReceiverError
 from spanweir.collector.supervisor import Child, delivery, pickled
@@ -195,7 +195,7 @@ class Service:
 
     def values(self) -> telemetry.Values:
         """Counters of both processes."""
-        measure_process(self.counters, "receiver")
+        telemetry.measure_process(self.counters, "receiver")
         self.counters.set("otelcol_process_uptime", (time.time_ns() - self._started_ns) / 1e9)
         if self._writer is not None:
             self.counters.set("spanweir_queue_size_bytes", self._writer.size_bytes())

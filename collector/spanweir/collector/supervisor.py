@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from spanweir.collector import allocator, telemetry
-from spanweir.collector.child import CANNOT_GO_ON, DEADLINE, LENGTH, MISCONFIGURED
 from spanweir.collector.config import Configuration
+from spanweir.collector.handshake import CANNOT_GO_ON, DEADLINE, LENGTH, MISCONFIGURED
 
 _log = logging.getLogger(__name__)
 _PAUSE_S, _PAUSE_MAX_S, _HEALTHY_S = 0.2, 30.0, 60.0

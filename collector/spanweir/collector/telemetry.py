@@ -6,8 +6,10 @@ What was received is accounted for whole: accepted = answered + dropped (with a 
 Not here: serving the text (`spanweir.collector.service`).
 """
 
+import os
 import threading
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -129,6 +131,17 @@ def decode(data: bytes) -> Values:
     """Raises msgspec.MsgspecError."""
     frame = msgspec.msgpack.decode(data, type=_Frame)
     return {(name, tuple((k, v) for k, v in labels)): value for name, labels, value in frame}
+
+
+def measure_process(counters: Counters, process: str) -> None:
+    """CPU and memory of this process."""
+    times = os.times()
+    counters.set("otelcol_process_cpu_seconds", times.user + times.system, process=process)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return
+    counters.set("otelcol_process_memory_rss", pages * os.sysconf("SC_PAGE_SIZE"), process=process)
 
 
 class Sums:

@@ -4,7 +4,8 @@ import itertools
 from collections import Counter
 from typing import Any
 
-from spanweir.collector.assembly import Joiner, Options
+from spanweir.collector.assembly import Options
+from spanweir.collector.assembly.join import Joiner
 from spanweir.schemas.genai import GenAISpan, Response
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.options import Size

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from spanweir.collector.building import receiver_of
 from spanweir.collector.cli import commands
 from spanweir.collector.config import Component, load
 from spanweir.collector.decode.otlp_proto import decode_logs
 from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.observer import CountingObserver
-from spanweir.collector.pipeline import dead_letters_of, receiver_of, undeliverable_of
+from spanweir.collector.pipeline import dead_letters_of, undeliverable_of
 from spanweir.collector.receivers.otlp import Config as Otlp
 from spanweir.collector.receivers.otlp import Grpc, Protocols
 from spanweir.collector.telemetry import Counters

@@ -6,8 +6,6 @@ three computations. `join` brings log records to their spans first. Nothing here
 Not here: what a span means (`spanweir.schemas`), where rows go (exporters), when to run (`delivery`).
 """
 
-from spanweir.collector.assembly.assembler import Assembler, Emission
-from spanweir.collector.assembly.join import Joiner
 from spanweir.collector.assembly.options import Options
 
-__all__ = ["Assembler", "Emission", "Joiner", "Options"]
+__all__ = ["Options"]
