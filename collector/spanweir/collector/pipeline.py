@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from spanweir.collector.building import build
 from spanweir.collector.config import Component, ConfigError, Configuration
-from spanweir.collector.config.components import MissingExtra, extra_of
 from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.delivery.lane import Outlet
 from spanweir.collector.delivery.runner import Group, Runner
@@ -28,26 +27,15 @@ from spanweir.collector.feeds import Feed, feeds, file_name
 from spanweir.collector.processors import api as processors_api
 from spanweir.collector.processors.cost import Config as CostConfig
 from spanweir.collector.processors.genai import Config as GenAIConfig
-from spanweir.collector.queue.api import RECEIVER_HEADER, Reader, Writer
+from spanweir.collector.queue.api import Reader
 from spanweir.collector.queue.memory import Config as MemoryQueue
 from spanweir.collector.receivers.api import Context as ReceiverContext
-from spanweir.collector.receivers.api import Observer, Receiver
 from spanweir.collector.telemetry import Counters
-from spanweir.exporters.api import MAPPED, REQUESTS, Context, Exporter, Hydrating, KnownTrace, wants
+from spanweir.exporters.api import CANONICAL, MAPPED, REQUESTS, Context, Exporter, Hydrating, KnownTrace, wants
 
 _log = logging.getLogger(__name__)
 _HYDRATION_SLOW_S = 1.0
 _HYDRATION_PAUSE_S = 30.0
-
-
-def receiver_of(
-    component: Component, writer: Writer, signals: frozenset[str], observer: Observer, *, told_apart: bool
-) -> Receiver:
-    """Not started. `signals` are those that some pipeline takes from it. Raises ConfigError."""
-    headers = {RECEIVER_HEADER: component.id} if told_apart else {}
-    context = ReceiverContext(name=component.id, writer=writer, signals=signals, observer=observer, headers=headers)
-    receiver: Receiver = _built(component, context)
-    return receiver
 
 
 def state_directory(configuration: Configuration) -> Path:
@@ -156,6 +144,7 @@ class Delivery:
             agents=genai.agents(),
             mapped=any(MAPPED in outlet.wants and outlet.signals != {"metrics"} for outlet in outlets),
             requests=any(REQUESTS in outlet.wants for outlet in outlets),
+            canonical=any(CANONICAL in outlet.wants for outlet in outlets),
             rewrite=any(getattr(processor, "rewrites", False) for _, processor in [*named, *logs]),
             log_processors=[processor for _, processor in [*named, *logs]],
             metric_processors=[processor for _, processor in metrics],
@@ -173,7 +162,7 @@ class Delivery:
         if not any(isinstance(component.config, CostConfig) for component in components.values()):
             cost = Component(kind="processors", id="cost", type="cost", config=CostConfig())
             components = {"cost": cost, **components}
-        others = [(name, _built(c, self._processor_context(name, drops))) for name, c in components.items()]
+        others = [(name, build(c, self._processor_context(name, drops))) for name, c in components.items()]
         first = [pair for pair in others if getattr(pair[1], "before_mapping", False)]
         then = [pair for pair in others if pair not in first]
         return genai, [*first, (genai_id, genai.build(self._processor_context(genai_id, drops))), *then]
@@ -184,7 +173,7 @@ class Delivery:
         """Those that pipelines of `signal` name."""
         components = self._configuration.processors
         kind = processors_api.LogProcessor if signal == "logs" else processors_api.MetricProcessor
-        built = [(name, _built(components[name], self._processor_context(name, drops))) for name in names]
+        built = [(name, build(components[name], self._processor_context(name, drops))) for name in names]
         for name, processor in built:
             if not isinstance(processor, kind):
                 _log.warning("the processor %s changes spans only: pipelines for %s go on without it", name, signal)
@@ -271,7 +260,7 @@ def _parts(configuration: Configuration, directory: str) -> Iterator[Callable[[]
     contexts = (("receivers", receiver), ("processors", processor), ("extensions", extension))
     for kind, context in contexts:
         for component in configuration.used(kind).values():
-            yield partial(_built, component, context)
+            yield partial(build, component, context)
     for component in configuration.used("exporters").values():
         yield partial(build_exporter, component, directory, "0")
 
@@ -287,16 +276,5 @@ def build_exporter(
     context = Context(
         name=component.id, state_directory=state_directory, instance=instance, left_out=left_out, count=count
     )
-    exporter: Exporter = _built(component, context)
+    exporter: Exporter = build(component, context)
     return exporter
-
-
-def _built(component: Component, context: object) -> Any:
-    """Raises ConfigError if it cannot be built as it is configured."""
-    try:
-        return component.config.build(context)
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        raise ConfigError(f"{component.path}: {MissingExtra(extra_of(module), module)}") from error
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{component.path}: {error}") from error

@@ -73,7 +73,8 @@ class Bench:
             return Outlet(worker, wants(exporter), frozenset({"traces"}))
 
         def stages() -> Stages:
-            return Stages(self.processors(), Renderer(), [], self.counters.add, options=self._assembly)
+            read = any(CANONICAL in wants(exporter) for exporter in exporters.values())
+            return Stages(self.processors(), Renderer(), [], self.counters.add, options=self._assembly, canonical=read)
 
         group = Group(
             name="assembly", make_stages=stages, outlets=[outlet(*pair) for pair in exporters.items()],

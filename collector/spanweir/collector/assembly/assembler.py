@@ -38,7 +38,8 @@ class Emission(msgspec.Struct):
 
 class Assembler:
     """Not thread-safe. `remap` gives the canonical span of a raw one that is sent again (mapping and processors);
-    `hydrate` asks a destination for what it has of traces; `count` moves a counter by its name."""
+    `hydrate` asks a destination for what it has of traces; `count` moves a counter by its name. Without `canonical`
+    the spans that come out hold no canonical span: it goes as soon as it was rendered, while it is at hand."""
 
     def __init__(
         self,
@@ -48,12 +49,14 @@ class Assembler:
         *,
         hydrate: Callable[[Sequence[str]], Mapping[str, KnownTrace]] | None = None,
         count: Callable[[str, int], None] = lambda name, n: None,
+        canonical: bool = True,
     ) -> None:
         self._renderer = renderer
         self._remap = remap
         self._options = options or Options()
         self._hydrate = hydrate
         self._count = count
+        self._canonical = canonical
         self._open: OrderedDict[str, Trace] = OrderedDict()
         self._open_bytes = 0
         self._warm: OrderedDict[str, Trace] = OrderedDict()
@@ -275,7 +278,7 @@ class Assembler:
         moved: Sequence[str] = (),
     ) -> None:
         """Fold the spans of `group` in, settle who the root is, and emit what has to be written."""
-        work = Work(trace, group, self._renderer, self._remap, self._options)
+        work = Work(trace, group, self._renderer, self._remap, self._options, self._canonical)
         changed = work.fold() or changed
         work.move(moved)
         wait = self._options.max_wait

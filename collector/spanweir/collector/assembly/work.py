@@ -32,6 +32,7 @@ class Work:
         renderer: Renderer,
         remap: Callable[[RawSpan], GenAISpan | None],
         options: Options,
+        canonical: bool,
     ) -> None:
         self.trace = trace
         self.group = group
@@ -39,18 +40,20 @@ class Work:
         self._renderer = renderer
         self._remap = remap
         self._limit = int(options.content_max)
+        self._canonical = canonical
         self._lifted = False
 
     def fold(self) -> bool:
         trace, changed = self.trace, False
-        render, mapped_by_id = self._renderer.render, self.mapped
+        render, mapped_by_id, canonical = self._renderer.render, self.mapped, self._canonical
         summaries = []
         for span_id, item in self.group.items():
             raw = item.raw
             if trace.dropped and raw.parent_id in trace.dropped:
                 raw = item.raw = _replace(raw, parent_id=trace.parent_of(raw.parent_id))
             mapped = mapped_by_id[span_id] = render(raw, item.span)
-            mapped.canonical = item.span
+            if not canonical:
+                mapped.canonical = None
             summary = summarise(raw, item.span, mapped)
             summaries.append((item, mapped, summary))
             changed = fold(trace, raw, summary, mapped) or changed
@@ -102,8 +105,7 @@ class Work:
         for span_id in placeholders:
             raw = rows.placeholder(trace, span_id)
             span = self._with_lifted(None) if span_id == root else None
-            mapped = self.mapped[span_id] = self._renderer.render(raw, span)
-            mapped.canonical = span
+            self._write(span_id, raw, span)
         return before != (adopted, placeholders, root)
 
     def _stand_ins(self) -> tuple[str, list[str]]:
@@ -190,8 +192,12 @@ class Work:
         elif raw.parent_id != parent:
             raw = _replace(raw, parent_id=parent)
         span = self._with_lifted(span) if lift else span
+        self._write(span_id, raw, span)
+
+    def _write(self, span_id: str, raw: RawSpan, span: GenAISpan | None) -> None:
         mapped = self.mapped[span_id] = self._renderer.render(raw, span)
-        mapped.canonical = span
+        if not self._canonical:
+            mapped.canonical = None
 
     def _with_lifted(self, span: GenAISpan | None) -> GenAISpan | None:
         """`span` with the trace's question and answer where it has no inputs or outputs itself."""

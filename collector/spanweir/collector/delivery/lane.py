@@ -16,7 +16,7 @@ from spanweir.collector.delivery.deadletters import DeadLetters
 from spanweir.collector.delivery.stages import Made, Stages
 from spanweir.collector.delivery.worker import Worker
 from spanweir.collector.queue.api import RECEIVER_HEADER, Reader, Record
-from spanweir.exporters.api import CANONICAL, MAPPED, REQUESTS, Batch, Request
+from spanweir.exporters.api import MAPPED, REQUESTS, Batch, Request
 
 _log = logging.getLogger(__name__)
 
@@ -175,9 +175,6 @@ class Lane:
         return min(ahead, default=None)
 
     def _hand_out(self, made: Made, first: int, last: int) -> None:
-        if not any(CANONICAL in outlet.wants for outlet in self.outlets):
-            for span in made.spans:  # to free it here, where it is at hand, costs less than in the exporter's thread
-                span.canonical = None
         held = made.held
         if self.stuck:
             held = min(held or self.stuck[0][0].sequence, self.stuck[0][0].sequence)

@@ -9,12 +9,15 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from spanweir.collector.assembly import Assembler, Emission, Joiner, Options
+from spanweir.collector.assembly import Options
+from spanweir.collector.assembly.assembler import Assembler, Emission
+from spanweir.collector.assembly.join import Joiner
 from spanweir.collector.assembly.repair import times_of
 from spanweir.collector.decode import Undecodable
 from spanweir.collector.decode.otlp_proto import decode_logs, decode_traces, readable
 from spanweir.collector.delivery import Count
 from spanweir.collector.delivery.metrics import processed
+from spanweir.collector.delivery.slices import slices
 from spanweir.collector.processors.api import HoldingProcessor, Item, LogProcessor, MetricProcessor, Processor
 from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import KnownTrace, Request
@@ -103,13 +106,14 @@ class Stages:
         agents: Regrouping | None = None,
         mapped: bool = True,
         requests: bool = False,
+        canonical: bool = True,
         rewrite: bool = False,
         log_processors: Sequence[object] | None = None,
         metric_processors: Sequence[object] = (),
     ) -> None:
-        """`names` are the processors' ids. `mapped` and `requests` say what some exporter reads; with `rewrite` the
-        requests of traces and logs are made anew from what was processed, as a processor changes content that must not
-        leave unchanged. Log records pass `log_processors` (default: `processors`)."""
+        """`names` are the processors' ids. `mapped`, `requests` and `canonical` say what some exporter reads; with
+        `rewrite` the requests of traces and logs are made anew from what was processed, as a processor changes content
+        that must not leave unchanged. Log records pass `log_processors` (default: `processors`)."""
         self._processors = processors
         self._names = list(names) or [type(processor).__name__.lower() for processor in processors]
         self._holding = [(i, p) for i, p in enumerate(processors) if isinstance(p, HoldingProcessor)]
@@ -123,17 +127,18 @@ class Stages:
         self._requests = requests
         self._rewrite = rewrite
         self.joiner = Joiner(options, count=count)
-        self.assembler = Assembler(renderer, self._remap, options, hydrate=hydrate, count=count)
+        self.assembler = Assembler(renderer, self._remap, options, hydrate=hydrate, count=count, canonical=canonical)
 
     def run(self, records: Sequence[Record], now_s: float, now_ns: int) -> Made:
         """What comes of `records`."""
         made = Made()
-        items: list[Item] = []
-        logs: list[RawLog] = []
-        for record in records:
-            self._take(record, made, items, logs, now_ns)
-        if self._mapped or self._rewrite:
-            self._advance(items, logs, now_s, now_ns, records[0].sequence if records else 0, made)
+        for some in slices(records):
+            items: list[Item] = []
+            logs: list[RawLog] = []
+            for record in some:
+                self._take(record, made, items, logs, now_ns)
+            if self._mapped or self._rewrite:
+                self._advance(items, logs, now_s, now_ns, some[0].sequence, made)
         made.held = self._held()
         return _weighed(made)
 
@@ -362,11 +367,11 @@ def _routed(raw: RawSpan, route: object) -> Item:
 
 
 def _extend(made: Made, emission: Emission) -> None:
-    """A span and a trace occur once in a batch; what came later stands."""
-    if made.spans:
+    """A span and a trace occur once in a batch; what came later stands. Every span comes with its trace's row."""
+    rows = {row.trace_id for row in emission.traces}
+    if not rows.isdisjoint([row.trace_id for row in made.traces]):
         again = {(span.trace_id, span.span_id) for span in emission.spans}
         made.spans = [span for span in made.spans if (span.trace_id, span.span_id) not in again]
-        rows = {row.trace_id for row in emission.traces}
         made.traces = [row for row in made.traces if row.trace_id not in rows]
     made.spans += emission.spans
     made.traces += emission.traces
