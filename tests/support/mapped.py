@@ -12,7 +12,7 @@ from spanweir.collector.queue.api import Record
 from spanweir.exporters.api import Batch
 
 
-def stages(*, mapped: bool = True, requests: bool = False) -> Stages:
+def stages(*, mapped: bool = True, requests: bool = False, agents: bool = False) -> Stages:
     """With the processors that every pipeline has. What is made is what some exporter reads."""
     drops: list[Drop] = []
 

@@ -14,9 +14,11 @@ class DeltaStore:
 
     def __init__(self, source: "str | Config", prefix: str = "spanweir") -> None:
         from spanweir.exporters.delta.reading import Tables
+        from spanweir.exporters.delta.received_view import is_received
 
         self.tables = Tables(source, prefix=prefix)
-        self.tables.table("payload")
+        if not is_received(self.tables):
+            self.tables.table("payload")
 
     def search(self, filter_string: str | None, order_by: Sequence[str] | None, max_results: int) -> list[Trace]:
         from spanweir.exporters.delta.search import find
@@ -25,9 +27,10 @@ class DeltaStore:
         return find(self.tables, filter_string, order_by, max_results)
 
     def get(self, trace_id: str) -> Trace | None:
+        from spanweir.exporters.delta.search import get
+
         self.tables.refresh()
-        found = self.tables.traces([f"tr-{trace_id.removeprefix('tr-')}"])
-        return found[0] if found else None
+        return get(self.tables, f"tr-{trace_id.removeprefix('tr-')}")
 
     def assess(self, assessments: dict[str, list[Assessment]]) -> None:
         from spanweir.exporters.delta.annotate import assess

@@ -29,8 +29,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     attributes: Literal["mapped", "received"] = "mapped"
     """`mapped` writes spans as the conventions are understood, as all tables need it. `received` writes the spans table
     (and metrics) straight from the requests, with attributes as they were sent, at a third of the CPU time: for much
-    traffic that is rarely searched. It needs version 1 and `pip install 'spanweir[delta-received]'`. A span that is
-    sent again within `late_days` replaces its row."""
+    traffic that is seldom searched, or by engines that read the senders' own attributes. It needs version 1 and
+    `pip install 'spanweir[delta-received]'`. A span that is sent again within `late_days` replaces its row. Commands
+    and `search_traces` map what they read of such a table, newest first, so that a search costs as much as mapping
+    what it looks through: only times and trace ids narrow it. There, a text that reads as a number, a boolean or an
+    array of such is taken for one; spans are mapped with default options and without log records; and assessments
+    cannot be added."""
     storage_options: dict[str, str] = {}
     """Options of the object store, as delta-rs names them (`aws_region`, `aws_endpoint`, …), and for Unity Catalog
     `unity_workspace_url` and `unity_access_token`. Credentials are better left to the environment or written as

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from spanweir.exporters.delta.reading import Source, opened, rows
+from spanweir.exporters.delta.received_view import mapped
 from spanweir.exporters.delta.unfolded import Need, unfolded
 from spanweir.schemas.report import Report, Row
 
@@ -95,11 +96,10 @@ def _statements(where: str, top: int) -> dict[str, str]:
 
 def report(source: Source, *, since: date | None = None, until: date | None = None, top: int = 20) -> Report:
     """The figures of the days from `since` to `until` (inclusive). Raises LookupError."""
-    tables = opened(source)
     bounds = [f"date >= DATE '{since}'" if since else "", f"date <= DATE '{until}'" if until else ""]
     where = " AND ".join(bound for bound in bounds if bound) or "TRUE"
     need = Need(conditions=[where], keys=_KEYS)
-    with unfolded(tables, {"otel_spans": need}) as instead:
+    with mapped(opened(source), where, only=("spans",)) as tables, unfolded(tables, {"otel_spans": need}) as instead:
         found = {
             name: rows(tables.query(sql, "otel_spans", instead=instead)) for name, sql in statements(where, top).items()
         }

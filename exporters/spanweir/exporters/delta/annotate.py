@@ -10,6 +10,7 @@ from spanweir.exporters.delta import Config, overflow, payload
 from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.overflow import Overflow
 from spanweir.exporters.delta.reading import Tables, literal, rows
+from spanweir.exporters.delta.received_view import is_received
 from spanweir.exporters.delta.rows import AnnotationRows
 from spanweir.exporters.delta.targets import targets
 from spanweir.schemas import inference_table
@@ -25,6 +26,10 @@ def assess(config: Config, assessments: Mapping[str, list[Assessment]]) -> None:
     columns = ", ".join(name for name, _ in inference_table.PAYLOAD.columns)
     sql = f"SELECT {columns} FROM payload WHERE databricks_request_id IN ({ids})"
     there = Tables(config)
+    if is_received(there):
+        raise LookupError(
+            f"{config.table_uri('otel_spans')} holds spans as received: there are no traces to write assessments to"
+        )
     found = {row["databricks_request_id"]: row for row in rows(there.query(sql, "payload"))}
     missing = sorted(set(assessments) - set(found))
     if missing:

@@ -174,13 +174,15 @@ def trace_unified(source: Source, *, where: str = "TRUE", limit: int = 1000) -> 
 
     `where` is SQL over the columns of the payload table.
     """
-    tables = opened(source)
+    from spanweir.exporters.delta.received_view import mapped
+
     sql = (
         f"SELECT databricks_request_id, request_date FROM payload WHERE {where} "
         f"ORDER BY request_time DESC, databricks_request_id LIMIT {int(limit)}"
     )
-    found = rows(tables.query(sql, "payload"))
-    traces = tables.traces([row["databricks_request_id"] for row in found], [row["request_date"] for row in found])
+    with mapped(opened(source)) as tables:
+        found = rows(tables.query(sql, "payload"))
+        traces = tables.traces([row["databricks_request_id"] for row in found], [row["request_date"] for row in found])
     return unified(traces)
 
 

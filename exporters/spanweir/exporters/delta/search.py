@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from spanweir.exporters.delta.matching import Clause, one_span_matches
 from spanweir.exporters.delta.reading import Source, Tables, literal, opened, rows, unified
+from spanweir.exporters.delta.received_view import around, is_received, mapped, parts, traces_in
 from spanweir.exporters.delta.unfolded import Need, key_occurs, like_occurs, unfolded, value_occurs
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ _CHUNK: Final = 200
 Days = tuple[date, date]
 _AROUND: Final = {">=": -1, "<=": 3}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2555, 1, 1, tzinfo=UTC)
+"""Beyond what 64 bits of nanoseconds reach."""
+_MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT: Final = {"LIKE": "LIKE", "ILIKE": "ILIKE", "RLIKE": "~", "=": "=", "!=": "!="}
 _TRACE: Final = "substr(p.databricks_request_id, 4)"
 
@@ -63,10 +67,41 @@ def find(
 ) -> list[dict[str, Any]]:
     """As `search_traces`; traces as `Trace.to_dict()` gives them."""
     query = _query(filter_string, order_by)
+    if is_received(tables):
+        return _find_received(tables, query, filter_string, order_by, max_results)
     found: list[dict[str, Any]] = []
     for days in query.windows(tables):
         found += islice(_matching(tables, query, days, max_results - len(found)), max_results - len(found))
         if len(found) >= max_results:
+            break
+    return found
+
+
+def get(tables: Tables, trace_id: str) -> dict[str, Any] | None:
+    """The trace with an id (`tr-…`), as `Trace.to_dict()` gives it."""
+    if not is_received(tables):
+        found = tables.traces([trace_id])
+    else:
+        with mapped(tables, f"trace_id = {literal(trace_id.removeprefix('tr-'))}") as view:
+            found = view.traces([trace_id])
+    return found[0] if found else None
+
+
+def _find_received(
+    tables: Tables, query: "_Query", filter_string: str | None, order_by: Sequence[str] | None, most: int
+) -> list[dict[str, Any]]:
+    """As `find`, where attributes are as received: some traces at a time are mapped, the newest (or oldest) first."""
+    first, last = query.reach
+    traces = [
+        each for each in traces_in(tables, around(first, last)) if each.first_us <= last and each.last_us >= first
+    ]
+    asked = [each for each in traces if f"tr-{each.trace_id}" in query.ids]
+    found: list[dict[str, Any]] = []
+    for some, bounds in [(asked, [])] if asked else parts(traces, newest_first=query.by_time):
+        with mapped(tables, traces=some) as view:
+            text = " AND ".join(part for part in (filter_string, *bounds) if part)
+            found += find(view, text or None, order_by, most - len(found))
+        if len(found) >= most:
             break
     return found
 
@@ -108,8 +143,10 @@ class _Query:
         self._annotations: list[str] = []
         self._bounds: list[tuple[str, datetime]] = []
         self._orders: list[str] = []
-        self._by_time: bool | None = True
+        self.by_time: bool | None = True
         """Whether by time at first; False is ascending, None something else."""
+        self.ids: frozenset[str] = frozenset()
+        """If the trace must have one of these."""
         self._joins = ""
         self.suffixes = ["payload"]
 
@@ -165,16 +202,23 @@ class _Query:
 
         Ordered by time, what is newest (or oldest) stands in the first days, and there is no need to read the others.
         """
-        if self._by_time is None:
+        if self.by_time is None:
             return [None]
         first = max((t.date() for operator, t in self._bounds if operator == ">="), default=date.min)
         last = min((t.date() for operator, t in self._bounds if operator == "<="), default=date.max)
-        days = sorted((day for day in tables.days() if first <= day <= last), reverse=self._by_time)
+        days = sorted((day for day in tables.days() if first <= day <= last), reverse=self.by_time)
         made: list[Days | None] = []
         while days:
             window, days = days[: 1 << len(made)], days[1 << len(made) :]
             made.append((min(window), max(window)))
         return made
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """From when to when traces may have begun, in microseconds since 1970."""
+        first = max((time for operator, time in self._bounds if operator == ">="), default=_EPOCH)
+        last = min((time for operator, time in self._bounds if operator == "<="), default=_LATEST)
+        return (first - _EPOCH) // _MICROSECOND, (last - _EPOCH) // _MICROSECOND
 
     def _days(self, days: Days | None) -> list[str]:
         """Spans may start before their trace, by a clock that is wrong, and days after it."""
@@ -197,7 +241,7 @@ class _Query:
     def add_order(self, kind: str, key: str, ascending: bool) -> None:
         direction = "ASC" if ascending else "DESC"
         if not self._orders:
-            self._by_time = not ascending if (kind, key) == ("attribute", "timestamp_ms") else None
+            self.by_time = not ascending if (kind, key) == ("attribute", "timestamp_ms") else None
         if kind == "attribute":
             self._orders.append(f"{self._column(key)} {direction}")
             return
@@ -246,6 +290,8 @@ class _Query:
             state = "CASE WHEN status['code'] = 'STATUS_CODE_ERROR' THEN 'ERROR' ELSE 'OK' END"
             self._root += ["parent_span_id = ''", compared(state, comparator, value)]
             return "TRUE"
+        if key == "request_id" and comparator in ("=", "IN"):
+            self.ids = frozenset([value] if comparator == "=" else value)
         return compared(self._column(key), comparator, value)
 
     def _timestamp(self, comparator: str, ms: int) -> str:
