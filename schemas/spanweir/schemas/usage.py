@@ -63,6 +63,24 @@ GEN_AI = {
     "gen_ai.usage.output_tokens.image": "output_image",
     "gen_ai.usage.audio.output_tokens": "output_audio",
     "gen_ai.usage.audio_output_tokens": "output_audio",
+    # Microsoft.Extensions.AI, agentgateway.
+    "gen_ai.usage.input_text_tokens": "input_text",
+    "gen_ai.usage.input_audio_tokens": "input_audio",
+    "gen_ai.usage.output_text_tokens": "output_text",
+    "gen_ai.usage.output_image_tokens": "output_image",
+    "gen_ai.usage.output_audio_tokens": "output_audio",
+    # Bifrost.
+    "gen_ai.usage.prompt_token_details.cached_read_tokens": "cache_read",
+    "gen_ai.usage.prompt_token_details.cached_write_tokens": "cache_write",
+    "gen_ai.usage.prompt_token_details.text_tokens": "input_text",
+    "gen_ai.usage.prompt_token_details.image_tokens": "input_image",
+    "gen_ai.usage.prompt_token_details.audio_tokens": "input_audio",
+    "gen_ai.usage.completion_token_details.reasoning_tokens": "reasoning",
+    "gen_ai.usage.completion_token_details.text_tokens": "output_text",
+    "gen_ai.usage.completion_token_details.image_tokens": "output_image",
+    "gen_ai.usage.completion_token_details.audio_tokens": "output_audio",
+    "gen_ai.usage.completion_token_details.accepted_prediction_tokens": "accepted_prediction",
+    "gen_ai.usage.completion_token_details.rejected_prediction_tokens": "rejected_prediction",
 }
 """The standard's names of every age, and the names that senders invented below `gen_ai.usage.`."""
 
@@ -73,6 +91,7 @@ OPENINFERENCE = {
     "llm.token_count.prompt_details.cache_read": "cache_read",
     "llm.token_count.prompt_details.cache_input": "cache_read",
     "llm.token_count.prompt_details.cache_write": "cache_write",
+    "llm.token_count.prompt_details.cache_creation": "cache_write",  # Envoy AI Gateway
     "llm.token_count.prompt_details.audio": "input_audio",
     "llm.token_count.completion_details.reasoning": "reasoning",
     "llm.token_count.completion_details.audio": "output_audio",

@@ -105,6 +105,8 @@ def provider(value: Any) -> tuple[str | None, str | None]:
         return known, None
     if lowered in FRAMEWORKS:
         return None, lowered
+    if lowered.startswith("langgenius/"):  # Dify: `langgenius/openai/openai`
+        return provider(lowered.partition("/")[2].partition("/")[0])
     # `openai.chat` (AI SDK), `anthropic.messages`, `openai/gpt-4o`, `azure-openai.responses`.
     for separator in (".", "/", ":"):
         head = lowered.partition(separator)[0]

@@ -3,10 +3,12 @@
 from typing import Any
 
 from spanweir.schemas import associations, usage
+from spanweir.schemas.content import tools
 from spanweir.schemas.convention import WHOLE, Convention, rules, verbatim, word
+from spanweir.schemas.genai import Evaluation
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.values import seconds, strings, text
+from spanweir.schemas.values import number, seconds, strings, text
 
 KINDS = {
     "llm": "llm", "eval": "workflow", "task": "task", "score": "evaluation", "function": "chain", "tool": "tool",
@@ -37,7 +39,17 @@ def metadata(value: Any, notes: Notes) -> dict[str, Any] | None:
         for field, name in (("model.request", "model"), ("provider", "provider")):
             if found := text(fields["metadata"].get(name)):
                 fields[field] = found
+        if offered := tools(fields["metadata"].get("tools"), notes):
+            fields["tools"] = offered
     return fields
+
+
+def scores(value: Any, notes: Notes) -> list[Evaluation] | None:
+    """`braintrust.scores`, on the spans of its evaluations: each name with a number from 0 to 1."""
+    found = parse(value, notes)
+    if not isinstance(found, dict):
+        return None
+    return [Evaluation(name, score) for name, told in found.items() if (score := number(told)) is not None] or None
 
 
 _METADATA, _PROPERTIES = associations.bag("braintrust.metadata.")
@@ -63,6 +75,7 @@ CONVENTION = Convention(
                 "braintrust.span_attributes": ("*", span_attributes),
                 "braintrust.metrics": ("*", metrics),
                 "braintrust.metadata": ("*", metadata),
+                "braintrust.scores": ("evaluations", scores),
                 "braintrust.input_json": ("io.input", verbatim),
                 "braintrust.output_json": ("io.output", verbatim),
                 "braintrust.input": ("io.input", verbatim),

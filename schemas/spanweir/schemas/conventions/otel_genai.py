@@ -23,6 +23,7 @@ from spanweir.schemas.values import (
     content_state,
     count,
     integer,
+    milliseconds,
     model_name,
     number,
     seconds,
@@ -78,6 +79,7 @@ SCALARS = {
     "gen_ai.client.operation.time_to_first_chunk": ("timing.ttft_ns", seconds),
     "gen_ai.client.inference.time_to_first_chunk": ("timing.ttft_ns", seconds),
     "gen_ai.server.time_to_first_token": ("timing.ttft_ns", seconds),
+    "gen_ai.response.time_to_first_token_ms": ("timing.ttft_ns", milliseconds),
     "gen_ai.client.operation.time_per_output_chunk": ("timing.tpot_ns", seconds),
     "gen_ai.client.inference.time_per_output_chunk": ("timing.tpot_ns", seconds),
     "gen_ai.server.time_per_output_token": ("timing.tpot_ns", seconds),
@@ -101,9 +103,11 @@ SCALARS = {
     "gen_ai.memory.query.text": ("memory.query", text),
     "gen_ai.memory.record.count": ("memory.count", count),
     "gen_ai.embeddings.dimension.count": ("params.dimensions", count),
+    "gen_ai.request.dimensions": ("params.dimensions", count),
     "gen_ai.prompt.name": ("prompt.name", text),
     "gen_ai.prompt.version": ("prompt.version", text),
     "mcp.method.name": ("mcp.method", text),
+    "mcp.tool.name": ("tool.name", text),  # before the standard had a place for it: Envoy AI Gateway
     "mcp.session.id": ("mcp.session_id", text),
     "mcp.protocol.version": ("mcp.protocol_version", text),
     "mcp.resource.uri": ("mcp.resource_uri", text),
@@ -124,6 +128,8 @@ CONTENT = {
 COST = {
     "gen_ai.usage.cost": ("cost.total", number),
     "gen_ai.usage.total_cost": ("cost.total", number),
+    "gen_ai.usage.cost_usd": ("cost.total", number),
+    "gen_ai.usage.cost.total": ("cost.total", number),
     "gen_ai.usage.input_cost": ("cost.input", number),
     "gen_ai.usage.output_cost": ("cost.output", number),
 }
