@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanweir.instrumentation import encode
-from spanweir.instrumentation.freeze import Frozen
+from spanweir.instrumentation.freeze import freeze
 from spanweir.instrumentation.policy import FORMS, Policy
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
@@ -28,7 +28,7 @@ ODD = st.recursive(
 @given(JSON)
 @settings(max_examples=150, deadline=None)
 def test_json_comes_back_as_it_was(value: Any) -> None:
-    frozen = Frozen(value)
+    frozen = freeze(value)
     assert json.loads(encode.dumps(frozen.value)) == value
     with patch.object(encode, "PIECE_BYTES", 64):
         assert json.loads(b"".join(encode.pieces(frozen.value, 10_000))) == value
@@ -37,7 +37,7 @@ def test_json_comes_back_as_it_was(value: Any) -> None:
 @given(ODD, st.sampled_from(sorted(FORMS)), st.integers(1, 400))
 @settings(max_examples=200, deadline=None)
 def test_everything_becomes_text_within_the_limit(value: Any, form: str, limit: int) -> None:
-    pieces = Policy(max_content_bytes=limit).render("gen_ai.input.messages", Frozen(value, form))
+    pieces = Policy(max_content_bytes=limit).render("gen_ai.input.messages", freeze(value, form))
     text = b"".join(pieces).decode()
     if form != "text" or not isinstance(value, str):
         assert not math.isnan(json.loads(text) if isinstance(json.loads(text), float) else 0.0)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from spanweir.instrumentation.encode import PIECE_BYTES, dumps, pieces, tame
-from spanweir.instrumentation.freeze import ELIDED, MAX_COPIED, MAX_ITEMS, Frozen
+from spanweir.instrumentation.freeze import ELIDED, MAX_COPIED, MAX_ITEMS, freeze
 from spanweir.instrumentation.policy import Policy
 
 
 def text_of(value: Any, form: str = "json") -> Any:
-    return json.loads(b"".join(Policy().render("gen_ai.input.messages", Frozen(value, form))))
+    return json.loads(b"".join(Policy().render("gen_ai.input.messages", freeze(value, form))))
 
 
 class Colour(enum.Enum):
@@ -120,7 +120,7 @@ def test_self_reference_ends() -> None:
 
 def test_later_changes_are_not_recorded() -> None:
     messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "before"}]}]
-    frozen = Frozen(messages, "input")
+    frozen = freeze(messages, "input")
     messages[0]["content"][0]["text"] = "after"
     messages.append({"role": "assistant", "content": "after"})
     text = b"".join(Policy().render("gen_ai.input.messages", frozen)).decode()
@@ -130,7 +130,7 @@ def test_later_changes_are_not_recorded() -> None:
 
 def test_of_a_huge_conversation_the_last_messages_are_the_safest() -> None:
     messages = [{"role": "user", "content": [{"text": f"m{n}"}]} for n in range(2 * MAX_COPIED)]
-    frozen = Frozen(messages, "input")
+    frozen = freeze(messages, "input")
     messages[-1]["content"][0]["text"] = "changed"
     messages[0]["content"] = "changed"
     text = b"".join(Policy().render("gen_ai.input.messages", frozen)).decode()
@@ -151,7 +151,7 @@ def test_pieces_are_small_and_add_up() -> None:
         "empty": [[], {}, ""],
         "deep": {"a": {"b": ["y" * 200_000]}},
     }
-    frozen = Frozen(value)
+    frozen = freeze(value)
     parts = list(pieces(frozen.value, frozen.size))
     assert json.loads(b"".join(parts)) == value
     assert len(parts) > 10
@@ -160,12 +160,12 @@ def test_pieces_are_small_and_add_up() -> None:
 
 def test_size_is_about_right() -> None:
     value = [{"role": "user", "parts": [{"content": "x" * 1000}]} for _ in range(3000)]
-    assert Frozen(value).size == pytest.approx(len(dumps(value)), rel=0.1)
+    assert freeze(value).size == pytest.approx(len(dumps(value)), rel=0.1)
 
 
 def test_content_over_the_limit_is_cut_and_says_so() -> None:
     policy = Policy(max_content_bytes=10_000)
-    frozen = Frozen([{"role": "user", "content": "x" * 50_000}, {"role": "user", "content": "end"}], "input")
+    frozen = freeze([{"role": "user", "content": "x" * 50_000}, {"role": "user", "content": "end"}], "input")
     recorded = json.loads(b"".join(policy.render("gen_ai.input.messages", frozen)))
     assert recorded[0]["parts"][0]["content"].endswith("more characters")
     assert sum(map(len, policy.render("gen_ai.input.messages", frozen))) < 12_000

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from spanweir.instrumentation.freeze import ELIDED, MAX_DEPTH, Frozen
+from spanweir.instrumentation.freeze import ELIDED, MAX_DEPTH, freeze
 
 PIECE_BYTES = 1 << 16
 MAX_REPR_CHARS = 4096
@@ -62,7 +62,7 @@ def tame(value: Any) -> Any:
     if kind is list or kind is tuple:
         return [_tame_item(item) for item in value[:_MAX_LISTED]]
     if kind is dict:
-        return dumps(Frozen(value).value).decode()
+        return dumps(freeze(value).value).decode()
     if not issubclass(kind, enum.Enum):
         for base, plainly in _BASES:
             if issubclass(kind, base):  # numpy's numbers, marked-up strings
@@ -72,7 +72,7 @@ def tame(value: Any) -> Any:
 
 
 def _tame_item(value: Any) -> Any:
-    return dumps(Frozen(value).value).decode() if type(value) in (list, tuple, dict) else tame(value)
+    return dumps(freeze(value).value).decode() if type(value) in (list, tuple, dict) else tame(value)
 
 
 _SIMPLE = frozenset({float, bool})

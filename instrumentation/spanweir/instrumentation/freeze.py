@@ -31,16 +31,10 @@ class Frozen:
 
     __slots__ = ("form", "partial", "size", "value")
 
-    def __init__(self, value: Any, form: str = "json") -> None:
-        self.form = form
-        self.value: Any
-        self.partial = False
-        if type(value) is str:
-            self.value, self.size = value, len(value)
-        elif type(value) is list and len(value) <= MAX_COPIED and (flat := _flat(value)) is not None:
-            self.value, self.size = flat
-        else:
-            self._take(value, _Freezer(MAX_COPIED, keep=True))
+    form: str
+    partial: bool
+    size: int
+    value: Any
 
     def complete(self) -> None:
         """Copy the rest, on the worker's thread, before anything walks through the value."""
@@ -56,6 +50,20 @@ class Frozen:
         self.partial = freezer.keep and freezer.left <= 0
 
 
+def freeze(value: Any, form: str = "json") -> Frozen:
+    """Take the snapshot. `form`: how the value is to be read (`policy.FORMS`)."""
+    frozen = Frozen()
+    frozen.form = form
+    frozen.partial = False
+    if type(value) is str:
+        frozen.value, frozen.size = value, len(value)
+    elif type(value) is list and len(value) <= MAX_COPIED and (flat := _flat(value)) is not None:
+        frozen.value, frozen.size = flat
+    else:
+        frozen._take(value, _Freezer(MAX_COPIED, keep=True))
+    return frozen
+
+
 def _flat(items: list[Any]) -> tuple[list[Any], int] | None:
     """A copy and its size if these are messages that hold nothing but text, which most of a conversation is."""
     copy, size = [], 0
@@ -68,7 +76,7 @@ def _flat(items: list[Any]) -> tuple[list[Any], int] | None:
                 return None
             size += len(value) + 16
         copy.append(message)
-    return copy, size + 4 * len(copy)
+    return copy, size
 
 
 class _Freezer:

@@ -154,13 +154,9 @@ class Operation:
         starter, policy = fixed.recorder or recorder()
         started_ns = time_ns() if start_time_ns is None else start_time_ns
         otel = starter.start(self._name, context, self._kind, attributes, started_ns, self._clean)
-        span = handle(otel, self._forms, policy, started_ns, type(otel) is starter.quick)
-        if shared is None:
-            shared = span
-        else:
-            span._trace = shared
+        span = handle(otel, self._forms, policy, started_ns, type(otel) is starter.quick, shared)
         # set_span_in_context and set_value at once: each copies the context
-        own = {TRACE_KEY: shared, _SPAN_KEY: otel}
+        own = {TRACE_KEY: shared or span, _SPAN_KEY: otel}
         context = otel_context.Context({**context, **own} if context else own)
         if self._content:
             for key, (form, value) in self._content.items():

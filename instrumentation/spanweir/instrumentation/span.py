@@ -17,7 +17,7 @@ from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation import lazy, names, state
 from spanweir.instrumentation.encode import tame
-from spanweir.instrumentation.freeze import Frozen
+from spanweir.instrumentation.freeze import Frozen, freeze
 from spanweir.instrumentation.policy import Policy
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ Parent = "Span | SpanContext | otel_context.Context | Mapping[str, str] | None"
 """A handle, a span context, an OpenTelemetry context, or carrier headers that `Span.inject` has filled elsewhere."""
 
 
-_new: Any = object.__new__
 _MAX_MESSAGE = 16_384
 _VERDICT = frozenset({names.EVALUATION_SCORE, names.EVALUATION_LABEL})
 
@@ -33,10 +32,18 @@ _VERDICT = frozenset({names.EVALUATION_SCORE, names.EVALUATION_LABEL})
 class Span(state.Trace):
     """One span that has started. Every method may be called from any thread until `end`, and none of them raises."""
 
-    _scored = False
-    _token: contextvars.Token[otel_context.Context] | None = None
-    _trace: state.Trace | None = None
-    """None: the trace begins with this span."""
+    __slots__ = (
+        "_attributes",
+        "_captures",
+        "_forms",
+        "_frozen",
+        "_policy",
+        "_quick",
+        "_scored",
+        "_started_ns",
+        "_token",
+        "_trace",
+    )
 
     _attributes: dict[str, AttributeValue]
     _captures: bool
@@ -45,7 +52,11 @@ class Span(state.Trace):
     _policy: Policy | None
     _quick: bool
     """Whether it is a span of ours (`start.QuickSpan`), which takes frozen content as it is."""
+    _scored: bool
     _started_ns: int
+    _token: contextvars.Token[otel_context.Context] | None
+    _trace: state.Trace | None
+    """None: the trace begins with this span."""
 
     @property
     def trace_id(self) -> str:
@@ -192,7 +203,7 @@ class Span(state.Trace):
 
     def _content(self, key: str, form: str, value: Any) -> None:
         if self._captures and value is not None:
-            self._frozen[key] = Frozen(value, form)
+            self._frozen[key] = freeze(value, form)
 
     def _set(self, attributes: Mapping[str, AttributeValue | None]) -> None:
         if self._policy is not None:
@@ -230,10 +241,15 @@ class Span(state.Trace):
 
 
 def handle(
-    otel: trace.Span, forms: tuple[tuple[str, str], tuple[str, str]], policy: Policy, started_ns: int, quick: bool
+    otel: trace.Span,
+    forms: tuple[tuple[str, str], tuple[str, str]],
+    policy: Policy,
+    started_ns: int,
+    quick: bool,
+    shared: state.Trace | None,
 ) -> Span:
     """The handle of a span that was just started. No `__init__`: that is called by way of C, which touches more."""
-    span: Span = _new(Span)
+    span = Span()
     span._otel = otel
     span._quick = quick
     span._forms = forms
@@ -242,6 +258,10 @@ def handle(
     span._attributes = {}
     span._frozen = {}
     span._started_ns = started_ns
+    span._trace = shared
+    span._scored = False
+    span._token = span.inherited = span.metadata = None
+    span.tags = ()
     return span
 
 

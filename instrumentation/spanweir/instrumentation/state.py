@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from types import MappingProxyType
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -14,7 +13,7 @@ from opentelemetry.util.types import AttributeValue
 
 from spanweir.instrumentation import names
 from spanweir.instrumentation.encode import dumps
-from spanweir.instrumentation.freeze import Frozen
+from spanweir.instrumentation.freeze import Frozen, freeze
 from spanweir.instrumentation.policy import Policy, from_environment
 from spanweir.instrumentation.start import Starter
 
@@ -98,10 +97,12 @@ class Trace:
     """What the spans of one trace in this process share: its first span, which lives in the OpenTelemetry context of
     all of them and so crosses tasks."""
 
+    __slots__ = ("_otel", "inherited", "metadata", "tags")
+
     _otel: Any
-    inherited: Mapping[str, AttributeValue] = MappingProxyType({})
-    metadata: Mapping[str, Any] = MappingProxyType({})
-    tags: Sequence[str] = ()
+    inherited: Mapping[str, AttributeValue] | None
+    metadata: Mapping[str, Any] | None
+    tags: Sequence[str]
 
 
 def update_current_trace(
@@ -135,7 +136,7 @@ def _update(session: Any, user: Any, tags: Any, metadata: Any) -> None:
     if user is not None:
         attributes[names.USER_ID] = str(user)
     if known is not None:
-        known.inherited = {**known.inherited, **attributes}
+        known.inherited = {**(known.inherited or {}), **attributes}
     if isinstance(tags, Mapping):
         attributes.update({names.TRACE_TAG + str(key): str(value) for key, value in tags.items()})
     elif tags is not None:
@@ -145,10 +146,10 @@ def _update(session: Any, user: Any, tags: Any, metadata: Any) -> None:
         if known is not None:
             known.tags = listed
     if metadata is not None:
-        merged = {**(known.metadata if known is not None else {}), **metadata}
+        merged = {**((known.metadata if known is not None else None) or {}), **metadata}
         if known is not None:
             known.metadata = merged
-        attributes[names.METADATA] = dumps(Frozen(merged).value).decode()
+        attributes[names.METADATA] = dumps(freeze(merged).value).decode()
     for span in {id(s): s for s in (current, known._otel if known is not None else current)}.values():
         if span.is_recording():
             span.set_attributes(attributes)
