@@ -57,15 +57,20 @@ _TRACE_ID = (1 << 128) - 1
 _new: Any = object.__new__
 _All = sdk.SynchronousMultiSpanProcessor
 """A provider's own processor: it calls all others, one after the other, which is done here without it."""
-_changing = threading.RLock()
-"""Held for a few steps while a span of any thread ends or its attributes are made; of the same thread again, because a
-signal handler may end spans in the middle of that."""
+_ending = threading.RLock()
+"""Held for a few steps while a span of any thread ends, is queued, or its attributes are made. A signal handler may end
+spans in the middle of that, in the same thread."""
 
 
 def _new_lock() -> None:
     """Another thread of the parent may have held the lock at the moment of the fork."""
-    global _changing
-    _changing = threading.RLock()
+    global _ending
+    _ending = threading.RLock()
+
+
+def lock() -> Any:
+    """What is held while `Follower.take` is called. A forked child has a new one."""
+    return _ending
 
 
 os.register_at_fork(after_in_child=_new_lock)
@@ -84,7 +89,7 @@ def _span_context(trace_id: int, span_id: int, flags: TraceFlags, state: trace.T
 
 
 def _attributes(span: "QuickSpan") -> LazyAttributes:
-    with _changing:
+    with _ending:
         held = span._held
         if held is None:
             held = _new(LazyAttributes)
@@ -102,9 +107,10 @@ class Follower(sdk.SpanProcessor):
     watches: Mapping[int, object] = {}
     """Only while there is something here, it is told of a span that begins a trace."""
 
-    def take(self, span: "QuickSpan", content_bytes: int) -> None:
-        """A span has ended: called instead of `on_end`."""
-        self.on_end(span)
+    def take(self, span: "QuickSpan", content_bytes: int) -> bool:
+        """A span has ended. Called under the `lock` of all spans of ours: ending a span and queueing it takes it once.
+        False: `on_end` is to be called, too."""
+        return False
 
 
 class QuickSpan(sdk._Span):
@@ -120,11 +126,11 @@ class QuickSpan(sdk._Span):
     _given: dict[str, AttributeValue]
     """Attributes that others use as well: never changed."""
     _parent: SpanContext | None
-    _frozen: dict[str, Frozen] | None = None
-    _held: LazyAttributes | None = None
-    _max_attributes: int | None
+    _held: LazyAttributes | None
     _starter: "Starter"
+    _frozen: dict[str, Frozen] | None = None
     _policy: Policy | None = None
+    _max_attributes: int | None
 
     def end(
         self, end_time: int | None = None, frozen: dict[str, Frozen] | None = None, policy: Policy | None = None
@@ -134,7 +140,9 @@ class QuickSpan(sdk._Span):
         if frozen:
             for item in frozen.values():
                 size += item.size
-        with _changing:
+        starter = self._starter
+        processors = starter.processors()
+        with _ending:
             first = self._end_time is None
             if first:
                 self._end_time = time_ns() if end_time is None else end_time
@@ -142,18 +150,15 @@ class QuickSpan(sdk._Span):
                     self._frozen, self._policy = frozen, policy
                     if self._held is not None and policy is not None:
                         self._held.hold(frozen, policy)
+                if processors is starter.alone and processors[0].take(self, size):
+                    return
         if not first:
             super().end()  # says so in the log
             return
-        processor, starter = self._span_processor, self._starter
-        processors: tuple[Any, ...] = processor._span_processors if type(processor) is _All else (processor,)
-        if processors is starter.alone:
-            processors[0].take(self, size)
-            return
-        for told in processors:
-            told._on_ending(self)
-        for told in processors:
-            told.on_end(self)
+        for processor in processors:
+            processor._on_ending(self)
+        for processor in processors:
+            processor.on_end(self)
 
     def _readable_span(self) -> sdk.ReadableSpan:
         return self  # it has ended: nothing changes it any more
@@ -207,11 +212,17 @@ class Starter:
         span._given = attributes
         span._bits = getrandbits(192 if parent is None else 64)
         span._start_time = time_ns() if start_time_ns is None else start_time_ns
-        processor = tracer.span_processor
-        processors: tuple[Any, ...] = processor._span_processors if type(processor) is _All else (processor,)
+        span._end_time = span._held = None
+        span._starter = self
+        processors = self.processors()
         if parent is not None or processors is not self.alone or processors[0].watches:
             self._tell(processors, span, context)
         return span  # type: ignore[no-any-return]
+
+    def processors(self) -> tuple[Any, ...]:
+        """What is told of spans, one after the other."""
+        processor = self._tracer.span_processor
+        return processor._span_processors if type(processor) is _All else (processor,)
 
     def _tell(self, processors: tuple[Any, ...], span: sdk.Span, context: Context) -> None:
         if processors is not self.alone and len(processors) == 1 and isinstance(processors[0], Follower):
@@ -246,8 +257,7 @@ class Starter:
         if self._predictable:
             blank = sdk.ReadableSpan("", resource=self._tracer.resource)  # what processors may have changed already
             shared = {key: fields[key] for key in _SHARED}
-            shared |= {"_status": blank._status, "_end_time": None, "_record_end_metrics": None}
-            shared["_starter"] = self
+            shared |= {"_status": blank._status, "_record_end_metrics": None}
             shared["_max_attributes"] = fields["_limits"].max_span_attributes
             self._resource = shared["_resource"]
             self.quick = type(QuickSpan.__name__, (QuickSpan,), shared)

@@ -24,7 +24,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span
 from opentelemetry.trace import TraceFlags
 
-from spanweir.instrumentation import lazy, wire
+from spanweir.instrumentation import lazy, start, wire
 from spanweir.instrumentation.overlap import Overlap
 from spanweir.instrumentation.policy import Policy
 from spanweir.instrumentation.start import Follower, QuickSpan
@@ -115,7 +115,7 @@ class Worker(Follower):
         self._queued_bytes = 0
         # Signal handlers and finalisers may end spans in a thread that is in the middle of either of these.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._lock = threading.RLock()
+        self._lock = start.lock()
         self._flushes = 0
         self._idle = threading.Condition(self._lock)
         self._stopping = False
@@ -145,34 +145,36 @@ class Worker(Follower):
             exported = (span,)
             self._warn(f"a span is not told from another's: {type(error).__name__}")
         for ended in exported:
-            self._put(ended, _content_bytes(ended))
+            self._put(ended)
 
-    def take(self, span: QuickSpan, content_bytes: int) -> None:
-        if self._overlap.open or self._overlap.inner:
-            self.on_end(span)
-        elif not self._stopping:
-            self._put(span, content_bytes)
+    def take(self, span: QuickSpan, content_bytes: int) -> bool:
+        if self._overlap.open or self._overlap.inner or self._listeners or self._stopping:
+            return False
+        self._queue_up(span, _SPAN_BYTES + content_bytes)
+        return True
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every span that is exported, when it ends, in the thread that ended it."""
         if listener not in self._listeners:
             self._listeners = (*self._listeners, listener)
 
-    def _put(self, span: ReadableSpan, content_bytes: int) -> None:
-        if self._listeners:
-            for listener in self._listeners:
-                listener(span)
-        size = _SPAN_BYTES + content_bytes
+    def _put(self, span: ReadableSpan) -> None:
+        for listener in self._listeners:
+            listener(span)
         with self._lock:
-            self.counters.ended += 1
-            full = self._queued_bytes + size > self.limits.max_queued_bytes
-            if full or len(self._queue) >= self.limits.max_queued_spans:
-                self.counters.dropped_full += 1
-                return
-            self._queued_bytes += size
-            self._queue.append((span, size))
-            if self._thread is None:
-                self._start()
+            self._queue_up(span, _SPAN_BYTES + _content_bytes(span))
+
+    def _queue_up(self, span: ReadableSpan, size: int) -> None:
+        """Under the lock."""
+        self.counters.ended += 1
+        full = self._queued_bytes + size > self.limits.max_queued_bytes
+        if full or len(self._queue) >= self.limits.max_queued_spans:
+            self.counters.dropped_full += 1
+            return
+        self._queued_bytes += size
+        self._queue.append((span, size))
+        if self._thread is None:
+            self._start()
         if self._queued_bytes > self.limits.max_request_bytes and self._wake.empty():
             self._wake.put(None)
 
