@@ -9,7 +9,7 @@ from typing import Any
 from spanweir.schemas.convention import WHOLE, Many, Rule
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.raw import Attributes, Value
+from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import quoted, strings
 
 SESSION_NAMES = (
@@ -33,15 +33,20 @@ def bag(prefix: str, *, rank: int = WHOLE) -> tuple[tuple[Rule, ...], tuple[Many
         *(Rule(prefix + name, "tags", strings, rank) for name in TAG_NAMES),
     )
 
+    start = len(prefix)
+
     def read(attributes: Attributes, keys: Sequence[str], notes: Notes) -> dict[str, Any]:
-        return {key[len(prefix) :]: _unquoted(attributes[key]) for key in keys}
+        found = {}
+        for key in keys:
+            value = attributes[key]
+            # Langfuse 5 puts JSON quotes around texts.
+            found[key[start:]] = quoted(value) if value.__class__ is str and value[:1] in _QUOTED else value
+        return found
 
     return rules, (Many((prefix,), "metadata", read, rank, content=False),)
 
 
-def _unquoted(value: Value) -> Any:
-    """Text without the JSON quotes that Langfuse 5 puts around it."""
-    return value if value.__class__ is not str or (value and value[:1] != '"') else quoted(value)
+_QUOTED = ("", '"')
 
 
 def from_object(value: Any, notes: Notes) -> dict[str, Any] | None:

@@ -17,8 +17,8 @@ from spanweir.schemas.deltas import Deltas
 from spanweir.schemas.genai import Error, GenAISpan, Usage
 from spanweir.schemas.messages import join_turn
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.paths import get_field, is_empty, join_field, set_field
-from spanweir.schemas.plan import JOINED, Plan, Planner, UsageSet
+from spanweir.schemas.paths import GROUPS, get_field, is_empty, join_field, set_field
+from spanweir.schemas.plan import JOIN, JOINED, Plan, Planner, UsageSet
 from spanweir.schemas.raw import NO_RESOURCE, Attributes, RawLog, RawSpan, Resource
 from spanweir.schemas.settle import settle
 from spanweir.schemas.values import content_state, count, text
@@ -185,7 +185,7 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
     ranks: dict[str, int] | None = None
     flags = notes.flags
     flagged = len(flags)
-    for field, candidates in plan.shape.content:
+    for field, head, tail, how, candidates in plan.shape.content:
         best: Any = None
         best_rank = 0
         cut = False
@@ -193,17 +193,20 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
         for read, rank, key, many, content in candidates:
             notes.lossy = notes.truncated = False
             try:
-                if not key:
-                    value = read(attributes, plan.keys[many], notes)
-                else:
+                if key:
+                    if taken and rank > best_rank and key in taken:
+                        continue  # a stronger source has read all of it
                     given: Any = attributes[key]
                     if given.__class__ is bytes:
                         given = given.decode(errors="replace")
-                    if given is None:
-                        continue
-                    if given.__class__ is str and len(given) < _SENTINEL_CHARS and _is_sentinel(given, span, field):
+                    if given.__class__ is str:
+                        if len(given) < _SENTINEL_CHARS and (not given or _is_sentinel(given, span, field)):
+                            continue
+                    elif given is None:
                         continue
                     value = read(given, notes) if content else read(given)
+                else:
+                    value = read(attributes, plan.keys[many], notes)
             except Exception as error:
                 # A reader that fails costs its own field only.
                 flags.append(f"failed:{type(error).__name__}")
@@ -214,13 +217,13 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
                 flagged = len(flags)
             if not value and is_empty(value):
                 continue
-            if field == "*":
+            if how:
+                if how == JOIN:
+                    join_field(span, field, value)
+                    continue
                 ranks = ranks if ranks is not None else dict(plan.shape.ranks)
                 for path, part in value.items():
                     merge(span, path, part, rank, ranks, notes)
-                continue
-            if field in JOINED:
-                join_field(span, field, value)
                 continue
             if best is None or _fuller(value, notes.truncated, best, cut, rank == best_rank):
                 best, best_rank, cut, taken = value, rank, notes.truncated, ()
@@ -229,7 +232,14 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
             if content and not notes.lossy:
                 taken += (key,) if key else plan.keys[many]
         if best is not None:
-            set_field(span, field, best)
+            if tail:
+                group = getattr(span, head)
+                if group is None:
+                    group = GROUPS[head]()
+                    setattr(span, head, group)
+                setattr(group, tail, best)
+            else:
+                setattr(span, head, best)
             if cut:
                 _state(span, field, "truncated")
             if taken:
@@ -237,9 +247,7 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
 
 
 def _is_sentinel(given: str, span: GenAISpan, field: str) -> bool:
-    """Whether a text is nothing, or says that what was there is hidden or cut off, which is noted."""
-    if not given:
-        return True
+    """Whether a text says that what was there is hidden or cut off, which is noted."""
     state = content_state(given)
     if state is not None:
         _state(span, field, state)

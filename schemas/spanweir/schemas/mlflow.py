@@ -38,6 +38,8 @@ PROVIDERS = {
 
 _STATUS = ("UNSET", "OK", "ERROR")
 _CACHED_NAMES = 4096
+_REMEMBERED = 4096
+_REMEMBERED_CHARS = 64
 
 
 class Renderer:
@@ -47,6 +49,7 @@ class Renderer:
         """`keep_originals`: also keep attributes whose content stands in `mlflow.spanInputs` and the like."""
         self.keep_originals = keep_originals
         self._write = SpanWriter().write
+        self._texts = _Texts()
 
     def render(self, raw: RawSpan, span: GenAISpan | None) -> MappedSpan:
         """The span as MLflow stores it. Never raises."""
@@ -76,7 +79,7 @@ class Renderer:
             attributes["mlflow.spanType"] = '"UNKNOWN"'
             if raw.issues:
                 attributes["spanweir.flags"] = dumps(raw.issues)
-            _keep(raw.attributes, attributes, ())
+            self._texts.keep(raw.attributes, attributes, ())
         else:
             shown = _describe(span, mapped, attributes)
             if span.tool is not None and span.kind == "tool":
@@ -106,25 +109,51 @@ class Renderer:
             more = raw.attributes.get("mlflow.chat.tools")
             if more is not None:
                 attributes["mlflow.chat.tools"] = _sent(more)
-        _keep(raw.attributes, attributes, frozenset(hidden) if hidden else hidden, encoded=encoded)
-
-
-def _keep(given: Attributes, attributes: dict[str, str], hidden: Collection[str], *, encoded: bool = False) -> None:
-    """Add what the sender gave as JSON text, but what is there already or `hidden`; `encoded`: by MLflow's SDK."""
-    dump = orjson.dumps
-    for key, value in given.items():
-        if key in attributes or key in hidden:
-            continue
-        kind = value.__class__
-        if kind is str:
-            try:
-                attributes[key] = _sent(value) if encoded else dump(value).decode()
-            except TypeError:
-                attributes[key] = dumps(value)  # lone surrogates
-        elif kind is int:
-            attributes[key] = str(value)
+        if encoded:
+            _keep_encoded(raw.attributes, attributes, hidden)
         else:
-            attributes[key] = dumps(value)
+            self._texts.keep(raw.attributes, attributes, frozenset(hidden) if hidden else hidden)
+
+
+class _Texts:
+    """JSON texts of attribute values. Short ones are remembered, bounded in number and length: names of models, methods
+    and source files come with span after span."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def keep(self, given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
+        """Add what the sender gave as JSON text, but what is there already or `hidden`."""
+        known = self._known
+        dump = orjson.dumps
+        for key, value in given.items():
+            if key in attributes or key in hidden:
+                continue
+            if isinstance(value, str):
+                text = known.get(value)
+                if text is None:
+                    try:
+                        text = dump(value).decode()
+                    except TypeError:
+                        text = dumps(value)  # lone surrogates
+                    if len(text) <= _REMEMBERED_CHARS:
+                        if len(known) >= _REMEMBERED:
+                            known.clear()
+                        known[value] = text
+                attributes[key] = text
+            elif value is True or value is False:
+                attributes[key] = "true" if value else "false"
+            elif isinstance(value, int):
+                attributes[key] = f"{value}"
+            else:
+                attributes[key] = dumps(value)
+
+
+def _keep_encoded(given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
+    """As `_Texts.keep`, of what MLflow's SDK sent."""
+    for key, value in given.items():
+        if key not in attributes and key not in hidden:
+            attributes[key] = _sent(value) if value.__class__ is str else dumps(value)
 
 
 def status_of(raw: RawSpan, span: GenAISpan | None) -> int:

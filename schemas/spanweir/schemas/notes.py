@@ -46,9 +46,9 @@ def arguments(value: Any) -> Any:
 
 
 def first(item: Shape, *keys: str) -> Any:
+    get = item.get
     for key in keys:
-        value = item.get(key)
-        if value is not None:
+        if (value := get(key)) is not None:
             return value
     return None
 
@@ -59,5 +59,8 @@ def name_of(item: Shape, *keys: str) -> str:
 
 
 def id_of(item: Shape, *keys: str) -> str | None:
-    value = first(item, *keys)
-    return value if isinstance(value, str) or value is None else dumps(value)
+    get = item.get
+    for key in keys:
+        if (value := get(key)) is not None:
+            return value if isinstance(value, str) else dumps(value)
+    return None

@@ -40,6 +40,13 @@ class Candidate(NamedTuple):
     content: bool = True
 
 
+ONE, JOIN, SEVERAL = range(3)
+"""What becomes of the value of a content field: the strongest source's stands, all are joined, it is several fields."""
+
+Field = tuple[str, str, str, int, tuple[Candidate, ...]]
+"""A content field, the two parts of its path, what becomes of its values, and its sources by strength."""
+
+
 class UsageSet(msgspec.Struct, frozen=True):
     """Where one convention has its token counts."""
 
@@ -54,7 +61,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     """Conventions that apply, strongest first, without general ones."""
     groups: tuple[tuple[str, type | None, tuple[Item, ...]], ...] = ()
-    content: tuple[tuple[str, tuple[Candidate, ...]], ...] = ()
+    content: tuple[Field, ...] = ()
     usages: tuple[UsageSet, ...] = ()
     providers: tuple[str, ...] = ()
     kinds: tuple[tuple[str, Read], ...] = ()
@@ -231,10 +238,12 @@ class _Draft:
             groups.setdefault(group, []).append((name, key, read, tuple(others)))
         return tuple((name, GROUPS.get(name), tuple(items)) for name, items in groups.items())
 
-    def _content(self) -> tuple[tuple[str, tuple[Candidate, ...]], ...]:
-        ordered = {
-            field: tuple(entry[2] for entry in sorted(found, key=lambda entry: entry[:2]))
-            for field, found in self.content.items()
-        }
+    def _content(self) -> tuple[Field, ...]:
+        fields: list[Field] = []
+        for field, found in self.content.items():
+            head, _, tail = field.partition(".")
+            how = SEVERAL if field == "*" else JOIN if field in JOINED else ONE
+            sources = tuple(entry[2] for entry in sorted(found, key=lambda entry: entry[:2]))
+            fields.append((field, head, tail, how, sources))
         # Functions that give several fields come last: what single fields say is then known.
-        return tuple(sorted(ordered.items(), key=lambda item: item[0] == "*"))
+        return tuple(sorted(fields, key=lambda each: each[3] == SEVERAL))

@@ -15,14 +15,12 @@ import orjson
 from spanweir.schemas.raw import Link, RawSpan, Resource, Scope
 from spanweir.schemas.values import dumps, encodable
 
-_SPAN = (
-    b'{"trace_id":%b,"span_id":%b,"parent_span_id":%b,"name":%b,"kind":"SPAN_KIND_%b","start_time_unix_nano":%d,'
-    b'"end_time_unix_nano":%b,"events":%b,"status":{"code":"STATUS_CODE_%b","message":%b},"attributes":'
+_KINDS = tuple(
+    f',"kind":"SPAN_KIND_{kind}","start_time_unix_nano":'
+    for kind in ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 )
-_KINDS = (b"UNSPECIFIED", b"INTERNAL", b"SERVER", b"CLIENT", b"PRODUCER", b"CONSUMER")
-_CODES = (b"UNSET", b"OK", b"ERROR")
+_CODES = tuple(f',"status":{{"code":"STATUS_CODE_{code}","message":' for code in ("UNSET", "OK", "ERROR"))
 _CACHED_IDS = 4096
-_CACHED_FLAGS = 64
 
 Encode = Callable[[Any], bytes]
 
@@ -34,6 +32,8 @@ class SpanWriter:
         self._resource: Resource | None = None
         self._scope: Scope | None = None
         self._sender = self._library = self._origin = b""
+        self._end = b""
+        self._flags = 0
 
     def write(
         self,
@@ -47,34 +47,32 @@ class SpanWriter:
     ) -> bytes:
         """`raw` in MLflow's form, with this name, status (OpenTelemetry's code), status message, events and JSON texts
         of attributes. Never raises."""
-        if raw.scope is not self._scope or raw.resource is not self._resource:
-            self._remember(raw.resource, raw.scope)
+        if raw.scope is not self._scope or raw.resource is not self._resource or raw.flags != self._flags:
+            self._remember(raw.resource, raw.scope, raw.flags)
         strict = encode is orjson.dumps
         try:
-            state = b',"trace_state":' + encode(raw.trace_state) if raw.trace_state else b""
-            head = _SPAN % (
-                _shared_id(raw.trace_id),
-                _id(raw.span_id),
-                _shared_id(raw.parent_id) if raw.parent_id else b"null",
-                encode(name),
-                _KINDS[raw.kind if 0 <= raw.kind < 6 else 0],
-                raw.start_ns,
-                b"%d" % raw.end_ns if raw.end_ns else b"null",
-                _encoded_anyhow(events) if events else b"[]",
-                _CODES[status],
-                encode(message) if message else b'""',
+            head = (
+                f'{{"trace_id":{_shared_id(raw.trace_id)},"span_id":{_id(raw.span_id)},"parent_span_id":'
+                f'{_shared_id(raw.parent_id) if raw.parent_id else "null"},"name":{encode(name).decode()}'
+                f"{_KINDS[raw.kind if 0 <= raw.kind < 6 else 0]}{raw.start_ns}"
+                f',"end_time_unix_nano":{raw.end_ns or "null"},"events":{dumps(events) if events else "[]"}'
+                f'{_CODES[status]}{encode(message).decode() if message else _EMPTY}}},"attributes":'
             )
             told = spaced(attributes) if strict else encode(attributes)
+            if not raw.links and not raw.trace_state:
+                return b"".join((head.encode(), told, self._end))
+            state = b',"trace_state":' + encode(raw.trace_state) if raw.trace_state else b""
         except TypeError:
             if not strict:
                 raise
             # Lone surrogates, which orjson refuses.
             return self.write(raw, name, status, message, events, attributes, _encoded_anyhow)
         links = _encoded_anyhow([_link(link) for link in raw.links]) if raw.links else b"[]"
-        flags = _shared_flags(raw.flags) if raw.flags else b""
-        return b"".join((head, told, b',"links":', links, self._origin, state, flags, b"}"))
+        flags = b',"flags":%d' % raw.flags if raw.flags else b""
+        return b"".join((head.encode(), told, b',"links":', links, self._origin, state, flags, b"}"))
 
-    def _remember(self, resource: Resource, scope: Scope) -> None:
+    def _remember(self, resource: Resource, scope: Scope, flags: int) -> None:
+        """Keep what the spans of one sender end with, as long as they have no links and no trace state."""
         if resource is not self._resource:
             self._resource = resource
             self._sender = _described(resource.attributes, {"schema_url": resource.schema_url})
@@ -82,7 +80,12 @@ class SpanWriter:
             self._scope = scope
             named = {"name": scope.name, "version": scope.version, "schema_url": scope.schema_url}
             self._library = _described(scope.attributes, named)
+        self._flags = flags
         self._origin = b',"resource":%b,"scope":%b' % (self._sender, self._library)
+        self._end = b',"links":[]%b%b}' % (self._origin, b',"flags":%d' % flags if flags else b"")
+
+
+_EMPTY = '""'
 
 
 def spaced(attributes: dict[str, str]) -> bytes:
@@ -104,21 +107,16 @@ def _encoded_anyhow(value: Any) -> bytes:
     return dumps(value).encode()
 
 
-def _id(hex_id: str) -> bytes:
+def _id(hex_id: str) -> str:
     """JSON text of an id in base64; of what is no id, as it is."""
     try:
-        return b'"%b"' % binascii.b2a_base64(binascii.unhexlify(hex_id), newline=False)
+        return f'"{binascii.b2a_base64(binascii.unhexlify(hex_id), newline=False).decode()}"'
     except ValueError:
-        return dumps(hex_id).encode()
+        return dumps(hex_id)
 
 
 _shared_id = lru_cache(maxsize=_CACHED_IDS)(_id)
 """For ids that many spans name: of traces and parents."""
-
-
-@lru_cache(maxsize=_CACHED_FLAGS)
-def _shared_flags(flags: int) -> bytes:
-    return b',"flags":%d' % flags
 
 
 def _described(attributes: Mapping[str, Any], more: dict[str, str]) -> bytes:

@@ -158,36 +158,45 @@ def from_object(value: Any, *, exclusive: bool | None = None) -> Usage | None:
     if not isinstance(value, dict):
         return None
     counts: dict[str, Any] = {}
-    names: set[str] = set()
-    for name, item in _flat(value):
+    exclusive_input: bool | None = None
+    exclusive_output: bool | None = None
+    for name, item in value.items():
+        if isinstance(item, dict):
+            if (nested := _NESTED.get(name)) is not None:
+                _nested_counts(item, nested, counts)
+            continue
         field = _OBJECT.get(name)
         if field is None:
             continue
-        amount = count(item)
-        if amount is None or (amount == 0 and field in counts):
+        amount = item if item.__class__ is int and item >= 0 else count(item)
+        if amount is None or (field in counts and (amount == 0 or "." in name)):
             continue
-        if field not in counts or "." not in name:
-            counts[field] = amount
-            names.add(name)
+        counts[field] = amount
+        if name in _EXCLUSIVE_INPUT:
+            exclusive_input = True
+        elif name in _EXCLUSIVE_OUTPUT:
+            exclusive_output = True
     if not counts:
         return None
     usage = Usage(**counts)
-    if exclusive is None and names & _EXCLUSIVE_INPUT and usage.total is None:
-        exclusive = True
-    return settle(usage, exclusive, True if names & _EXCLUSIVE_OUTPUT else None)
+    if exclusive is None and usage.total is None:
+        exclusive = exclusive_input
+    return settle(usage, exclusive, exclusive_output)
 
 
-_NESTED = frozenset(name.partition(".")[0] for name in _OBJECT if "." in name)
+_NESTED: dict[str, dict[str, str]] = {}
+"""`_OBJECT`'s nested names: of each object, the fields of its members."""
+for _name, _field in _OBJECT.items():
+    if "." in _name:
+        _NESTED.setdefault(_name.partition(".")[0], {})[_name.partition(".")[2]] = _field
 
 
-def _flat(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, item in value.items():
-        if not isinstance(item, dict):
-            pairs.append((key, item))
-        elif key in _NESTED:
-            pairs.extend((f"{key}.{below}", leaf) for below, leaf in item.items())
-    return pairs
+def _nested_counts(value: Mapping[str, Any], fields: Mapping[str, str], counts: dict[str, Any]) -> None:
+    """Add what is not counted yet."""
+    for name, item in value.items():
+        field = fields.get(name)
+        if field is not None and field not in counts and (amount := count(item)) is not None:
+            counts[field] = amount
 
 
 def settle(usage: Usage, exclusive_input: bool | None = None, exclusive_output: bool | None = None) -> Usage:

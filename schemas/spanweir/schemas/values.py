@@ -27,6 +27,10 @@ REDACTED = frozenset(
     }
 )  # fmt: skip
 ELIDED = frozenset({"<elided>", "n/a", "<not specified>", "<not serializable>"})
+_SENTINEL_STARTS = frozenset(
+    {chr(code) for code in range(0x3001) if chr(code).isspace()}
+    | {case for word in REDACTED | ELIDED for case in (word[0], word[0].upper())}
+)
 _TRUNCATED = re.compile(
     r"(?:\.\.\.|…)?\[TRUNCATED[^\]]*\]\s*$|(?:\.\.\.|…)$|\[truncated\]$|<truncated>$", re.IGNORECASE
 )
@@ -185,13 +189,26 @@ def loads(value: str | bytes, *, cut: bool = True, lenient: bool = True) -> Any:
 
 
 def _simple_literal(value: str) -> Any:
-    """A Python literal that is JSON but for its quotes (`{'cache_read': 0}`), or None. Python's parser takes 20 us."""
+    """A Python literal that is JSON but for its quotes and words (`{'cache_read': 0, 'audio': None}`), or None.
+    Python's parser takes 20 us."""
     if "'" not in value or '"' in value or "\\" in value or len(value) > MAX_LITERAL_CHARS:
         return None
+    pieces = value.split("'")
+    if _PYTHON_WORD.search(value):
+        # Every other piece is a string.
+        pieces[::2] = [_PYTHON_WORD.sub(_json_word, piece) for piece in pieces[::2]]
     try:
-        return _DECODER.decode(value.replace("'", '"'))
+        return _DECODER.decode('"'.join(pieces))
     except UNREADABLE:
         return None
+
+
+_PYTHON_WORD = re.compile(r"\b(?:True|False|None)\b")
+_JSON_WORDS = {"True": "true", "False": "false", "None": "null"}
+
+
+def _json_word(found: re.Match[str]) -> str:
+    return _JSON_WORDS[found[0]]
 
 
 def _literal(value: str) -> Any:
@@ -349,7 +366,7 @@ def content_state(value: Any) -> str | None:
     """`redacted`, `elided` or `truncated` where a text is a sentinel for, or the rest of, what was there."""
     if value.__class__ is not str or not value:
         return None
-    if len(value) < 32:
+    if len(value) < 32 and value[0] in _SENTINEL_STARTS:
         lowered = value.strip().lower()
         if lowered in REDACTED:
             return "redacted"

@@ -56,10 +56,15 @@ def _request(span: GenAISpan, notes: Notes) -> None:
     io = span.io
     if io is None or io.input is None:
         return
-    hollow = any(not message.parts for message in span.input) or _answers_nobody(span.input)
-    partial = not hollow and span.input and _lacks(span, io.input)
-    if span.input and not hollow and not partial and (span.tools or not _mentions(io.input, "tools")):
-        return
+    hollow = partial = False
+    if span.input:
+        hollow, results, understood = _glance(span.input)
+        body = bytes(io.input) if io.input.__class__ is msgspec.Raw else b""
+        partial = not hollow and bool(body) and _lacks(span, body, results, understood)
+        if not hollow and not partial:
+            offers = b'"tools"' in body if body else _mentions(io.input, "tools")
+            if span.tools or not offers:
+                return
     given = plain(io.input)
     if isinstance(given, str):
         fields: dict[str, Any] = {"input": [Message("user", [Text(given)])]}
@@ -76,20 +81,41 @@ def _request(span: GenAISpan, notes: Notes) -> None:
     _fill(span, fields)
 
 
-def _lacks(span: GenAISpan, given: Any) -> bool:
+def _glance(said: list[Message]) -> tuple[bool, int, bool]:
+    """Whether messages are hollow (one says nothing; or tools' results without calls, as of OpenInference's LangChain
+    of before 0.1.40 with Anthropic), how many results of tools are in them, and whether all parts were understood."""
+    empty = answers = called = False
+    understood = True
+    results = 0
+    for message in said:
+        if not message.parts:
+            empty = True
+        if message.role == "tool":
+            answers = True
+        for part in message.parts:
+            kind = part.__class__
+            if kind is Text:
+                continue
+            if kind is ToolCall:
+                called = True
+            elif kind is ToolResult:
+                results += 1
+            elif kind is Other:
+                understood = False
+    return empty or (answers and not called), results, understood
+
+
+def _lacks(span: GenAISpan, body: bytes, results: int, understood: bool) -> bool:
     """Whether a request has instructions, results of tools or images that the messages read from other attributes lack.
 
     OpenInference's instrumentation of Anthropic's SDK for JavaScript 0.2 flattens no instructions, no image's data, and
     of several results in one message only the last.
     """
-    if given.__class__ is not msgspec.Raw:
-        return False
-    body = bytes(given)
-    if b'"system":' in body and not span.system and span.input[0].role not in ("system", "developer"):
+    if not understood:
         return True
-    results = body.count(b'"tool_result"')
-    kinds = [part.__class__ for message in span.input for part in message.parts]
-    return results > kinds.count(ToolResult) or Other in kinds
+    if not span.system and span.input[0].role not in ("system", "developer") and b'"system":' in body:
+        return True
+    return body.count(b'"tool_result"') > results
 
 
 def _parts(messages: list[Message]) -> int:
@@ -108,7 +134,9 @@ def _response(span: GenAISpan, notes: Notes) -> None:
     if span.output and not several and response is not None and response.id and response.finish_reasons:
         return
     if span.output and not several and span.usage is not None and (outline := _outline(io.output)) is not None:
-        _details(span, outline.pop("usage"))
+        counts = outline.pop("usage")
+        if _lacks_details(span.usage):
+            _details(span, usage.from_object(counts))
         _fill(span, outline)
         return
     said = plain(io.output)
@@ -145,22 +173,20 @@ def _adds_calls(found: list[Message], said: list[Message]) -> bool:
     return _calls(found) > _calls(said) and all(part in parts for message in said for part in message.parts)
 
 
-def _answers_nobody(said: list[Message]) -> bool:
-    """Whether there are tools' results, but no calls: OpenInference's LangChain of before 0.1.40 with Anthropic."""
-    return any(message.role == "tool" for message in said) and not _calls(said)
-
-
 def _details(span: GenAISpan, reported: Usage | None) -> None:
     """The cache and reasoning tokens of the response itself, where the attributes count only input and output."""
     known = span.usage
-    if known is None or reported is None or known.output != reported.output:
+    if known is None or reported is None or known.output != reported.output or not _lacks_details(known):
         return
-    if known.cache_read is None and known.cache_write is None and known.reasoning is None:
-        cached = (reported.cache_read or 0) + (reported.cache_write or 0)
-        if known.input in (reported.input, (reported.input or 0) - cached):
-            reported.total = known.total
-            reported.scope = known.scope
-            span.usage = reported
+    cached = (reported.cache_read or 0) + (reported.cache_write or 0)
+    if known.input in (reported.input, (reported.input or 0) - cached):
+        reported.total = known.total
+        reported.scope = known.scope
+        span.usage = reported
+
+
+def _lacks_details(known: Usage) -> bool:
+    return known.cache_read is None and known.cache_write is None and known.reasoning is None
 
 
 class _Choice(msgspec.Struct):
@@ -198,7 +224,7 @@ def _outline(value: Any) -> dict[str, Any] | None:
         "response.id": found.id,
         "model.response": found.model,
         "response.finish_reasons": reasons or [last],
-        "usage": usage.from_object(found.usage),
+        "usage": found.usage,
     }
 
 

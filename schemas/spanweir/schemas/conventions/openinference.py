@@ -8,6 +8,7 @@ Not here: what an `input.value` holds (`settle`, by the kind of span).
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from spanweir.schemas import content, evaluations, usage
@@ -26,7 +27,7 @@ from spanweir.schemas.genai import (
     ToolDef,
     ToolResult,
 )
-from spanweir.schemas.indexed import below, gather
+from spanweir.schemas.indexed import gather
 from spanweir.schemas.media import media
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes, arguments, rest
@@ -57,7 +58,8 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
         return Message(speaker, [Text(said)])
     found: list[Part] = []
     calls: list[ToolCall] = []
-    for one in below(item, "message.contents.", notes):
+    contents, tool_calls, more = _layout(tuple(item)) if len(item) <= _LAYOUT_KEYS else _layout.__wrapped__(tuple(item))
+    for one in gather(item, contents, "message.contents.", notes) if contents else ():
         read = _content(one, notes)
         if isinstance(read, ToolCall):
             calls.append(read)
@@ -70,7 +72,9 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
             notes.lossy = True
     elif said not in (None, ""):
         found += _structured(said, notes)
-    for one in filter(lambda x: any(x.values()), below(item, "message.tool_calls.", notes)):  # some say nothing
+    for one in gather(item, tool_calls, "message.tool_calls.", notes) if tool_calls else ():
+        if not any(one.values()):
+            continue  # some say nothing
         call = _call(one, notes)
         same = [
             c for c in calls if (c.id == call.id if call.id else (c.name, c.arguments) == (call.name, call.arguments))
@@ -79,9 +83,9 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
             calls.append(call)
     if name := text(get("message.function_call_name")):
         calls.append(ToolCall(name, None, arguments(get("message.function_call_arguments_json"))))
-    results = function_results(item, notes)
+    results = function_results(item, notes) if more else []
     answers, name = text(get("message.tool_call_id")), text(get("message.name"))
-    notes.lossy = notes.lossy or not _KNOWN.issuperset(key for key in item if not key.startswith(_LISTS))
+    notes.lossy = notes.lossy or (more and not _KNOWN.issuperset(key for key in item if not key.startswith(_LISTS)))
     if results:
         notes.lossy = notes.lossy or bool(answers)
         return Message(speaker or "tool", [*found, *calls, *results], name)
@@ -92,6 +96,15 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
     return Message(speaker or ("assistant" if calls else "user"), [*found, *calls], name)
 
 
+@lru_cache(maxsize=1024)
+def _layout(keys: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Of a message's keys, those of its contents and those of its calls; and whether any is of neither and unusual."""
+    contents = tuple(key for key in keys if key.startswith("message.contents."))
+    calls = tuple(key for key in keys if key.startswith("message.tool_calls."))
+    return contents, calls, not _KNOWN.issuperset(set(keys).difference(contents, calls))
+
+
+_LAYOUT_KEYS = 64
 _LISTS = ("message.contents.", "message.tool_calls.", "function.")
 _KNOWN = frozenset(
     f"message.{name}"
@@ -136,13 +149,15 @@ def _content(one: Mapping[str, Value], notes: Notes) -> Part | None:
             text(get("message_content.signature")),
             text(get("message_content.data")) or text(get("message_content.encrypted_content")),
         )
+    said = get("message_content.text")
+    if isinstance(said, str) and _TEXT.issuperset(one):
+        return Text(said)
     for modality in ("image", "audio", "video", "document"):
         start = f"message_content.{modality}."
         inner = {key.rpartition(".")[2]: value for key, value in one.items() if key.startswith(start)}
         if inner:
             notes.lossy = notes.lossy or len(inner) + ("message_content.type" in one) < len(one)
             return media(inner, notes, modality)
-    said = get("message_content.text")
     rest(one, _TEXT if isinstance(said, str) else frozenset({"message_content.type"}), notes)
     return Text(said) if isinstance(said, str) else None
 
