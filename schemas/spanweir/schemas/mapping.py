@@ -9,6 +9,7 @@ How a convention is written: `convention`. What came from where: `explain`.
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from spanweir.schemas.convention import EVENT, LOG, Convention, Occurrence
@@ -25,6 +26,8 @@ from spanweir.schemas.values import content_state, count, text
 from spanweir.schemas.vocabulary import provider
 
 _SENTINEL_CHARS = 64
+_LOCATIONS = (("event", EVENT), ("log", LOG))
+_time_of = attrgetter("time_ns")
 
 
 class Mapper:
@@ -85,8 +88,11 @@ class Mapper:
         names, claimants = self.planner.event_names, self.planner.claimants
         found: dict[str, list[Occurrence]] = {}
         for event in raw.events:
-            for name in names.get(event.name, ()):
-                one = Occurrence(event.name, event.attributes, None, event.time_ns, "event", raw.scope.name)
+            readers = names.get(event.name)
+            if readers is None:
+                continue
+            one = Occurrence(event.name, event.attributes, None, event.time_ns, "event", raw.scope.name)
+            for name in readers:
                 found.setdefault(name, []).append(one)
         for log in logs:
             one = _occurrence(log)
@@ -98,6 +104,8 @@ class Mapper:
                     if convention.claims is not None and convention.claims(one):
                         found.setdefault(convention.name, []).append(one)
                         break
+        if not found:
+            return []
         places = self._places
         return [(self.conventions[places[name]], found[name]) for name in sorted(found, key=places.__getitem__)]
 
@@ -108,20 +116,23 @@ class Mapper:
         for convention, group in groups:
             if convention.name not in span.conventions:
                 span.conventions = (*span.conventions, convention.name)
-            for location, rank in (("event", EVENT), ("log", LOG)):
+            like_span = convention.like_span
+            for location, rank in _LOCATIONS:
                 here = [one for one in group if one.location == location]
-                like = [one for one in here if one.name in convention.like_span]
-                rest = [one for one in here if one.name not in convention.like_span]
+                if not here:
+                    continue
+                here.sort(key=_time_of)
+                like = [one for one in here if one.name in like_span]
                 if like:
                     for field, value in self._like_span(like, notes).items():
                         merge(span, field, value, rank, ranks, notes)
+                rest = [one for one in here if one.name not in like_span] if like else here
                 for field, value in self._events(convention, rest, notes).items():
                     merge(span, field, value, rank, ranks, notes)
 
     def _events(self, convention: Convention, occurrences: list[Occurrence], notes: Notes) -> dict[str, Any]:
         if not occurrences or convention.read_events is None:
             return {}
-        occurrences.sort(key=lambda one: one.time_ns)
         try:
             return convention.read_events(occurrences, notes)
         except Exception as error:
@@ -131,7 +142,7 @@ class Mapper:
     def _like_span(self, occurrences: list[Occurrence], notes: Notes) -> dict[str, Any]:
         """Fields of events that carry a span's attributes. Several for one span tell one turn piece by piece."""
         fields: dict[str, Any] = {}
-        for one in sorted(occurrences, key=lambda one: one.time_ns):
+        for one in occurrences:
             inner, inner_notes = GenAISpan(), Notes()
             plan = self.planner.plan(one.scope, one.attributes)
             run(plan, one.attributes, inner, inner_notes)
@@ -282,7 +293,7 @@ def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, i
         join_field(span, field, value)
         return True
     current = get_field(span, field)
-    if not current and is_empty(current):
+    if current is None or (not current and is_empty(current)):
         set_field(span, field, value)
         ranks[field] = rank
         return True

@@ -125,28 +125,28 @@ class _Texts:
     def keep(self, given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
         """Add what the sender gave as JSON text, but what is there already or `hidden`."""
         known = self._known
-        dump = orjson.dumps
         for key, value in given.items():
             if key in attributes or key in hidden:
                 continue
             if isinstance(value, str):
-                text = known.get(value)
-                if text is None:
-                    try:
-                        text = dump(value).decode()
-                    except TypeError:
-                        text = dumps(value)  # lone surrogates
-                    if len(text) <= _REMEMBERED_CHARS:
-                        if len(known) >= _REMEMBERED:
-                            known.clear()
-                        known[value] = text
-                attributes[key] = text
+                attributes[key] = known.get(value) or self._text(value)
             elif value is True or value is False:
                 attributes[key] = "true" if value else "false"
             elif isinstance(value, int):
                 attributes[key] = f"{value}"
             else:
                 attributes[key] = dumps(value)
+
+    def _text(self, value: str) -> str:
+        try:
+            text = orjson.dumps(value).decode()
+        except TypeError:
+            text = dumps(value)  # lone surrogates
+        if len(text) <= _REMEMBERED_CHARS:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[value] = text
+        return text
 
 
 def _keep_encoded(given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:

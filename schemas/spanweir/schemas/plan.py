@@ -43,8 +43,8 @@ class Candidate(NamedTuple):
 ONE, JOIN, SEVERAL = range(3)
 """What becomes of the value of a content field: the strongest source's stands, all are joined, it is several fields."""
 
-Field = tuple[str, str, str, int, tuple[Candidate, ...]]
-"""A content field, the two parts of its path, what becomes of its values, and its sources by strength."""
+Field = tuple[str, str, str, int, tuple[tuple[Read, int, str, int, bool], ...]]
+"""A content field, the two parts of its path, what becomes of its values, and its sources (`Candidate`) by strength."""
 
 
 class UsageSet(msgspec.Struct, frozen=True):
@@ -243,7 +243,9 @@ class _Draft:
         for field, found in self.content.items():
             head, _, tail = field.partition(".")
             how = SEVERAL if field == "*" else JOIN if field in JOINED else ONE
-            sources = tuple(entry[2] for entry in sorted(found, key=lambda entry: entry[:2]))
+            # Plain tuples: Python takes those apart several times as fast as named ones.
+            ordered = [entry[2] for entry in sorted(found, key=lambda entry: entry[:2])]
+            sources = tuple((one.read, one.rank, one.key, one.many, one.content) for one in ordered)
             fields.append((field, head, tail, how, sources))
         # Functions that give several fields come last: what single fields say is then known.
         return tuple(sorted(fields, key=lambda each: each[3] == SEVERAL))

@@ -32,8 +32,13 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
         span.kind = _guess(raw, span)
     if span.usage is not None:
         _tokens(raw, span, shape)
-    if span.model is not None:
-        _short_names(span.model)
+    model = span.model
+    if model is not None:
+        # Google's resource names without where they are: `projects/p/…/publishers/google/models/gemini-2.5`.
+        if model.request is not None and "/" in model.request:
+            model.request = _short_name(model.request)
+        if model.response is not None and "/" in model.response:
+            model.response = _short_name(model.response)
     cost = span.cost
     if cost is not None and not (cost.total or cost.input or cost.output or cost.other):
         span.cost = None  # senders without a price for a model report 0 (OpenLIT)
@@ -106,13 +111,8 @@ def _guess(raw: RawSpan, span: GenAISpan) -> str:
     return "other"
 
 
-def _short_names(model: Model) -> None:
-    """Google's resource names without where they are: `projects/p/locations/l/publishers/google/models/gemini-2.5`."""
-    request, response = model.request, model.response
-    if request is not None and request.startswith(_RESOURCES):
-        model.request = request.rpartition("/models/")[2].removeprefix("models/")
-    if response is not None and response.startswith(_RESOURCES):
-        model.response = response.rpartition("/models/")[2].removeprefix("models/")
+def _short_name(name: str) -> str:
+    return name.rpartition("/models/")[2].removeprefix("models/") if name.startswith(_RESOURCES) else name
 
 
 _RESOURCES = ("projects/", "publishers/", "models/")
