@@ -6,7 +6,6 @@ Not here: the shapes of messages and documents (`chat`), what the trace's row ne
 
 from collections.abc import Collection
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -129,7 +128,8 @@ class _Texts:
             if key in attributes or key in hidden:
                 continue
             if isinstance(value, str):
-                attributes[key] = known.get(value) or self._text(value)
+                short = len(value) <= _REMEMBERED_CHARS  # others are not even hashed
+                attributes[key] = (short and known.get(value)) or self._text(value, short)
             elif value is True or value is False:
                 attributes[key] = "true" if value else "false"
             elif isinstance(value, int):
@@ -137,12 +137,12 @@ class _Texts:
             else:
                 attributes[key] = dumps(value)
 
-    def _text(self, value: str) -> str:
+    def _text(self, value: str, short: bool) -> str:
         try:
             text = orjson.dumps(value).decode()
         except TypeError:
             text = dumps(value)  # lone surrogates
-        if len(text) <= _REMEMBERED_CHARS:
+        if short:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[value] = text
@@ -228,7 +228,7 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -
         attributes["mlflow.chat.tools"] = dumps(tool_definitions(span.tools))
     usage = span.usage
     if usage is not None and usage.scope == "own" and _is_counted(usage):
-        attributes["mlflow.chat.tokenUsage"] = dumps(_usage_dict(usage))
+        attributes["mlflow.chat.tokenUsage"] = _usage_text(usage)
     if span.model is not None:
         mapped.model = span.model.response or span.model.request
         if mapped.model is not None:
@@ -249,17 +249,14 @@ _COUNTS = (
     "reasoning", "input_text", "input_audio", "input_image", "input_video", "output_text", "output_audio",
     "output_image", "accepted_prediction", "rejected_prediction", "tool_use_prompt", "cache_write_5m",
 )  # fmt: skip
-_counts_of = attrgetter(*_COUNTS)
 
 
 def _unslotted(span: GenAISpan, attributes: dict[str, str]) -> None:
     """What MLflow has no place for, under spanweir's own prefix; prompts under the name MLflow's SDK gives them."""
     usage = span.usage
-    if usage is not None:
-        values = _counts_of(usage)
-        if usage.other or any(values):
-            counts = {name: count for name, count in zip(_COUNTS, values, strict=True) if count}
-            attributes["spanweir.usage"] = dumps({**counts, **(usage.other or {})})
+    if usage is not None and (usage.other or _has_details(usage)):
+        counts = {name: count for name in _COUNTS if (count := getattr(usage, name))}
+        attributes["spanweir.usage"] = dumps({**counts, **(usage.other or {})})
     if span.timing is not None and span.timing.ttft_ns is not None:
         attributes["spanweir.time_to_first_token_ms"] = dumps(span.timing.ttft_ns / 1e6)
     if span.content_state is not None:
@@ -292,15 +289,34 @@ def tokens_of(usage: Usage) -> TokenUsage | None:
     )
 
 
-def _usage_dict(usage: Usage) -> dict[str, int]:
-    body = {"input_tokens": usage.input or 0, "output_tokens": usage.output or 0, "total_tokens": total_of(usage)}
+def _usage_text(usage: Usage) -> str:
+    """JSON text of `mlflow.chat.tokenUsage`."""
+    text = f'{{"input_tokens":{usage.input or 0},"output_tokens":{usage.output or 0},"total_tokens":{total_of(usage)}'
     if usage.cache_read is not None:
-        body["cache_read_input_tokens"] = usage.cache_read
+        text += f',"cache_read_input_tokens":{usage.cache_read}'
     if usage.cache_write is not None:
-        body["cache_creation_input_tokens"] = usage.cache_write
+        text += f',"cache_creation_input_tokens":{usage.cache_write}'
     if usage.cache_write_1h is not None:
-        body["cache_creation_input_tokens_above_1hr"] = usage.cache_write_1h
-    return body
+        text += f',"cache_creation_input_tokens_above_1hr":{usage.cache_write_1h}'
+    return text + "}"
+
+
+def _has_details(usage: Usage) -> bool:
+    """Whether any of `_COUNTS` is there. Written out, since most spans have none and are asked too."""
+    return bool(
+        usage.reasoning
+        or usage.input_text
+        or usage.input_audio
+        or usage.input_image
+        or usage.input_video
+        or usage.output_text
+        or usage.output_audio
+        or usage.output_image
+        or usage.accepted_prediction
+        or usage.rejected_prediction
+        or usage.tool_use_prompt
+        or usage.cache_write_5m
+    )
 
 
 def cost_of(costs: Costs) -> Cost | None:
