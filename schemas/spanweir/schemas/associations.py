@@ -40,13 +40,10 @@ def bag(prefix: str, *, rank: int = WHOLE) -> tuple[tuple[Rule, ...], tuple[Many
         for key in keys:
             value = attributes[key]
             # Langfuse 5 puts JSON quotes around texts.
-            found[key[start:]] = quoted(value) if value.__class__ is str and value[:1] in _QUOTED else value
+            found[key[start:]] = quoted(value) if isinstance(value, str) and (not value or value[0] == '"') else value
         return found
 
     return rules, (Many((prefix,), "metadata", read, rank, content=False),)
-
-
-_QUOTED = ("", '"')
 
 
 def from_object(value: Any, notes: Notes) -> dict[str, Any] | None:

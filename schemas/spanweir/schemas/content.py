@@ -258,6 +258,15 @@ def _fits(field: str, value: Any) -> bool:
     return True
 
 
+_CONFIGS = ("config", "generation_config", "generationConfig", "kwargs")
+"""The last one: LlamaIndex."""
+_SYSTEMS = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
+_OFFERS = ("tools", "functions", "toolConfig")
+_MODELS = ("model", "model_name", "modelId", "model_id")
+_ASKED = frozenset({*_CONFIGS, *_SYSTEMS, *_OFFERS, *_MODELS, *_PARAMS})
+"""What a request may have besides messages."""
+
+
 def request(value: Any, notes: Notes) -> dict[str, Any] | None:
     """Fields of a whole model request: OpenAI chat or Responses, Anthropic, Gemini, Bedrock, LangChain, or messages."""
     value = parse(value, notes)
@@ -278,17 +287,17 @@ def request(value: Any, notes: Notes) -> dict[str, Any] | None:
         found = messages(given, notes) if given is not None else None
     if found:
         fields["input"] = found
-    config = first(value, "config", "generation_config", "generationConfig", "kwargs")  # kwargs: LlamaIndex
+    if _ASKED.isdisjoint(value):
+        return fields or None
+    config = first(value, *_CONFIGS)
     config = config if isinstance(config, dict) else {}
-    system = first(
-        value, "system", "instructions", "system_instruction", "systemInstruction", "system_prompt"
-    ) or first(config, "system_instruction", "systemInstruction")
+    system = first(value, *_SYSTEMS) or first(config, "system_instruction", "systemInstruction")
     if system and found and (read := otel_parts(system, notes)):
         fields["system"] = read
-    offered = first(value, "tools", "functions", "toolConfig") or config.get("tools")
+    offered = first(value, *_OFFERS) or config.get("tools")
     if offered and found and (defs := tools(offered, notes)):
         fields["tools"] = defs
-    model = first(value, "model", "model_name", "modelId", "model_id")
+    model = first(value, *_MODELS)
     if isinstance(model, str) and found:
         fields["model.request"] = model
     if found:

@@ -85,6 +85,11 @@ def messages(value: Any, notes: Notes, speaker: str = "user") -> list[Message] |
     found: list[Message] = []
     for item in value:
         if isinstance(item, dict):
+            if len(item) == 2 and (said := item.get("content")).__class__ is str and said:
+                who = item.get("role")
+                if who.__class__ is str and who in _SPEAKING:
+                    found.append(Message(who, [Text(said)]))
+                    continue
             read = message(item, notes, speaker)
         elif isinstance(item, list):
             read = messages(item, notes, speaker)
@@ -130,13 +135,20 @@ _NONE: Shape = {}
 
 
 _PLAIN = frozenset({"role", "content", "parts", "name", "finish_reason"})
+_SPEAKING = frozenset({"system", "developer", "user", "assistant"})
+"""Roles of whoever says nothing but a text, most of the time."""
+
+
+def _is_plain(item: Shape) -> bool:
+    """Whether there is nothing to be read but what `_PLAIN` names; providers' SDKs dump members that are not set."""
+    return not [key for key, value in item.items() if value is not None and key not in _PLAIN and value != []]
 
 
 def chat(item: Shape, notes: Notes) -> list[Message] | None:
     """`{role, content | parts | blocks, tool_calls…}`: OTel, OpenAI, Anthropic, Bedrock, Gemini, AI SDK, LlamaIndex…"""
     speaker = role(str(item["role"]))
     content = item.get("content")
-    if speaker != "tool" and _PLAIN.issuperset(item):
+    if speaker != "tool" and _is_plain(item):
         found = parts(item.get("parts") if content is None else content, notes)
         return [Message(speaker, found, id_of(item, "name"), id_of(item, "finish_reason"))]
     rest(item, _CHAT, notes)

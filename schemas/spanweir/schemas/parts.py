@@ -302,4 +302,13 @@ def parts(value: Any, notes: Notes) -> list[Part]:
         value = [value]
     if not isinstance(value, list):
         return [] if value is None else [Text(dumps(value))]
-    return [found for item in value if (found := part(item, notes)) is not None]
+    found: list[Part] = []
+    for item in value:
+        if item.__class__ is dict and len(item) == 2 and item.get("type") == "text":
+            said = item.get("content")
+            if said.__class__ is str:
+                found.append(Text(said))
+                continue
+        if (read := part(item, notes)) is not None:
+            found.append(read)
+    return found

@@ -63,7 +63,10 @@ def model_name(value: Any) -> str | None:
 
 def quoted(value: Any) -> str | None:
     """As `text`, without the JSON quotes that some senders put around strings (MLflow, Langfuse 5, Gemini CLI)."""
-    if value.__class__ is str and value[:1] == '"' and value[-1:] == '"' and len(value) > 1:
+    if value.__class__ is str and len(value) > 1 and value[0] == '"' == value[-1]:
+        inner = value[1:-1]
+        if '"' not in inner and "\\" not in inner and inner.isprintable():
+            return inner or None
         try:
             decoded = orjson.loads(value)
         except ValueError:
@@ -283,6 +286,9 @@ def plain(value: Any) -> Any:
     return value
 
 
+_BLANKS = " \t\r\n"
+
+
 def json_or_text(value: Any) -> Any:
     """A value that is JSON where it parses as an object, an array or a quoted string, else the text it is.
 
@@ -290,11 +296,13 @@ def json_or_text(value: Any) -> Any:
     """
     if value.__class__ is not str:
         return value
-    first = value[:1]
-    if first in " \t\r\n":
+    if not value:
+        return None
+    first = value[0]
+    if first in _BLANKS:
         first = value.lstrip()[:1]
-    if first not in ("{", "["):
-        return (quoted(value) or value) if first == '"' else (value or None)
+    if first != "{" and first != "[":
+        return (quoted(value) or value) if first == '"' else value
     try:
         if "\\" in value and _ESCAPED.search(value):
             return _DECODER.decode(value)
