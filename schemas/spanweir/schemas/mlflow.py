@@ -124,12 +124,19 @@ class _Texts:
     def keep(self, given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
         """Add what the sender gave as JSON text, but what is there already or `hidden`."""
         known = self._known
+        dump = orjson.dumps
         for key, value in given.items():
             if key in attributes or key in hidden:
                 continue
             if isinstance(value, str):
-                short = len(value) <= _REMEMBERED_CHARS  # others are not even hashed
-                attributes[key] = (short and known.get(value)) or self._text(value, short)
+                if len(value) > _REMEMBERED_CHARS:  # not even hashed
+                    try:
+                        attributes[key] = dump(value).decode()
+                    except TypeError:
+                        attributes[key] = dumps(value)  # lone surrogates
+                else:
+                    text = known.get(value)
+                    attributes[key] = text if text is not None else self._remember(value)
             elif value is True or value is False:
                 attributes[key] = "true" if value else "false"
             elif isinstance(value, int):
@@ -137,15 +144,10 @@ class _Texts:
             else:
                 attributes[key] = dumps(value)
 
-    def _text(self, value: str, short: bool) -> str:
-        try:
-            text = orjson.dumps(value).decode()
-        except TypeError:
-            text = dumps(value)  # lone surrogates
-        if short:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[value] = text
+    def _remember(self, value: str) -> str:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        text = self._known[value] = dumps(value)
         return text
 
 
