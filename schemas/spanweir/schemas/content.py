@@ -21,21 +21,9 @@ from spanweir.schemas.values import UNREADABLE, dumps, integer, number
 # ------------------------------------------------------------------------------------------------ tools
 
 _TOOL = frozenset(
-    {
-        "type",
-        "name",
-        "description",
-        "parameters",
-        "strict",
-        "function",
-        "input_schema",
-        "inputSchema",
-        "toolSpec",
-        "json",
-    }
-    | {"parametersJsonSchema", "parameters_json_schema", "args_schema", "inputJSONSchema", "parameters_schema"}
+    {"type", "name", "description", "parameters", "strict", "function", "input_schema", "inputSchema", "toolSpec"}
+    | {"json", "parametersJsonSchema", "parameters_json_schema", "args_schema", "inputJSONSchema", "parameters_schema"}
 )
-
 
 MAX_CACHED_CHARS = 65_536
 
@@ -258,8 +246,7 @@ def _fits(field: str, value: Any) -> bool:
     return True
 
 
-_CONFIGS = ("config", "generation_config", "generationConfig", "kwargs")
-"""The last one: LlamaIndex."""
+_CONFIGS = ("config", "generation_config", "generationConfig", "kwargs")  # the last one: LlamaIndex
 _SYSTEMS = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
 _OFFERS = ("tools", "functions", "toolConfig")
 _MODELS = ("model", "model_name", "modelId", "model_id")

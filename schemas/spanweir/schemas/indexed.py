@@ -107,3 +107,18 @@ def nested(attributes: Attributes, keys: Sequence[str], prefix: str) -> list[Val
         numbers = sorted((key for key in found if key.isdecimal()), key=lambda key: (len(key.lstrip("0")), key))
         return [found[key] for key in numbers]
     return []
+
+
+def flatten(item: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """Nested dicts and lists as dotted keys, the way OpenInference flattens."""
+    flat: dict[str, Value] = {}
+    for key, value in item.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{path}."))
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for index, one in enumerate(value):
+                flat.update(flatten(one, f"{path}.{index}.") if isinstance(one, dict) else {f"{path}.{index}": one})
+        else:
+            flat[path] = value
+    return flat

@@ -88,8 +88,7 @@ class Mapper:
         names, claimants = self.planner.event_names, self.planner.claimants
         found: dict[str, list[Occurrence]] = {}
         for event in raw.events:
-            readers = names.get(event.name)
-            if readers is None:
+            if (readers := names.get(event.name)) is None:
                 continue
             one = Occurrence(event.name, event.attributes, None, event.time_ns, "event", raw.scope.name)
             for name in readers:
@@ -104,8 +103,6 @@ class Mapper:
                     if convention.claims is not None and convention.claims(one):
                         found.setdefault(convention.name, []).append(one)
                         break
-        if not found:
-            return []
         places = self._places
         return [(self.conventions[places[name]], found[name]) for name in sorted(found, key=places.__getitem__)]
 
@@ -194,12 +191,10 @@ def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> No
 
 def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
     ranks: dict[str, int] | None = None
-    flags = notes.flags
-    flagged = len(flags)
+    flags, flagged = notes.flags, len(notes.flags)
     for field, head, tail, how, candidates in plan.shape.content:
         best: Any = None
-        best_rank = 0
-        cut = False
+        best_rank, cut = 0, False
         taken: tuple[str, ...] = ()
         for read, rank, key, many, content in candidates:
             notes.lossy = notes.truncated = False
@@ -218,8 +213,7 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
                     value = read(given, notes) if content else read(given)
                 else:
                     value = read(attributes, plan.keys[many], notes)
-            except Exception as error:
-                # A reader that fails costs its own field only.
+            except Exception as error:  # a reader that fails costs its own field only
                 flags.append(f"failed:{type(error).__name__}")
                 value = None
             if flags and len(flags) > flagged:
@@ -244,8 +238,7 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
                 taken += (key,) if key else plan.keys[many]
         if best is not None:
             if tail:
-                group = getattr(span, head)
-                if group is None:
+                if (group := getattr(span, head)) is None:
                     group = GROUPS[head]()
                     setattr(span, head, group)
                 setattr(group, tail, best)

@@ -6,7 +6,6 @@ attribute then and flags it. Text is never taken for JSON, a number or a boolean
 Not here: names that mean the same (`vocabulary`), messages (`messages`), token arithmetic (`usage`).
 """
 
-import ast
 import binascii
 import json
 import math
@@ -17,8 +16,7 @@ from typing import Any
 import msgspec
 import orjson
 
-MAX_LITERAL_CHARS = 200_000
-"""Python literals longer than this are left as text: parsing them takes a hundred times as long as JSON."""
+from spanweir.schemas.literals import literal, simple_literal
 
 REDACTED = frozenset(
     {
@@ -121,7 +119,7 @@ def strings(value: Any) -> list[str] | None:
             try:
                 value = orjson.loads(stripped)
             except ValueError:
-                value = _literal(stripped)
+                value = literal(stripped)
             if not isinstance(value, list):
                 return [stripped]
         else:
@@ -177,62 +175,18 @@ def loads(value: str | bytes, *, cut: bool = True, lenient: bool = True) -> Any:
     stripped = string.strip()
     if stripped[:1] not in ("{", "[", '"'):
         raise ValueError("not JSON")
-    if (found := _simple_literal(stripped)) is not None:
+    if (found := simple_literal(stripped)) is not None:
         return Broken(found, "literal")
     try:
         return Broken(_LENIENT.decode(stripped), "lenient")
     except (ValueError, RecursionError):
         pass
-    if stripped[0] in "{[" and (found := _literal(stripped)) is not None:
+    if stripped[0] in "{[" and (found := literal(stripped)) is not None:
         return Broken(found, "literal")
     salvaged = salvage(_TRUNCATED.sub("", stripped)) if cut else None
     if salvaged is None:
         raise ValueError("not JSON")
     return Broken(salvaged, "truncated")
-
-
-def _simple_literal(value: str) -> Any:
-    """A Python literal that is JSON but for its quotes and words (`{'cache_read': 0, 'audio': None}`), or None.
-    Python's parser takes 20 us."""
-    if "'" not in value or '"' in value or "\\" in value or len(value) > MAX_LITERAL_CHARS:
-        return None
-    pieces = value.split("'")
-    if _PYTHON_WORD.search(value):
-        # Every other piece is a string.
-        pieces[::2] = [_PYTHON_WORD.sub(_json_word, piece) for piece in pieces[::2]]
-    try:
-        return _DECODER.decode('"'.join(pieces))
-    except UNREADABLE:
-        return None
-
-
-_PYTHON_WORD = re.compile(r"\b(?:True|False|None)\b")
-_JSON_WORDS = {"True": "true", "False": "false", "None": "null"}
-
-
-def _json_word(found: re.Match[str]) -> str:
-    return _JSON_WORDS[found[0]]
-
-
-def _literal(value: str) -> Any:
-    """A Python literal (`{'a': None}`), or None."""
-    if len(value) > MAX_LITERAL_CHARS or value[-1] not in "]})":
-        return None
-    try:
-        found = ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return None
-    return _json_types(found)
-
-
-def _json_types(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _json_types(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [_json_types(item) for item in value]
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    return str(value)
 
 
 MAX_SALVAGE_CHARS = 4_000_000

@@ -27,7 +27,7 @@ from spanweir.schemas.genai import (
     ToolDef,
     ToolResult,
 )
-from spanweir.schemas.indexed import gather
+from spanweir.schemas.indexed import flatten, gather
 from spanweir.schemas.media import media
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes, arguments, rest
@@ -181,25 +181,10 @@ def marshalled(value: Any, notes: Notes) -> list[Message] | None:
     value = parse(value, notes)
     if isinstance(value, list) and value and isinstance(value[0], dict):
         if any(str(key).startswith("message.") for key in value[0]):
-            return [_message(_flatten(item), notes) for item in value if isinstance(item, dict)]
+            return [_message(flatten(item), notes) for item in value if isinstance(item, dict)]
         if isinstance(value[0].get("message"), dict) and "role" not in value[0]:
-            return [_message(_flatten(item), notes) for item in value if isinstance(item, dict)]
+            return [_message(flatten(item), notes) for item in value if isinstance(item, dict)]
     return messages(value, notes)
-
-
-def _flatten(item: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
-    """Nested dicts and lists as dotted keys, the way OpenInference flattens."""
-    flat: dict[str, Value] = {}
-    for key, value in item.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict):
-            flat.update(_flatten(value, f"{path}."))
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for index, one in enumerate(value):
-                flat.update(_flatten(one, f"{path}.{index}.") if isinstance(one, dict) else {f"{path}.{index}": one})
-        else:
-            flat[path] = value
-    return flat
 
 
 def _prompts(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Message] | None:
