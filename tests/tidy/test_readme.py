@@ -113,5 +113,13 @@ def test_every_folder_says_what_it_is() -> None:
             assert heading in text, f"{folder}/README.md lacks {heading}"
 
 
+def test_the_folders_of_the_collector_are_named() -> None:
+    text = (ROOT / "collector/README.md").read_text()
+    folders = [
+        path.name for path in (ROOT / "collector/spanweir/collector").iterdir() if (path / "__init__.py").exists()
+    ]
+    assert [name for name in folders if f"| `{name}/` |" not in text] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len(Path(ROOT / "README.md").read_text().splitlines()) < 180
