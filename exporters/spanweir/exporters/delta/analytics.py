@@ -5,7 +5,7 @@ version 1; of version 2 `unfolded` makes such.
 """
 
 import re
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
@@ -96,10 +96,10 @@ def _statements(where: str, top: int) -> dict[str, str]:
 
 def report(source: Source, *, since: date | None = None, until: date | None = None, top: int = 20) -> Report:
     """The figures of the days from `since` to `until` (inclusive). Raises LookupError."""
-    bounds = [f"date >= DATE '{since}'" if since else "", f"date <= DATE '{until}'" if until else ""]
-    where = " AND ".join(bound for bound in bounds if bound) or "TRUE"
+    where = " AND ".join(_dates(since, until)) or "TRUE"
     need = Need(conditions=[where], keys=_KEYS)
-    with mapped(opened(source), where, only=("spans",)) as tables, unfolded(tables, {"otel_spans": need}) as instead:
+    wider = " AND ".join(_dates(since and since - timedelta(days=3), until and until + timedelta(days=3))) or "TRUE"
+    with mapped(opened(source), wider, only=("spans",)) as tables, unfolded(tables, {"otel_spans": need}) as instead:
         found = {
             name: rows(tables.query(sql, "otel_spans", instead=instead)) for name, sql in statements(where, top).items()
         }
@@ -113,6 +113,10 @@ def report(source: Source, *, since: date | None = None, until: date | None = No
         groups={name: made[name] for name in GROUPS},
         days=days,
     )
+
+
+def _dates(since: date | None, until: date | None) -> list[str]:
+    return [f"date {operator} DATE '{day}'" for operator, day in ((">=", since), ("<=", until)) if day]
 
 
 def _row(row: dict[str, Any]) -> Row:

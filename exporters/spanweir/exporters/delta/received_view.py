@@ -21,6 +21,8 @@ from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.delta import Config, TableName
 from spanweir.exporters.delta.cells import KINDS, dump
 from spanweir.exporters.delta.reading import Tables, literal, rows
+from spanweir.exporters.delta.table import within
+from spanweir.schemas import inference_table
 from spanweir.schemas.inference_table import ATTRIBUTES, RECEIVED
 from spanweir.schemas.options import Duration, Size
 from spanweir.schemas.raw import Attributes, Event, Link, RawSpan, Resource, Scope, Value
@@ -28,8 +30,8 @@ from spanweir.schemas.raw import Attributes, Event, Link, RawSpan, Resource, Sco
 Assembly: TypeAlias = Callable[[Iterable[Sequence[RawSpan]]], Iterator[Batch]]
 """Groups of spans, each of whole traces, to the batches that the collector makes of them. Every trace is complete."""
 _GROUP: Final = "spanweir.delta.assembly"
-_GROUP_SPANS: Final = 5_000
-_PART_SPANS: Final = 5_000
+_GROUP_SPANS: Final = 4_000
+_PART_SPANS: Final = 1_000
 """Of the first part that a search looks at."""
 _NAMES: Final = (
     "trace_id", "span_id", "parent_span_id", "name", "kind", "start_time_unix_nano", "end_time_unix_nano", "attributes",
@@ -37,6 +39,7 @@ _NAMES: Final = (
     "dropped_links_count", "resource", "resource_schema_url", "instrumentation_scope", "span_schema_url",
 )  # fmt: skip
 _COLUMNS: Final = ", ".join(_NAMES)
+_SPANS: Final = inference_table.spans("v1", received=True)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BEGIN: Final = frozenset("-0123456789tf[")
 """What numbers, booleans and arrays begin with."""
@@ -115,8 +118,8 @@ def mapped(
 ) -> Iterator[Tables]:
     """Mapped tables, until the context ends: `tables` themselves if they are mapped, else what their traces become.
 
-    `where` is SQL over the spans table; of a trace for which it holds for one span all spans are read. `traces` are
-    those of `traces_in`, if they are known. Raises LookupError where there is no collector to map with.
+    `where` is SQL over the spans table that leaves traces whole. `traces` are those of `traces_in`, if they are known.
+    Raises LookupError where there is no collector to map with.
     """
     if not is_received(tables):
         yield tables
@@ -168,10 +171,11 @@ def around(first_us: int, last_us: int) -> str:
 def _spans(tables: Tables, traces: Sequence[Stored]) -> list[RawSpan]:
     """All spans of the traces, in the order of their start."""
     ids = ", ".join(literal(trace.trace_id) for trace in traces)
-    days = around(min(trace.first_us for trace in traces), max(trace.last_us for trace in traces))
+    times = min(trace.first_us for trace in traces), max(trace.last_us for trace in traces)
+    where = " AND ".join([*within(_SPANS, "", (times[0] * 1000, times[1] * 1000)), f"trace_id IN ({ids})"])
     found: list[RawSpan] = []
     shared: dict[Any, Any] = {}
-    for batch in tables.stream(f"SELECT {_COLUMNS} FROM otel_spans WHERE {days} AND trace_id IN ({ids})", "otel_spans"):
+    for batch in tables.stream(f"SELECT {_COLUMNS} FROM otel_spans WHERE {where}", "otel_spans"):
         columns = [batch[name].to_pylist() for name in _NAMES]
         found += [_raw(dict(zip(_NAMES, row, strict=True)), shared) for row in zip(*columns, strict=True)]
     return sorted(found, key=lambda raw: raw.start_ns)
