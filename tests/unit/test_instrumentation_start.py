@@ -1,9 +1,11 @@
 """Spans that are started without the SDK's detour are the SDK's spans in every field."""
 
 import copy
+import os
 import random
 import threading
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,7 +21,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRat
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
-from spanweir.instrumentation.start import Starter
+from spanweir.instrumentation.freeze import freeze
+from spanweir.instrumentation.policy import Policy
+from spanweir.instrumentation.start import Follower, Starter
 
 ATTRIBUTES: dict[str, Any] = {"gen_ai.operation.name": "chat", "n": 1, "yes": True, "half": 0.5}
 STATE = TraceState([("vendor", "value")])
@@ -133,6 +137,80 @@ def test_what_a_span_makes_when_asked_is_one_for_all_threads() -> None:
     for thread in threads:
         thread.join(30)
     assert {len(span.events) for span in spans} == {4}
+
+
+def test_ids_that_nobody_asked_for_are_the_same_for_all_who_ask_and_in_a_forked_child() -> None:
+    starter = Starter(provider().get_tracer("scope"))
+    starter.start("first", Context(), SpanKind.INTERNAL, {})
+    root: Any = starter.start("a", Context(), SpanKind.INTERNAL, {})
+    child: Any = starter.start("b", trace.set_span_in_context(root, Context()), SpanKind.INTERNAL, {})
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: child.get_span_context(), range(64)))
+    assert {id(context) for context in found} == {id(child.get_span_context())}
+    assert child.parent == root.get_span_context()
+    assert child.get_span_context().trace_id == root.get_span_context().trace_id
+    asked_by_the_child = starter.start("c", Context(), SpanKind.INTERNAL, {})
+    reading, writing = os.pipe()
+    if not (pid := os.fork()):
+        os.write(writing, repr(tuple(asked_by_the_child.get_span_context())).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(reading, 10_000).decode() == repr(tuple(asked_by_the_child.get_span_context()))
+
+
+class Told(Follower):
+    """A processor of ours that says what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def on_start(self, span: sdk.Span, parent_context: Context | None = None) -> None:
+        self.heard.append(("start", span.name))
+
+    def on_end(self, span: sdk.ReadableSpan) -> None:
+        self.heard.append(("end", span.name))
+
+    def take(self, span: Any, content_bytes: int) -> bool:
+        self.heard.append(("take", span.name))
+        return not span.name.startswith("refused")
+
+
+def test_a_follower_is_told_less_while_it_is_alone() -> None:
+    kept, first, second = provider(), Told(), Told()
+    kept.add_span_processor(first)
+    starter = Starter(kept.get_tracer("scope"))
+    for name in ("by the sdk", "learns", "alone"):
+        starter.start(name, Context(), SpanKind.INTERNAL, {}).end()
+    assert first.heard[2:] == [("start", "learns"), ("take", "learns"), ("take", "alone")]
+    first.heard.clear()
+    starter.start("refused", Context(), SpanKind.INTERNAL, {}).end()
+    first.watches = {1: "a stream"}
+    root = starter.start("root", Context(), SpanKind.INTERNAL, {})
+    first.watches = {}
+    child = starter.start("child", trace.set_span_in_context(root, Context()), SpanKind.INTERNAL, {})
+    kept.add_span_processor(second)
+    child.end()
+    root.end()
+    root.end()
+    starter.start("later", Context(), SpanKind.INTERNAL, {}).end()
+    both = [("end", "child"), ("end", "root"), ("start", "later"), ("end", "later")]
+    assert first.heard == [("take", "refused"), ("end", "refused"), ("start", "root"), ("start", "child"), *both]
+    assert second.heard == both
+
+
+def test_attributes_that_were_asked_for_before_the_end_get_the_content_too() -> None:
+    starter = Starter(provider().get_tracer("scope"))
+    starter.start("first", Context(), SpanKind.INTERNAL, {})
+    span: Any = starter.start("a", Context(), SpanKind.INTERNAL, ATTRIBUTES)
+    attributes = span.attributes
+    span.set_attribute("more", 2)
+    span.end(None, {"said": freeze("hello", "text")}, Policy())
+    assert dict(span.attributes) == dict(attributes) == {**ATTRIBUTES, "more": 2, "said": "hello"}
+    assert span.attributes["more"] == 2
+    never_asked: Any = starter.start("b", Context(), SpanKind.INTERNAL, ATTRIBUTES)
+    never_asked.end(None, {"said": freeze("hello", "text")}, Policy())
+    never_asked.set_attribute("late", 1)
+    assert dict(never_asked.attributes) == {**ATTRIBUTES, "said": "hello"}
 
 
 def test_a_parent_that_is_not_sampled_is_followed() -> None:
