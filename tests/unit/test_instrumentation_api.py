@@ -314,6 +314,42 @@ def test_coroutines_run_side_by_side_each_under_its_own_parent(spans: Spans) -> 
     assert {parent_of(span) for span in spans.all() if span.name == "execute_tool step"} == agents
 
 
+def test_a_function_that_returns_a_task_or_a_future_is_a_span_until_that_is_done(
+    spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(outcome: Any) -> Any:
+        await asyncio.sleep(0.01)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    good = spanweir.tool("good")(lambda: asyncio.ensure_future(work({"n": 1})))
+    bad = spanweir.tool("bad")(lambda: asyncio.ensure_future(work(KeyError("k"))))
+    stopped = spanweir.tool("stopped")(lambda: asyncio.ensure_future(work(1)))
+
+    async def main() -> None:
+        task = good()
+        assert isinstance(task, asyncio.Task)
+        assert spans.all() == []
+        assert await task == {"n": 1}
+        unseen = bad()
+        cancelled = stopped()
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.wait([unseen, cancelled])
+
+    asyncio.run(main())
+    gc.collect()
+    assert "Task exception was never retrieved" in caplog.text
+    assert spans.content("execute_tool good", "gen_ai.tool.call.result") == {"n": 1}
+    assert (spans["execute_tool bad"].attributes or {})["error.type"] == "KeyError"
+    assert (spans["execute_tool stopped"].attributes or {})["error.type"] == "asyncio.exceptions.CancelledError"
+    with ThreadPoolExecutor(1) as pool:
+        submitted = spanweir.tool("submitted")(lambda: pool.submit(str, 7))
+        assert submitted().result(10) == "7"
+    assert spans.content("execute_tool submitted", "gen_ai.tool.call.result") == "7"
+
+
 def test_a_function_that_returns_a_coroutine_is_a_span_as_long_as_that(spans: Spans) -> None:
     @spanweir.tool
     async def look(n: int) -> int:

@@ -7,12 +7,13 @@ they write content as text in the calling thread (1.3b0), which is what this pac
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from time import time_ns
 from types import CoroutineType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util.types import AttributeValue
@@ -146,7 +147,7 @@ class Operation:
             target_attribute=attribute,
         )
 
-    def _start(self, context: otel_context.Context, start_time_ns: int | None) -> tuple[Span, otel_context.Context]:
+    def _start(self, context: Context, start_time_ns: int | None) -> tuple[Span, Context]:
         shared: Any = context.get(TRACE_KEY)
         attributes = self._attributes
         if shared is not None and shared.inherited:
@@ -157,7 +158,7 @@ class Operation:
         span = handle(otel, self._forms, policy, started_ns, type(otel) is starter.quick, shared)
         # set_span_in_context and set_value at once: each copies the context
         own = {TRACE_KEY: shared or span, _SPAN_KEY: otel}
-        context = otel_context.Context({**context, **own} if context else own)
+        context = Context({**context, **own} if context else own)
         if self._content:
             for key, (form, value) in self._content.items():
                 span._content(key, form, value)
@@ -211,7 +212,7 @@ class Call:
         self._judges = self._op in ("evaluate", "apply_guardrail")
         self._keeps = self._op != "embeddings"
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Span, otel_context.Context]:
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Span, Context]:
         span, context = self.operation._start(current(), None)
         if span._captures:
             try:
@@ -238,17 +239,21 @@ class Call:
             given.update({name: value for name, value in self._defaults.items() if name not in given})
         return given
 
-    def returned(self, span: Span, context: otel_context.Context, result: Any) -> Any:
-        """The result for the caller: a stream or coroutine is observed, anything else is recorded and ends the span."""
+    def returned(self, span: Span, context: Context, result: Any) -> Any:
+        """The result for the caller. A stream, coroutine, task or future is observed, all else ends the span."""
         if type(result) is CoroutineType:
             return self.awaited(span, context, result)
         stream = streams.wrap(self, span, context, result)
         if stream is not None:
             return stream
+        if hasattr(type(result), "add_done_callback"):
+            with suppress(Exception):  # no future, in spite of its looks
+                result.add_done_callback(functools.partial(self.done, span))
+                return result
         self.finish(span, result)
         return result
 
-    async def awaited(self, span: Span, context: otel_context.Context, coroutine: Awaitable[Any]) -> Any:
+    async def awaited(self, span: Span, context: Context, coroutine: Awaitable[Any]) -> Any:
         """What the coroutine gives; it runs in the span, which lasts as long."""
         token = attach(context)
         try:
@@ -260,6 +265,19 @@ class Call:
         finally:
             detach(token)
         return self.returned(span, context, result)
+
+    def done(self, span: Span, future: Any) -> None:
+        """End the span with what the future of asyncio or `concurrent.futures` holds."""
+        try:
+            # `exception()` would count as the application's having seen it: asyncio would no longer log it
+            error = None if future.cancelled() else getattr(future, "_exception", None)
+            if error is None:
+                self.finish(span, future.result())
+                return
+        except BaseException as cancelled:
+            error = cancelled
+        span.record_exception(error)
+        span.end()
 
     def finish(self, span: Span, result: Any) -> None:
         try:
