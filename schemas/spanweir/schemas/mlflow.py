@@ -4,7 +4,7 @@ Sources: MLflow 3.17 `entities/span.py`, `tracing/constant.py`, `tracing/utils/t
 Not here: the shapes of messages and documents (`chat`), what the trace's row needs (`summary`), tables (exporters).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +12,7 @@ import orjson
 
 from spanweir.schemas.chat import tool_definitions
 from spanweir.schemas.genai import Costs, GenAISpan, Usage
-from spanweir.schemas.raw import Attributes, RawSpan
+from spanweir.schemas.raw import Attributes, RawSpan, Value
 from spanweir.schemas.shown import inputs_of, outputs_of
 from spanweir.schemas.span_json import SpanWriter
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
@@ -125,9 +125,10 @@ class _Texts:
         """Add what the sender gave as JSON text, but what is there already or `hidden`."""
         known = self._known
         dump = orjson.dumps
-        for key, value in given.items():
-            if key in attributes or key in hidden:
-                continue
+        items: Iterable[tuple[str, Value]] = given.items()
+        if hidden or not given.keys().isdisjoint(attributes):
+            items = [(key, value) for key, value in items if key not in attributes and key not in hidden]
+        for key, value in items:
             if isinstance(value, str):
                 if len(value) > _REMEMBERED_CHARS:  # not even hashed
                     try:
