@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from spanweir.schemas.chat import tool_definitions
-from spanweir.schemas.genai import Costs, GenAISpan, Usage
+from spanweir.schemas.genai import Costs, GenAISpan, ToolDef, Usage
 from spanweir.schemas.raw import Attributes, RawSpan, Value
 from spanweir.schemas.shown import inputs_of, outputs_of
 from spanweir.schemas.span_json import SpanWriter
@@ -39,6 +39,8 @@ _STATUS = ("UNSET", "OK", "ERROR")
 _CACHED_NAMES = 4096
 _REMEMBERED = 4096
 _REMEMBERED_CHARS = 64
+_REMEMBERED_TOOLS = 32
+_REMEMBERED_TOOLS_CHARS = 65_536
 
 
 class Renderer:
@@ -80,7 +82,7 @@ class Renderer:
                 attributes["spanweir.flags"] = dumps(raw.issues)
             self._texts.keep(raw.attributes, attributes, ())
         else:
-            shown = _describe(span, mapped, attributes)
+            shown = _describe(span, mapped, attributes, self._texts)
             if span.tool is not None and span.kind == "tool":
                 mapped.name = _tool_name(raw.name, span.tool.name)
                 if mapped.name != raw.name:
@@ -115,11 +117,25 @@ class Renderer:
 
 
 class _Texts:
-    """JSON texts of attribute values. Short ones are remembered, bounded in number and length: names of models, methods
-    and source files come with span after span."""
+    """JSON texts of attribute values and tools. Short values are remembered, bounded in number and length: names of
+    models, methods and source files come with span after span. So are tools, which come with every call of an agent."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
+        self._tools: dict[tuple[int, ...], tuple[list[ToolDef], str]] = {}
+
+    def tools(self, tools: list[ToolDef]) -> str:
+        """`mlflow.chat.tools`. Calls with the same tools share their objects, which nobody changes (`ToolDef`)."""
+        key = tuple(map(id, tools))
+        found = self._tools.get(key)
+        if found is None:
+            text = dumps(tool_definitions(tools))
+            if len(text) > _REMEMBERED_TOOLS_CHARS:
+                return text
+            if len(self._tools) >= _REMEMBERED_TOOLS:
+                self._tools.clear()
+            found = self._tools[key] = (list(tools), text)  # as long as the objects live, their ids are theirs
+        return found[1]
 
     def keep(self, given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
         """Add what the sender gave as JSON text, but what is there already or `hidden`."""
@@ -213,7 +229,7 @@ def _events(raw: RawSpan, span: GenAISpan | None, status: int) -> list[dict[str,
 # ------------------------------------------------------------------------------------------------ one span's meaning
 
 
-def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -> tuple[str, ...]:
+def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str], texts: _Texts) -> tuple[str, ...]:
     """Write MLflow's own attributes; returns the canonical fields whose whole content they show."""
     kind = span.kind
     mapped.type = span.mlflow_type or ("LLM" if span.op == "text_completion" else TYPES.get(kind, "UNKNOWN"))
@@ -228,7 +244,7 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str]) -
         attributes["mlflow.spanOutputs"] = dumps(said)
         shown += of_output
     if span.tools:
-        attributes["mlflow.chat.tools"] = dumps(tool_definitions(span.tools))
+        attributes["mlflow.chat.tools"] = texts.tools(span.tools)
     usage = span.usage
     if usage is not None and usage.scope == "own" and _is_counted(usage):
         attributes["mlflow.chat.tokenUsage"] = _usage_text(usage)
