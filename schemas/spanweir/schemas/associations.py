@@ -23,6 +23,7 @@ USER_NAMES = (
 )  # fmt: skip
 
 TAG_NAMES = ("tags", "langfuse_tags")
+_NAMES = frozenset({*SESSION_NAMES, *USER_NAMES})
 
 
 def bag(prefix: str, *, rank: int = WHOLE) -> tuple[tuple[Rule, ...], tuple[Many, ...]]:
@@ -52,7 +53,8 @@ def from_object(value: Any, notes: Notes) -> dict[str, Any] | None:
     if not isinstance(found, dict) or not found:
         return None
     fields: dict[str, Any] = {"metadata": dict(found)}
-    for field, names in (("session_id", SESSION_NAMES), ("user_id", USER_NAMES)):
+    sought = () if _NAMES.isdisjoint(found) else (("session_id", SESSION_NAMES), ("user_id", USER_NAMES))
+    for field, names in sought:
         for name in names:
             item = found.get(name)
             if isinstance(item, (str, int)) and not isinstance(item, bool) and item != "":

@@ -122,12 +122,15 @@ _CLIENT = 3
 
 _SESSION_NAMES = ("session_id", "sessionId", "conversation_id", "thread_id", "threadId")
 _USER_NAMES = ("user_id", "userId")
+_TELLING = frozenset({*_SESSION_NAMES, *_USER_NAMES, "ls_provider", "ls_model_name"})
 
 
 def _metadata(span: GenAISpan) -> None:
     """What applications commonly put into metadata: session and user; and LangChain's provider and model."""
     metadata = span.metadata
     assert metadata is not None
+    if _TELLING.isdisjoint(metadata):
+        return
     if span.session_id is None and span.conversation_id is None:
         span.session_id = next((found for name in _SESSION_NAMES if (found := text(metadata.get(name)))), None)
     if span.user_id is None:
