@@ -103,9 +103,12 @@ class Assembler:
         for trace_id in dict.fromkeys((*groups, *removed, *judged, *gone)):
             group = groups.get(trace_id, {})
             trace = self._take(trace_id, known.get(trace_id), now_s)
-            moved = self._remove(trace, removed.get(trace_id, ()), group)
-            changed = self._judge(trace, judged.get(trace_id, ())) or bool(moved)
-            changed = unfold(trace, [i for i in gone.get(trace_id, ()) if i not in group]) or changed
+            moved: list[str] = []
+            changed = False
+            if removed or judged or gone:
+                moved = self._remove(trace, removed.get(trace_id, ()), group)
+                changed = self._judge(trace, judged.get(trace_id, ())) or bool(moved)
+                changed = unfold(trace, [i for i in gone.get(trace_id, ()) if i not in group]) or changed
             self._assemble(trace, group, changed, now_s, emission, moved)
         self._bound(now_s, emission)
         return emission
@@ -169,23 +172,26 @@ class Assembler:
     # ---------------------------------------------------------------------------------------- traces
 
     def _take(self, trace_id: str, known: KnownTrace | None, now_s: float) -> Trace:
-        trace = self._open.pop(trace_id, None)
-        if trace is not None:
+        # To pop a key that is not there is slow, and most traces are new.
+        if trace_id in self._open:
+            trace = self._open.pop(trace_id)
             self._open_bytes -= trace.weight
-        elif (trace := self._warm.pop(trace_id, None)) is not None:
+            return trace
+        if trace_id in self._warm:
+            trace = self._warm.pop(trace_id)
             self._warm_spans -= len(trace.nodes)
             self._warm_bytes -= trace.weight
-        if trace is None:
-            encoded = self._closed.pop(trace_id, None)
-            if encoded is not None:
-                self._closed_bytes -= len(encoded)
-                trace = state.decode(encoded)
-            elif known is not None:
-                self._count("spanweir_assembly_hydrated_traces", 1)
-                trace = trace_of(known)
-            else:
-                trace = Trace(trace_id=trace_id)
-            trace.opened_s = now_s
+            return trace
+        if trace_id in self._closed:
+            encoded = self._closed.pop(trace_id)
+            self._closed_bytes -= len(encoded)
+            trace = state.decode(encoded)
+        elif known is not None:
+            self._count("spanweir_assembly_hydrated_traces", 1)
+            trace = trace_of(known)
+        else:
+            trace = Trace(trace_id=trace_id)
+        trace.opened_s = now_s
         return trace
 
     def _ask(

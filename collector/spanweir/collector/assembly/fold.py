@@ -174,32 +174,43 @@ def _text(value: object) -> str | None:
 def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
     """Values of the trace that any of its spans may give."""
     start, changed = summary.start_ns, False
-    given: list[tuple[str, str]] = []
     if not trace.root and summary.name:
-        given.append(("first_name", summary.name))
+        changed = _offer(trace, "first_name", (start, span_id, summary.name))
     if summary.kind in _TITLED and (title := summary.title or summary.name):
-        given.append(("title", title))
-    if session := summary.session_id or summary.conversation_id:
-        given.append(("session", session))
+        changed = _offer(trace, "title", (start, span_id, title)) or changed
+    if summary.session_id:
+        changed = _offer(trace, "session", (start, span_id, summary.session_id)) or changed
+    elif summary.conversation_id:
+        weaker = start if summary.session_id is not None else start + _WEAKER_NS
+        changed = _offer(trace, "session", (weaker, span_id, summary.conversation_id)) or changed
     if summary.user_id:
-        given.append(("user", summary.user_id))
+        changed = _offer(trace, "user", (start, span_id, summary.user_id)) or changed
     if summary.trace_name:
-        given.append(("given_name", summary.trace_name))
+        changed = _offer(trace, "given_name", (start, span_id, summary.trace_name)) or changed
     if summary.trace_request:
-        given.append(("given_request", summary.trace_request))
+        changed = _offer(trace, "given_request", (start, span_id, summary.trace_request)) or changed
     if summary.trace_response:
-        given.append(("given_response", summary.trace_response))
-    for field, value in given:
-        old: First | None = getattr(trace, field)
-        weaker = field == "session" and summary.session_id is None
-        best = earlier(old, (start + _WEAKER_NS if weaker else start, span_id, value))
-        if best != old:
-            setattr(trace, field, best)
-            changed = True
+        changed = _offer(trace, "given_response", (start, span_id, summary.trace_response)) or changed
     if summary.tags:
         changed = _merge(trace.tags, summary.tags, start, span_id) or changed
     if summary.metadata:
         changed = _merge(trace.metadata, summary.metadata, start, span_id) or changed
+    if summary.evaluations:
+        changed = _judged(trace, span_id, summary) or changed
+    return changed
+
+
+def _offer(trace: Trace, field: str, value: First) -> bool:
+    old: First | None = getattr(trace, field)
+    best = earlier(old, value)
+    if best == old:
+        return False
+    setattr(trace, field, best)
+    return True
+
+
+def _judged(trace: Trace, span_id: str, summary: Summary) -> bool:
+    changed = False
     session = summary.session_id or summary.conversation_id or (trace.session[2] if trace.session else None)
     for i, evaluation in enumerate(summary.evaluations):
         assessment = assessment_of(evaluation, trace.trace_id, span_id, i, session)

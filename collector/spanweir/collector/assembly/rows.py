@@ -41,7 +41,7 @@ def name_of(trace: Trace) -> str | None:
 
 def row(trace: Trace) -> TraceRow:
     root_id = root_of(trace)
-    tags = _values(trace.tags)
+    tags = _values(trace.tags) if trace.tags else {}
     tags.update(trace.root_tags)
     if trace.finalised and not trace.root:
         tags[NOTE] = "adopted" if trace.adopted else "synthesised"
@@ -75,8 +75,8 @@ def row(trace: Trace) -> TraceRow:
         usage=totals.usage(trace),
         cost=totals.cost(trace),
         tags=tags,
-        metadata=_values(trace.metadata),
-        assessments=list(trace.assessments.values()),
+        metadata=_values(trace.metadata) if trace.metadata else {},
+        assessments=list(trace.assessments.values()) if trace.assessments else [],
         span_count=len(trace.nodes) + len(trace.placeholders),
         size_bytes=trace.size_bytes,
         complete=trace.complete,

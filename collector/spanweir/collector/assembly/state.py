@@ -151,9 +151,15 @@ class Trace(msgspec.Struct, array_like=True):
 
     def weigh(self) -> int:
         """Bytes of content that are kept."""
-        self.weight = len(self.request or b"") + len(self.response or b"") + sum(map(len, self.kept.values()))
-        self.weight += sum(len(c.value) for c in (self.question, self.answer) if c is not None)
-        return self.weight
+        weight = len(self.request or b"") + len(self.response or b"")
+        if self.kept:
+            weight += sum(map(len, self.kept.values()))
+        if self.question is not None:
+            weight += len(self.question.value)
+        if self.answer is not None:
+            weight += len(self.answer.value)
+        self.weight = weight
+        return weight
 
     def parent_of(self, span_id: str) -> str:
         """A parent as it stands after processors took spans out."""
