@@ -79,6 +79,9 @@ def _reread(span: GenAISpan, field: str, notes: Notes) -> list[Message]:
         meta = items[-1].get("response_meta")
         if isinstance(meta, dict):
             read[-1].finish_reason = read[-1].finish_reason or text(meta.get("finish_reason"))
+            counts = usage.from_object(meta.get("usage")) if field == "output" else None
+            if span.usage is not None and counts is not None:
+                span.usage.cache_read = span.usage.cache_read or counts.cache_read
         found += read
     return found
 
