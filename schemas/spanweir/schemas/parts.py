@@ -309,6 +309,9 @@ def parts(value: Any, notes: Notes) -> list[Part]:
             if said.__class__ is str:
                 found.append(Text(said))
                 continue
+            if isinstance(said, list):  # blocks in place of text (Strands 1.12, with the newest attributes opted in)
+                found += parts(said, notes)
+                continue
         if (read := part(item, notes)) is not None:
             found.append(read)
     return found

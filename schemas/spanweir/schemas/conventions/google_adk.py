@@ -10,7 +10,7 @@ from spanweir.schemas.content import request, response
 from spanweir.schemas.convention import NATIVE, Convention, rules
 from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.messages import parse
-from spanweir.schemas.notes import Notes
+from spanweir.schemas.notes import Notes, first
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import count, json_or_text, text
 from spanweir.schemas.vocabulary import provider
@@ -36,10 +36,10 @@ def model_response(value: Any, notes: Notes) -> dict[str, Any] | None:
         return None
     found = parse(value, notes)
     if isinstance(found, dict) and "content" in found and "candidates" not in found:
-        counts = found.get("usage_metadata")
+        reason = first(found, "finish_reason", "finishReason")  # the kit for JavaScript has camel case
         found = {
-            "candidates": [{"content": found["content"], "finish_reason": found.get("finish_reason")}],
-            "usage_metadata": counts,
+            "candidates": [{"content": found["content"], "finish_reason": reason}],
+            "usage_metadata": first(found, "usage_metadata", "usageMetadata"),
         }
     return response(found, notes)
 

@@ -26,8 +26,8 @@ def unflatten(found: list[Message]) -> list[Message]:
         return found
     ends = [mark.start() for mark in marks[1:]] + [len(part.content)]
     said = [part.content[mark.end() : end].removesuffix("\n") for mark, end in zip(marks, ends, strict=True)]
-    whole = next((one for one in reversed(said) if one.startswith("[{'role': ")), None)
-    if whole is not None:  # 1.34 says the whole list where a message has no content
+    whole = next((one for one in reversed(said) if one.startswith(("[{'role': ", "[{'content': "))), None)
+    if whole is not None and "'role': " in whole:  # 1.34 says the whole list where a message has no content
         return messages(parse(whole, Notes()), Notes()) or found
     return [Message(mark[1], _parts(one)) for mark, one in zip(marks, said, strict=True)]
 
@@ -39,7 +39,7 @@ def _parts(said: str) -> list[Part]:
     """A message that has pictures: `text: …, image_url: {'url': '…'}`, the text as it is and the picture as Python."""
     pictures = list(_PICTURE.finditer(said))
     if not pictures:
-        return [Text(said)]
+        return _text(said) if said.startswith("text: ") else [Text(said)]
     found: list[Part] = []
     start = 0
     for picture in pictures:

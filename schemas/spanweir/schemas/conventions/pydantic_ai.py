@@ -35,9 +35,10 @@ def events(value: Any, notes: Notes) -> dict[str, Any] | None:
         if not isinstance(item, dict):
             continue
         name = str(item.get("event.name", ""))
-        if name == "gen_ai.choice" or isinstance(item.get("message"), dict):
+        bare = "role" not in item and "finish_reason" in item  # Logfire's google-genai does not name the event
+        if name == "gen_ai.choice" or bare or isinstance(item.get("message"), dict):
             inner = item.get("message")
-            said += message({"role": "assistant", **inner} if isinstance(inner, dict) else item, notes) or []
+            said += message({"role": "assistant", **(inner if isinstance(inner, dict) else item)}, notes) or []
         else:
             said_by = _speaker(name)
             given += message({"role": said_by, **item}, notes, said_by) or []

@@ -39,12 +39,18 @@ def _only(found: list[Message]) -> Any:
         if isinstance(part, ToolResult):
             values.append(part.response)
         elif isinstance(part, ToolCall):
-            values.append(part.arguments)
+            values.append(_content(part.arguments))
         elif isinstance(part, Text):
             values.append(part.content)
     if len(values) == 1:
         return arguments(values[0])
     return [arguments(value) for value in values] or None
+
+
+def _content(given: Any) -> Any:
+    """A call's arguments, which 1.12 puts into a list of one block: `[{"content": arguments}]`."""
+    block = given[0] if isinstance(given, list) and len(given) == 1 else None
+    return block["content"] if isinstance(block, dict) and block.keys() == {"content"} else given
 
 
 CONVENTION = Convention(
