@@ -22,6 +22,7 @@ ORDER = (
     "vercel_ai",
     "pydantic_ai",
     "logfire_agents",
+    "openai_agents",
     "google_adk",
     "google_genai",
     "agent_framework",
