@@ -24,7 +24,7 @@ from spanweir.schemas.genai import (
 )
 from spanweir.schemas.notes import Notes, first
 from spanweir.schemas.paths import get_field, is_empty, set_field
-from spanweir.schemas.values import UNREADABLE, plain
+from spanweir.schemas.values import UNREADABLE, Broken, loads, plain
 
 
 def read_whole(span: GenAISpan, notes: Notes) -> None:
@@ -66,10 +66,9 @@ def _request(span: GenAISpan, notes: Notes) -> None:
             if span.tools or not offers:
                 return
     given = plain(io.input)
-    if isinstance(given, str):
-        fields: dict[str, Any] = {"input": [Message("user", [Text(given)])]}
-    else:
-        fields = content.request(given, notes) or {}
+    fields = content.request(_uncut(given), notes) or {}
+    if isinstance(given, str) and not fields.get("input"):
+        fields = {"input": [Message("user", [Text(given)])]}
     found = fields.get("input")
     if found and len(found) >= len(span.input):
         filled = hollow and all(message.parts for message in found)
@@ -79,6 +78,20 @@ def _request(span: GenAISpan, notes: Notes) -> None:
     if any(message.role in ("system", "developer") for message in span.input):
         fields.pop("system", None)
     _fill(span, fields)
+
+
+def _uncut(value: Any) -> Any:
+    """What can be read of JSON objects that were cut short (limits on attributes); None for all other text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = loads(value) if value[:1] in ("{", "[") else None
+    except ValueError:
+        return None
+    if not isinstance(found, Broken) or found.how != "truncated":
+        return None
+    objects = found.value if isinstance(found.value, list) else [found.value]
+    return found.value if objects and all(isinstance(item, dict) for item in objects) else None
 
 
 def _glance(said: list[Message]) -> tuple[bool, int, bool]:
@@ -140,10 +153,9 @@ def _response(span: GenAISpan, notes: Notes) -> None:
         _fill(span, outline)
         return
     said = plain(io.output)
-    if isinstance(said, str):
-        fields: dict[str, Any] = {"output": [Message("assistant", [Text(said)])]} if said else {}
-    else:
-        fields = content.response(said, notes) or {}
+    fields = content.response(_uncut(said), notes) or {}
+    if isinstance(said, str) and said and not any(message.parts for message in fields.get("output") or ()):
+        fields = {"output": [Message("assistant", [Text(said)])]}
     found: list[Message] = fields.pop("output", [])
     more = several and _says_more(found, span.output)
     if found and (not span.output or more or _adds_calls(found, span.output)):
