@@ -22,7 +22,7 @@ from spanweir.exporters.delta.seen import Seen
 from spanweir.exporters.delta.window import Pending
 
 _LOG: Final = logging.getLogger(__name__)
-_BUILD_BYTES: Final = 2 << 20
+_BUILD_BYTES: Final = 3 << 20
 """Columns are made of so many bytes of requests at once: that costs 1.5 ms however few spans are in them."""
 _HOUR_NS: Final = 3_600_000_000_000
 
