@@ -246,8 +246,8 @@ class Call:
         stream = streams.wrap(self, span, context, result)
         if stream is not None:
             return stream
-        if hasattr(type(result), "add_done_callback"):
-            with suppress(Exception):  # no future, in spite of its looks
+        with suppress(Exception):  # what misbehaves, or looks like a future and is none
+            if hasattr(type(result), "add_done_callback"):
                 result.add_done_callback(functools.partial(self.done, span))
                 return result
         self.finish(span, result)
