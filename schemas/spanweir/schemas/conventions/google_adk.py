@@ -36,10 +36,11 @@ def model_response(value: Any, notes: Notes) -> dict[str, Any] | None:
         return None
     found = parse(value, notes)
     if isinstance(found, dict) and "content" in found and "candidates" not in found:
-        reason = first(found, "finish_reason", "finishReason")  # the kit for JavaScript has camel case
+        reason = first(found, "finish_reason", "finishReason")  # the kits for JavaScript and Java
         found = {
             "candidates": [{"content": found["content"], "finish_reason": reason}],
             "usage_metadata": first(found, "usage_metadata", "usageMetadata"),
+            "model_version": first(found, "model_version", "modelVersion"),
         }
     return response(found, notes)
 
@@ -85,6 +86,7 @@ CONVENTION = Convention(
             {
                 "gcp.vertex.agent.session_id": ("conversation_id", text),
                 "gcp.vertex.agent.invocation_id": ("graph.workflow_id", text),
+                "gen_ai.tool_call.id": ("tool.id", text),
                 "gen_ai.usage.experimental.tool_use_tokens": ("usage.tool_use_prompt", count),
             }
         ),
