@@ -35,6 +35,7 @@ def stages(*, mapped: bool = True, requests: bool = False, agents: bool = False)
             count,
             mapped=mapped,
             requests=requests,
+            agents=genai.agents() if agents else None,
         )
 
 

@@ -148,9 +148,10 @@ def _details(have: Mapping[str, Any], inner: ReadableSpan) -> dict[str, Any]:
 def given(span: Any) -> dict[str, Any] | None:
     """What a span of ours was started with; None for those of others."""
     try:
-        return span._given  # type: ignore[no-any-return]
+        found: dict[str, Any] = span._given
     except AttributeError:
         return None
+    return found
 
 
 def raw(span: Any) -> Mapping[str, Any]:

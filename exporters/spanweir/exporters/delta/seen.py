@@ -5,11 +5,12 @@ crash at any moment the row is merged rather than appended again. Of a trace tha
 were there before are merged.
 """
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
+
+from spanweir.exporters.delta.memory import opened
 
 _VERSION: Final = 1
 _SCHEMA: Final = """
@@ -25,16 +26,7 @@ class Seen:
     """Keys are trace id + span id, in hex. Used by one thread at a time."""
 
     def __init__(self, directory: str) -> None:
-        path = Path(directory)
-        path.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path / "seen.db", isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise ValueError(f"{path / 'seen.db'} is of version {version}; this spanweir knows {_VERSION}")
-        self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version={_VERSION}")
+        self._db = opened(Path(directory, "seen.db"), _VERSION, _SCHEMA)
         self._part = self._db.execute("SELECT coalesce(max(part), 0) FROM seen").fetchone()[0]
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ payload row needs them all); `written` holds the ids of traces that have a paylo
 *before* the row is committed, so that after a crash at any moment the row is merged rather than appended again.
 """
 
-import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -14,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from spanweir.exporters.delta.memory import opened
 from spanweir.exporters.delta.payload import Content, Contents, Facts
 
 _VERSION: Final = 1
@@ -35,17 +35,8 @@ class Spool:
     """Thread-safe."""
 
     def __init__(self, directory: str) -> None:
-        path = Path(directory)
-        path.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path / "spool.db", isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise ValueError(f"{path / 'spool.db'} is of version {version}; this spanweir knows {_VERSION}")
-        self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version={_VERSION}")
+        self._db = opened(Path(directory, "spool.db"), _VERSION, _SCHEMA)
         self._note()
 
     def _note(self) -> None:
