@@ -194,6 +194,7 @@ BY_TYPE: dict[str, Reader] = {
     "instruction": _text, "summary_text": _reasoning, "reasoning_text": _reasoning,
     "reasoning": _reasoning, "thinking": _reasoning, "redacted_thinking": _reasoning, "thought": _reasoning,
     "tool_call": tool_call, "tool_use": tool_call, "tool-call": tool_call, "toolCall": tool_call,
+    "toolUse": tool_call,
     "function_call": tool_call, "function": tool_call, "functionCall": tool_call, "tool_calls": tool_call,
     "tool_call_response": tool_result, "tool_result": tool_result, "tool-result": tool_result,
     "toolResult": tool_result, "function_call_output": tool_result, "tool-return": tool_result,

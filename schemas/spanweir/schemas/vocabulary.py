@@ -17,6 +17,10 @@ FINISH_REASONS = {
     "prohibited_content": "content_filter", "blocklist": "content_filter", "spii": "content_filter",
     "recitation": "content_filter", "image_safety": "content_filter", "error_toxic": "content_filter",
     "model_length": "length", "model_context_window_exceeded": "length", "error_limit": "length",
+    # Strands for TypeScript writes Bedrock's words in camel case.
+    "endturn": "stop", "stopsequence": "stop", "tooluse": "tool_call", "maxtokens": "length",
+    "modelcontextwindowexceeded": "length", "limitoutputtokens": "length", "contentfiltered": "content_filter",
+    "guardrailintervened": "content_filter",
 }  # fmt: skip
 
 

@@ -248,6 +248,9 @@ def message_event(one: Occurrence, speaker: str, notes: Notes) -> Message | None
         who = content.get("role")
     who = who if isinstance(who, str) and who else speaker
     if who == "tool" and not isinstance(content, list):
+        blocks = event_parts(content, notes) if isinstance(content, str) and "toolResult" in content else []
+        if blocks and all(isinstance(block, ToolResult) for block in blocks):  # Strands: JSON text of Bedrock's blocks
+            return Message("tool", blocks)
         result = ToolResult(tool_output(content), id_of(said, "id", "tool_call_id"), id_of(said, "name"))
         return Message("tool", [result])
     calls = said.get("tool_calls")

@@ -1,5 +1,6 @@
 """AWS Strands Agents: content in span events of Bedrock blocks, token sums on every level, milliseconds where the
-standard has seconds. Source: strands-agents 1.62 (semconv guide 5.7).
+standard has seconds. Source: strands-agents 1.62 (semconv guide 5.7); @strands-agents/sdk 1.19, whose cycles and
+stop reasons have other names, and whose tools return blocks of JSON.
 """
 
 from typing import Any
@@ -9,14 +10,22 @@ from spanweir.schemas.convention import OVERRIDE, Convention, rules
 from spanweir.schemas.genai import GenAISpan, Message, Text, Tool, ToolCall, ToolResult
 from spanweir.schemas.messages import otel_parts
 from spanweir.schemas.notes import Notes, arguments
-from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.parts import tool_output
+from spanweir.schemas.raw import RawSpan, Value
 from spanweir.schemas.values import milliseconds, text
+
+
+def _result(value: Value, notes: Notes) -> Any:
+    return tool_output(arguments(value))
+
+
+_CYCLES = ("execute_event_loop_cycle", "execute_agent_loop_cycle")
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
     """Event loop cycles are steps; a tool span's events hold its arguments and its result."""
     operation = span.op or ""
-    if operation == "execute_event_loop_cycle" or raw.name.startswith("execute_event_loop_cycle"):
+    if operation == "execute_event_loop_cycle" or raw.name.startswith(_CYCLES):
         span.kind = "step"
     elif operation.startswith(("invoke_swarm", "invoke_graph")) or raw.name.startswith(
         ("invoke_swarm", "invoke_graph")
@@ -28,6 +37,7 @@ def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
             tool.arguments = _only(span.input)
         if tool.result is None and span.output:
             tool.result = _only(span.output)
+        tool.result = tool_output(arguments(tool.result))
         span.input, span.output = [], []
 
 
@@ -70,6 +80,7 @@ CONVENTION = Convention(
             {
                 "gen_ai.agent.tools": ("tools", tools),
                 "system_prompt": ("system", otel_parts),
+                "gen_ai.tool.call.result": ("tool.result", _result),
             },
             content=True,
         ),
