@@ -15,6 +15,7 @@ from spanweir.schemas import usage as tokens
 from spanweir.schemas.genai import Doc, Embedding, Message, Text, ToolDef
 from spanweir.schemas.messages import messages, otel_parts, parse
 from spanweir.schemas.notes import Notes, Shape, first, id_of, name_of, rest
+from spanweir.schemas.printed import printed
 from spanweir.schemas.streams import folded
 from spanweir.schemas.values import UNREADABLE, dumps, integer, number
 
@@ -64,6 +65,9 @@ def _tools(value: Any, notes: Notes) -> list[ToolDef] | None:
     found: list[ToolDef] = []
     for item in value:
         item = parse(item, notes)
+        if isinstance(item, str) and isinstance(shown := printed(item), dict) and "name" in shown:
+            item = {key: told for key, told in shown.items() if key in _TOOL and not _is_code(told)}
+            notes.lossy = True
         if isinstance(item, str):
             found.append(ToolDef(item))
         elif isinstance(item, dict):
@@ -75,6 +79,11 @@ def _tools(value: Any, notes: Notes) -> list[ToolDef] | None:
             else:
                 found.append(_tool(item, notes))
     return found or None
+
+
+def _is_code(value: Any) -> bool:
+    """Whether a printed object's field is a function or a class (`<function f at 0x7f>`)."""
+    return isinstance(value, str) and value[:1] == "<"
 
 
 def _tool(item: Shape, notes: Notes) -> ToolDef:

@@ -15,6 +15,7 @@ import msgspec
 from spanweir.schemas.genai import Message, Other, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from spanweir.schemas.notes import Notes, Shape, arguments, id_of, name_of, rest
 from spanweir.schemas.parts import part, parts, tool_call, tool_output
+from spanweir.schemas.printed import printed
 from spanweir.schemas.values import UNREADABLE, Broken, loads
 from spanweir.schemas.vocabulary import STANDARD_ROLES, role
 
@@ -94,12 +95,22 @@ def messages(value: Any, notes: Notes, speaker: str = "user") -> list[Message] |
         elif isinstance(item, list):
             read = messages(item, notes, speaker)
         else:
-            read = [Message(speaker, [Text(item)])] if item.__class__ is str and item else None
+            read = _said(item, notes, speaker) if item.__class__ is str and item else None
         if read is None:
             notes.lossy = notes.lossy or item not in (None, "", [], {})
         else:
             found += read
     return merge(found) or None
+
+
+def _said(item: str, notes: Notes, speaker: str) -> list[Message]:
+    """A message that is only text: what `speaker` said, or a message object that was printed."""
+    found = printed(item) if item[-1] in ")'\"]}" else None
+    read = message(found, notes, speaker) if isinstance(found, dict) and len(found) > 1 else None
+    if read is None:
+        return [Message(speaker, [Text(item)])]
+    notes.lossy = True
+    return read
 
 
 _PAIR_ROLES = frozenset({"user", "human", "ai", "assistant", "system", "tool", "developer", "placeholder"})
@@ -183,11 +194,16 @@ def chat(item: Shape, notes: Notes) -> list[Message] | None:
             speaker,
             found,
             id_of(item, "name"),
-            id_of(item, "finish_reason", "stop_reason", "finishReason"),
+            id_of(item, "finish_reason", "stop_reason", "finishReason") or _meta_reason(item.get("meta")),
             id_of(item, "id"),
             item["index"] if isinstance(item.get("index"), int) else None,
         )
     ]
+
+
+def _meta_reason(meta: Any) -> str | None:
+    """Why a message of Haystack ended."""
+    return id_of(meta, "finish_reason") if isinstance(meta, dict) else None
 
 
 _RESULT_KEYS = frozenset({"toolResult", "toolResponse", "tool_call_result", "functionResponse", "function_response"})
@@ -234,32 +250,12 @@ def _append_calls(found: list[Part], item: Shape, notes: Notes) -> None:
         found.append(ToolCall(name_of(call, "name"), None, arguments(call.get("arguments"))))
 
 
-_LANGCHAIN_TYPES = frozenset(
-    {
-        "human",
-        "ai",
-        "system",
-        "tool",
-        "function",
-        "chat",
-        "AIMessageChunk",
-        "HumanMessage",
-        "AIMessage",
-        "SystemMessage",
-    }
-    | {"ToolMessage", "HumanMessageChunk", "SystemMessageChunk", "ToolMessageChunk", "FunctionMessage", "ChatMessage"}
-)
-_LANGCHAIN = frozenset(
-    {
-        "type",
-        "content",
-        "name",
-        "id",
-        "tool_calls",
-        "tool_call_id",
-    }
-    | {"status", "role", "lc"}
-)
+_LANGCHAIN_TYPES = frozenset((
+    "human", "ai", "system", "tool", "function", "chat", "AIMessageChunk", "HumanMessage", "AIMessage",
+    "SystemMessage", "ToolMessage", "HumanMessageChunk", "SystemMessageChunk", "ToolMessageChunk", "FunctionMessage",
+    "ChatMessage",
+))  # fmt: skip
+_LANGCHAIN = frozenset({"type", "content", "name", "id", "tool_calls", "tool_call_id", "status", "role", "lc"})
 
 
 def langchain(item: Shape, notes: Notes) -> list[Message] | None:

@@ -15,6 +15,7 @@ from spanweir.schemas import content, evaluations, usage
 from spanweir.schemas.convention import INDEXED, WHOLE, Convention, Many, Rule, rules
 from spanweir.schemas.conventions.autogen import function_results
 from spanweir.schemas.conventions.general import metadata
+from spanweir.schemas.conventions.smolagents import is_inputs
 from spanweir.schemas.genai import (
     Doc,
     Embedding,
@@ -289,10 +290,9 @@ def _parameters(value: Any, notes: Notes) -> dict[str, Any] | None:
 def _tool_parameters(value: Any, notes: Notes) -> Any:
     """`tool.parameters` of a tool span: the arguments, or with some senders the schema, which is no argument."""
     found = json_or_text(value)
-    decoded = parse(value, Notes())
-    if isinstance(decoded, dict) and decoded.get("type") == "object" and "properties" in decoded:
-        return None
-    return found
+    read = parse(value, Notes())
+    is_schema = isinstance(read, dict) and ((read.get("type") == "object" and "properties" in read) or is_inputs(read))
+    return None if is_schema else found
 
 
 def _function_call(value: Any, notes: Notes) -> list[Message] | None:
