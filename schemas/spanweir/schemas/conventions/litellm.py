@@ -7,7 +7,7 @@ from typing import Any
 
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import request, response
-from spanweir.schemas.convention import INDEXED, OVERRIDE, WHOLE, Convention, Many, rules
+from spanweir.schemas.convention import INDEXED, OVERRIDE, WHOLE, Convention, Many, Rule, rules
 from spanweir.schemas.genai import GenAISpan, Message, Part, ToolCall
 from spanweir.schemas.indexed import nested
 from spanweir.schemas.messages import parse
@@ -28,7 +28,11 @@ def calls(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[Mes
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
-    """The raw request repeats its parent; answers whose parts were left out are made whole from the indexed calls."""
+    """The raw request repeats its parent; answers whose parts were left out are made whole from the indexed calls; a
+    proxy tells its own name for the model as the one that answered."""
+    group = raw.attributes.get("litellm.model_group")
+    if span.model is not None and group and span.model.response == group and span.model.request:
+        span.model.response = span.model.request
     if raw.name == "raw_gen_ai_request" or any(
         key.startswith("llm.") and key.endswith(".messages") for key in raw.attributes
     ):
@@ -78,6 +82,15 @@ def usage_object(value: Any, notes: Notes) -> dict[str, Any] | None:
     return {"usage": read} if read is not None else None
 
 
+def requester(value: Any, notes: Notes) -> dict[str, Any] | None:
+    """`metadata.requester_metadata`: what a proxy's client sent as `metadata`, as a Python repr."""
+    fields = associations.from_object(value, notes)
+    if fields is not None:
+        del fields["metadata"]  # `metadata.*` has it
+        notes.lossy = True
+    return fields
+
+
 def first_of(value: Any) -> str | None:
     """`openai/gpt-4o-mini` -> `openai`."""
     found = text(value)
@@ -108,6 +121,7 @@ CONVENTION = Convention(
         ),
         *rules({"gen_ai.response.finish_reasons": ("response.finish_reasons", strings)}, rank=OVERRIDE),
         *rules({"hidden_params": ("*", hidden), "metadata.usage_object": ("*", usage_object)}, content=True),
+        Rule("metadata.requester_metadata", "*", requester, content=True),
         *_METADATA,
         *_OWN,
     ),
