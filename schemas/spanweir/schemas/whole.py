@@ -69,15 +69,21 @@ def _request(span: GenAISpan, notes: Notes) -> None:
     fields = content.request(_uncut(given), notes) or {}
     if isinstance(given, str) and not fields.get("input"):
         fields = {"input": [Message("user", [Text(given)])]}
-    found = fields.get("input")
+    found: list[Message] = fields.get("input") or []
+    if found and not any(message.role in _LEADING for message in found):
+        # Anthropic's and Gemini's requests have instructions beside the messages.
+        found = [message for message in span.input if message.role in _LEADING] + found
     if found and len(found) >= len(span.input):
         filled = hollow and all(message.parts for message in found)
         if filled or (partial and len(found) == len(span.input) and _parts(found) > _parts(span.input)):
             span.input = found
             notes.taken.pop("input", None)
-    if any(message.role in ("system", "developer") for message in span.input):
+    if any(message.role in _LEADING for message in span.input):
         fields.pop("system", None)
     _fill(span, fields)
+
+
+_LEADING = ("system", "developer")
 
 
 def _uncut(value: Any) -> Any:
