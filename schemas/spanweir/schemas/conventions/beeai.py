@@ -24,4 +24,11 @@ CONVENTION = Convention(
     rank=WHOLE,
     refine=refine,
     rules=rules({"target": ("graph.node", text), "thought": ("metadata", lambda value: {"thought": value})}),
+    usage={
+        "metadata.usage.prompt_tokens": "input",
+        "metadata.usage.completion_tokens": "output",
+        "metadata.usage.total_tokens": "total",
+        "metadata.usage.cached_prompt_tokens": "cache_read",
+        "metadata.usage.cached_creation_tokens": "cache_write",
+    },
 )
