@@ -88,6 +88,28 @@ def test_two_instrumentations_side_by_side_are_one_call() -> None:
     assert total(root, outer, later) == (20, 2), "a response id that is used again is no proof"
 
 
+def _answered(name: str, parent: str, start: int, end: int, response: str) -> RawSpan:
+    more = {"gen_ai.response.id": response} if response else {}
+    return span(name, parent, op="chat", start=start, end=end, tokens=(10, 1), attributes=more)
+
+
+def test_a_call_below_one_that_had_ended_is_another_call() -> None:
+    """OpenLLMetry's LangChain 0.51 does not leave the span of a call outside a chain."""
+    first = _answered("first", "", 0, 10, "r1")
+    tool = span("tool", "first", op="execute_tool", start=11, end=19)
+    second, third = _answered("second", "first", 20, 30, "r2"), _answered("third", "second", 40, 50, "r3")
+    assert total(first, tool, second, third) == (30, 3)
+    client, server = _answered("client", "third", 41, 49, "r4"), _answered("server", "client", 42, 48, "r4")
+    assert total(first, second, third, client) == (30, 3), "the client's call is within the third"
+    assert total(first, second, third, client, server) == (30, 3)
+
+
+def test_a_call_below_one_that_had_ended_is_the_same_where_nothing_tells_them_apart() -> None:
+    """The clocks of two hosts may differ by more than a call takes."""
+    assert total(_answered("client", "", 0, 10, "r1"), _answered("server", "client", 20, 30, "r1")) == (10, 1)
+    assert total(_answered("client", "", 0, 10, "r1"), _answered("server", "client", 20, 30, "")) == (10, 1)
+
+
 def test_embeddings_count() -> None:
     usage = {"gen_ai.operation.name": "embeddings", "gen_ai.usage.input_tokens": 8}
     assert total(span("root", op="invoke_agent"), span("emb", "root", start=1, attributes=usage)) == (8, 0)

@@ -68,9 +68,10 @@ def _insert(trace: Trace, span_id: str, node: Node) -> None:
     nodes = trace.nodes
     nodes[span_id] = node
     parent = node.parent
-    has_children = bool(trace.waiting) and trace.waiting.pop(span_id, None) is not None
-    if has_children:
+    children = trace.waiting.pop(span_id, None) if trace.waiting else None
+    if children:
         trace.outermost = None
+        totals.meet(trace, span_id, children)
     if parent and parent not in nodes:
         trace.waiting.setdefault(parent, []).append(span_id)
     if node.usage is not None or node.cost is not None or span_id in trace.below:

@@ -38,9 +38,23 @@ def add(trace: Trace, span_id: str, node: Node) -> None:
         else:
             trace.costly.add(span_id)
     if is_call:
-        _mark(trace, node.parent, True)
+        _mark(trace, node.parent, not _follows(node, trace.nodes.get(node.parent)))
     elif span_id in trace.below:
         _mark(trace, node.parent, span_id in trace.inner and node.kind in TRANSPARENT)
+
+
+def meet(trace: Trace, span_id: str, children: Iterable[str]) -> None:
+    """A node that is about to be added has come after its children, which took it for a call that repeats theirs."""
+    node = trace.nodes[span_id]
+    if span_id in trace.inner and node.response_id and not trace.dropped:
+        nodes, inner = trace.nodes, trace.inner
+        if not any(
+            not _follows(child, node)
+            and (child.kind in TRANSPARENT if child_id in inner else child.usage is not None and not child.aggregate)
+            for child_id in children
+            if (child := nodes.get(child_id)) is not None
+        ):
+            inner.discard(span_id)
 
 
 def rebuild(trace: Trace) -> None:
@@ -86,6 +100,17 @@ def cost(trace: Trace) -> Cost | None:
         output_cost=total[1] / PICO,
         total_cost=total[2] / PICO,
         reported=total[3] > 0 and total[3] == total[4],
+    )
+
+
+def _follows(node: Node, parent: Node | None) -> bool:
+    """A call that began after the one above it had ended, and got another response: the instrumentation forgot to
+    leave the span above (OpenLLMetry's LangChain 0.51 with calls outside chains)."""
+    return (
+        parent is not None
+        and 0 < parent.end_ns <= node.start_ns
+        and bool(parent.response_id and node.response_id)
+        and parent.response_id != node.response_id
     )
 
 
@@ -167,8 +192,8 @@ def _mark(trace: Trace, parent: str, direct: bool) -> None:
                 _take_back(trace, span_id, node)
         if not new or node is None:
             return
-        direct = direct and node.kind in TRANSPARENT
         span_id = trace.parent_of(node.parent) if trace.dropped else node.parent
+        direct = direct and node.kind in TRANSPARENT and not _follows(node, nodes.get(span_id))
 
 
 def _take_back(trace: Trace, span_id: str, node: Node) -> None:
