@@ -1,4 +1,4 @@
-"""Mapped spans, log records and trace rows -> record batches of the OpenTelemetry tables.
+"""Mapped spans, log records and trace rows -> rows of the OpenTelemetry tables.
 
 Not here: the payload table (`payload`), metrics (`metrics`), and how batches are committed (`table`).
 """
@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from arro3.core import RecordBatch
-
-from spanweir.exporters.delta.arrow import Layout, flat_arrays, flat_structs
+from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.cells import (
     DAY_NS,
     KINDS,
     VARIANT_DIGIT,
     Bag,
+    Unquoted,
     dump,
     load,
     loaded,
@@ -23,10 +22,11 @@ from spanweir.exporters.delta.cells import (
     record_ids,
     text,
     texts,
-    unquoted,
     untouched,
 )  # fmt: skip
 from spanweir.exporters.delta.origins import Origins
+from spanweir.exporters.delta.parquet import Chunk, Encoder
+from spanweir.exporters.delta.shred import Fields, PlainMaps
 from spanweir.schemas.inference_table import Version
 from spanweir.schemas.raw import Event, Link, RawLog, Value
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
@@ -41,9 +41,11 @@ _NO_BAG: Final[Bag] = {}
 class SpanRows:
     """Rows of `{prefix}_otel_spans`: what of spans is kept until there are many, and the batch of it."""
 
-    def __init__(self, layout: Layout, version: Version) -> None:
-        self._layout = layout
-        self._attributes = unquoted if version == "v1" else loaded
+    def __init__(self, layout: Layout, version: Version, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._attributes: Callable[[Sequence[dict[str, str]]], PlainMaps | list[Bag]] = (
+            Unquoted() if version == "v1" else loaded
+        )
         self._bag: Callable[[Bag], Any] = texts if version == "v1" else untouched
         self._origins = Origins(layout, self._bag)
 
@@ -72,16 +74,14 @@ class SpanRows:
             [raw.scope for raw in raws],
         )
 
-    def batch(self, columns: Columns) -> RecordBatch:
+    def chunk(self, columns: Columns) -> Chunk:
         """Of `columns`, and of what other spans' columns were appended to them."""
         (
             traces, ids, parents, names, starts, ends, statuses, attributes, messages, states, flags, kinds, events,
             links, dropped_attributes, dropped_events, dropped_links, resources, scopes,
         ) = columns  # fmt: skip
-        types = self._layout.types
-        resource, resource_url, scope, scope_url, services = self._origins.columns(resources, scopes)
-        codes = [_STATUSES.get(status) or f"STATUS_CODE_{status}" for status in statuses]
-        return self._layout.batch(
+        *origins, services = self._origins.runs(resources, scopes)
+        return self._encoder.chunk(
             (
                 record_ids(starts, traces, ids),
                 [start // 1000 for start in starts],
@@ -96,17 +96,14 @@ class SpanRows:
                 [KINDS[kind if 0 <= kind < 6 else 0] for kind in kinds],
                 starts,
                 ends,
-                self._attributes(types["attributes"], attributes),
+                self._attributes(attributes),
                 dropped_attributes,
-                flat_arrays(types["events"], [each and self._events(each) for each in events]),
+                [each and self._events(each) for each in events],
                 dropped_events,
-                flat_arrays(types["links"], [each and self._links(each) for each in links]),
+                [each and self._links(each) for each in links],
                 dropped_links,
-                flat_structs(types["status"], (messages, codes)),
-                resource,
-                resource_url,
-                scope,
-                scope_url,
+                Fields((messages, [_STATUSES.get(status) or f"STATUS_CODE_{status}" for status in statuses])),
+                *origins,
             )
         )
 
@@ -125,8 +122,8 @@ class SpanRows:
 class LogRows:
     """Rows of `{prefix}_otel_logs`."""
 
-    def __init__(self, layout: Layout, version: Version) -> None:
-        self._layout = layout
+    def __init__(self, layout: Layout, version: Version, encoder: Encoder) -> None:
+        self._encoder = encoder
         self._bag: Callable[[Bag], Any] = texts if version == "v1" else untouched
         self._body: Callable[[Value], Any] = text if version == "v1" else lambda value: value
         self._origins = Origins(layout, self._bag)
@@ -138,11 +135,10 @@ class LogRows:
         ids, size_bytes = _log_ids(logs, times)
         return (ids, times, logs), size_bytes
 
-    def batch(self, columns: Columns) -> RecordBatch:
+    def chunk(self, columns: Columns) -> Chunk:
         ids, times, logs = columns
-        origins = self._origins.columns([log.resource for log in logs], [log.scope for log in logs])
-        resource, resource_url, scope, scope_url, services = origins
-        return self._layout.batch(
+        *origins, services = self._origins.runs([log.resource for log in logs], [log.scope for log in logs])
+        return self._encoder.chunk(
             (
                 ids,
                 [time // 1000 for time in times],
@@ -159,10 +155,7 @@ class LogRows:
                 [self._bag(log.attributes) for log in logs],
                 [log.dropped_attributes_count for log in logs],
                 [log.flags for log in logs],
-                resource,
-                resource_url,
-                scope,
-                scope_url,
+                *origins,
             )
         )
 
