@@ -19,7 +19,15 @@ from mlflow.tracking import MlflowClient
 from spanweir.exporters.api import Context, Exporter, Permanent, Retry
 from spanweir.exporters.mlflow import Config
 from spanweir.exporters.mlflow.revisions import REVISIONS
-from spanweir.exporters.mlflow.sqlite import PAGE_BYTES, PAST_LOG_BATCHES, PAST_LOG_BYTES, TOGETHER, Sqlite, packed
+from spanweir.exporters.mlflow.sqlite import (
+    LARGE_BYTES,
+    PAGE_BYTES,
+    PAST_LOG_BATCHES,
+    PAST_LOG_BYTES,
+    TOGETHER,
+    Sqlite,
+    packed,
+)
 from spanweir.schemas.trace import MappedSpan, TraceRow
 from tests.support.mlflow_spans import make_batch, make_feedback, make_span, make_trace
 
@@ -68,10 +76,10 @@ def test_the_file_has_a_write_ahead_log(sqlite_path: Path) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def large_trace(seed: int) -> tuple[TraceRow, list[MappedSpan]]:
+def large_trace(seed: int, content_bytes: int = PAST_LOG_BYTES) -> tuple[TraceRow, list[MappedSpan]]:
     """Enough content to go past the write-ahead log."""
     row, spans = make_trace(seed)
-    text = f"{seed} " * (PAST_LOG_BYTES // len(f"{seed} "))
+    text = f"{seed} " * (content_bytes // len(f"{seed} "))
     return row, [*spans[:-1], make_span(row.trace_id, "a" * 16, spans[0].span_id, values={"mlflow.spanInputs": text})]
 
 
@@ -112,13 +120,14 @@ def test_whoever_reads_keeps_the_log_and_what_it_sees(sqlite_path: Path) -> None
         reader.close()
 
 
-def test_a_writer_that_is_killed_past_the_log_leaves_what_it_committed(sqlite_path: Path) -> None:
+@pytest.mark.parametrize("content_bytes", [PAST_LOG_BYTES, LARGE_BYTES])
+def test_a_writer_that_is_killed_past_the_log_leaves_what_it_committed(sqlite_path: Path, content_bytes: int) -> None:
     program = f"""
 from tests.contracts.mlflow_store.test_sqlite import exporter_of, large_trace, make_batch
 from pathlib import Path
 with exporter_of(Path({str(sqlite_path)!r})) as exporter:
     for seed in range(1, 1000):
-        exporter.export(make_batch([large_trace(seed)], seed))
+        exporter.export(make_batch([large_trace(seed, {content_bytes})], seed))
         print(seed, flush=True)
 """
     command = [sys.executable, "-c", program]
@@ -134,6 +143,37 @@ with exporter_of(Path({str(sqlite_path)!r})) as exporter:
     assert count(sqlite_path) in (5 + 5 * len(committed), 10 + 5 * len(committed)), "the last may not have been told"
     with sqlite3.connect(sqlite_path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_large_batch_is_whole_and_leaves_nothing_running(sqlite_path: Path) -> None:
+    with exporter_of(sqlite_path) as exporter:
+        for seed in range(1, 4):
+            exporter.export(make_batch([large_trace(seed, LARGE_BYTES)], seed))
+            assert "write-back" not in [thread.name for thread in threading.enumerate()]
+        exporter.export(make_batch([make_trace(4)], 4))
+    trace = MlflowClient(f"sqlite:///{sqlite_path}").get_trace(f"tr-{large_trace(2)[0].trace_id}")
+    assert max(trace.data.spans, key=lambda span: len(span.inputs or "")).inputs == "2 " * (LARGE_BYTES // 2)
+    with sqlite3.connect(sqlite_path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_large_batch_that_is_refused_leaves_nothing_running(sqlite_path: Path) -> None:
+    row, spans = large_trace(1, LARGE_BYTES)
+    row.experiment = "no such experiment"
+    config = Config(tracking_uri=f"sqlite:///{sqlite_path}", experiment="Default", create_experiments=False)
+    with config.build(CONTEXT) as exporter, pytest.raises(Permanent):
+        exporter.export(make_batch([(row, spans)]))
+    assert "write-back" not in [thread.name for thread in threading.enumerate()]
+    with exporter_of(sqlite_path) as exporter:
+        exporter.export(make_batch([make_trace(0)]))
+        with sqlite3.connect(sqlite_path) as connection:
+            connection.execute("ALTER TABLE spans RENAME TO elsewhere")
+        connection.close()
+        with pytest.raises(Retry, match="no such table"):
+            exporter.export(make_batch([large_trace(2, LARGE_BYTES)]))
+    assert "write-back" not in [thread.name for thread in threading.enumerate()]
+    with sqlite3.connect(sqlite_path) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM trace_info").fetchone() == (1,)
 
 
 def test_a_commit_waits_for_the_disk_unless_told_otherwise(sqlite_path: Path) -> None:
