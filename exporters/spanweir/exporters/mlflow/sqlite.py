@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
-from spanweir.exporters.mlflow.database import Dialect, Trouble, marks
+from spanweir.exporters.mlflow.database import Dialect, Trouble
 from spanweir.exporters.mlflow.revisions import METADATA, TAGS, Table
 from spanweir.exporters.mlflow.rows import Row
 from spanweir.exporters.mlflow.writeback import WriteBack
@@ -40,8 +40,11 @@ log. For smaller ones it costs a tenth more CPU and gains little; through the lo
 LARGE_CACHE_KIB: Final = 1024
 """Then SQLite hands pages to the kernel early, instead of most of them at the end."""
 BUSY_S: Final = 20.0
-TOGETHER: Final = 64
-"""Tags or metadata in one statement."""
+TOGETHER_VALUES: Final = 256
+"""Values in a statement of several rows. sqlite3 lets go of the interpreter's lock for each statement and, where other
+threads are busy, waits to have it back; and a row apart costs a fifth more CPU."""
+TOGETHER_BYTES: Final = 32 * 1024
+"""Longer contents are written one by one: a statement keeps a copy of all its values."""
 _OTHER_COLUMNS_BYTES = 180
 """Of a span's row, its place in the page included."""
 
@@ -224,10 +227,30 @@ class Sqlite:
     def write(self, table: Table, rows: Sequence[Row], fresh: set[str] | None = None) -> None:
         if not rows:
             return
-        if table in (TAGS, METADATA):
-            rows = rows[self._write_together(table, rows) :]
         if table.text_from_bytes is not None:
-            rows = packed(rows, table.columns.index(table.text_from_bytes), self._page_bytes)
+            at = table.columns.index(table.text_from_bytes)
+            rows = packed(rows, at, self._page_bytes)
+            if max(len(row[at]) for row in rows) > TOGETHER_BYTES:
+                self._upsert(table, rows)
+                return
+        fresh = fresh or set()
+        new = [row for row in rows if row[0] in fresh]
+        if new:
+            try:
+                # FAIL needs no copy of each page that the statement changes, as ABORT would to undo it alone.
+                written = self._write_together("INSERT OR FAIL", table, new)
+            except sqlite3.IntegrityError:
+                # Left over from a trace that somebody deleted without these, or twice in the batch.
+                written = 0
+            self._upsert(table, new[written:])
+        known = [row for row in rows if row[0] not in fresh] if len(new) < len(rows) else []
+        if known and table in (TAGS, METADATA):
+            known = known[self._write_together("INSERT OR REPLACE", table, known) :]
+        self._upsert(table, known)
+
+    def _upsert(self, table: Table, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
         statement = self._statements.get(table.name)
         if statement is None:
             # Bytes bound and cast cost a copy; decoded to str they would cost two and a check.
@@ -235,14 +258,18 @@ class Sqlite:
             self._statements[table.name] = statement
         self._open_connection().executemany(statement, rows)
 
-    def _write_together(self, table: Table, rows: Sequence[Row]) -> int:
-        """Write short rows many at a time, as far as they fill a statement; how many."""
-        statement = f"INSERT OR REPLACE INTO {table.name} ({', '.join(table.columns)}) VALUES "
-        statement += ", ".join([f"({marks(table.columns)})"] * TOGETHER)
-        whole = len(rows) // TOGETHER * TOGETHER
+    def _write_together(self, verb: str, table: Table, rows: Sequence[Row]) -> int:
+        """Write rows many at a time, as far as they fill a statement; how many."""
+        many = TOGETHER_VALUES // len(table.columns)
+        statement = self._statements.get(verb + table.name)
+        if statement is None:
+            statement = verb + DIALECT.insert(table, "CAST(? AS TEXT)").removeprefix("INSERT")
+            statement += f", {statement.partition(' VALUES ')[2]}" * (many - 1)
+            self._statements[verb + table.name] = statement
+        whole = len(rows) // many * many
         execute = self._open_connection().execute
-        for start in range(0, whole, TOGETHER):
-            execute(statement, tuple(chain.from_iterable(rows[start : start + TOGETHER])))
+        for start in range(0, whole, many):
+            execute(statement, tuple(chain.from_iterable(rows[start : start + many])))
         return whole
 
     def trouble(self, error: BaseException) -> Trouble:
