@@ -125,9 +125,11 @@ def test_long_columns() -> None:
     encoder = Encoder(Layout([("row", "LONG"), ("many", "ARRAY<INT>"), ("text", "STRING")]), "snappy")
     rows, many = list(range(1000)), [list(range(row % 300)) for row in range(1000)]
     texts = [("é" if row % 7 else "e") * row * 20 for row in rows]
-    found = pyarrow.parquet.read_table(BytesIO(encoder.file([encoder.chunk([rows, many, texts])] * 3)))
-    assert found["many"].to_pylist() == many * 3
-    assert found["text"].to_pylist() == texts * 3
+    large, small = encoder.chunk([rows, many, texts]), encoder.chunk([rows[:3], [None, [], [7]], ["a", None, "é"]])
+    found = pyarrow.parquet.read_table(BytesIO(encoder.file([small, large, small, small, large])))
+    assert found["row"].to_pylist() == [*rows[:3], *rows, *rows[:3], *rows[:3], *rows]
+    assert found["many"].to_pylist() == [None, [], [7], *many, *[None, [], [7]] * 2, *many]
+    assert found["text"].to_pylist() == ["a", None, "é", *texts, *["a", None, "é"] * 2, *texts]
 
 
 @pytest.mark.parametrize(

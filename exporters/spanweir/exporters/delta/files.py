@@ -18,7 +18,7 @@ from arro3.io import read_parquet, write_parquet
 from deltalake.transaction import AddAction
 
 from spanweir.exporters.delta.blobs import Blobs
-from spanweir.exporters.delta.parquet import Chunk, Page
+from spanweir.exporters.delta.parquet import Chunk
 from spanweir.schemas.inference_table import Table
 
 _BATCH_ROWS: Final = 2048
@@ -75,7 +75,7 @@ class Files:
     def _assembled(self, chunks: Sequence[Chunk], folder: str, partition: dict[str, str | None]) -> AddAction:
         tally = _Tally(self._spec.time)
         for chunk in chunks:
-            tally.add_page(chunk.num_rows, chunk.encoder.column(chunk, self._spec.time))
+            tally.add_chunk(chunk)
         content = chunks[0].encoder.file(chunks, list(partition))
         return self._put(content, folder, partition, tally, compression=self._compression)
 
@@ -173,8 +173,8 @@ class _Tally:
         self._add(len(times), len(times) - len(known), min(known, default=None), max(known, default=None))
         return batch
 
-    def add_page(self, rows: int, page: Page) -> None:
-        self._add(rows, page.nulls, page.least, page.most)
+    def add_chunk(self, chunk: Chunk) -> None:
+        self._add(chunk.num_rows, *chunk.encoder.tally(chunk, self._column))
 
     def _add(self, rows: int, nulls: int, least: int | None, most: int | None) -> None:
         self._rows += rows

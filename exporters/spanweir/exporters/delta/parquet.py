@@ -16,7 +16,7 @@ from arro3.core import Table as ArrowTable
 from arro3.io import read_parquet, write_parquet
 
 from spanweir.exporters.delta.arrow import Layout
-from spanweir.exporters.delta.shred import Cells, Column, Leaf, bits, leaves, shred
+from spanweir.exporters.delta.shred import Cells, Column, Leaf, bits, joined, leaves, shred
 
 _TYPES: Final = {
     "BOOLEAN": 0, "INT": 1, "DATE": 1, "LONG": 2, "BIGINT": 2, "TIMESTAMP": 2, "DOUBLE": 5, "STRING": 6, "BINARY": 6,
@@ -25,6 +25,9 @@ _CODECS: Final = {"uncompressed": 0, "snappy": 1, "gzip": 2, "zstd": 6, "lz4_raw
 _NO_ROWS: Final = b"\x16\x00\x19\x0c"
 """`num_rows` 0 and no row groups, in the footer of a file without rows."""
 _MAGIC: Final = b"PAR1"
+_PAGE_BYTES: Final = 64 << 10
+"""Columns of a chunk with less in them wait for those of the file's other chunks: letting go of the lock for each costs
+more than compressing it, where other threads wait for the lock."""
 _I32, _I64, _BINARY, _STRUCT = 5, 6, 8, 12
 Compress: TypeAlias = Callable[[bytes], Any]
 
@@ -42,11 +45,11 @@ class Page(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some rows: a page of each leaf column of the table."""
+    """Some rows: of each leaf column of the table a page, or the cells of one that would be small."""
 
     encoder: "Encoder"
     num_rows: int
-    pages: Sequence[Page]
+    pages: Sequence[Page | Cells]
 
     def batch(self) -> RecordBatch:
         """The rows, read back."""
@@ -73,16 +76,17 @@ class Encoder:
             leaf for (_, kind), column in zip(self._layout.columns, columns, strict=True)
             for leaf in shred(kind, column, rows)
         ]  # fmt: skip
-        return Chunk(self, rows, list(map(self._page, self._leaves, cells)))
+        return Chunk(self, rows, list(map(self._page_if_large, self._leaves, cells)))
 
     def file(self, chunks: Sequence[Chunk], without: Collection[str] = ()) -> bytes:
         """A file of the chunks' rows, without some columns of the table."""
         parts, groups, offset = [_MAGIC], list[bytes](), len(_MAGIC)
         size = compressed = 0
         columns = zip(self._leaves, self._heads, zip(*[chunk.pages for chunk in chunks], strict=True), strict=True)
-        for leaf, head, pages in columns:
+        for leaf, head, of_chunks in columns:
             if leaf.path[0] in without:
                 continue
+            pages = self._pages(leaf, of_chunks)
             column_bytes = sum([len(page.content) for page in pages])
             column_size = sum([page.size_bytes for page in pages])
             groups.append(_column(leaf, head, pages, column_size, column_bytes, offset))
@@ -104,9 +108,11 @@ class Encoder:
         (batch,) = read_parquet(BytesIO(self.file([chunk])), batch_size=chunk.num_rows).read_all().to_batches()
         return batch
 
-    def column(self, chunk: Chunk, name: str) -> Page:
-        """Of a column that has no others in it."""
-        return chunk.pages[self._places[name]]
+    def tally(self, chunk: Chunk, name: str) -> tuple[int, int | None, int | None]:
+        """How many nulls there are, the least and the most, of a column of numbers that has no others in it."""
+        found = chunk.pages[self._places[name]]
+        nulls = found.nulls if isinstance(found, Page) else found.levels.entries - found.values
+        return nulls, found.least, found.most
 
     def _footer(self, without: tuple[str, ...]) -> tuple[bytes, bytes]:
         """What stands before and after `num_rows` and the row groups: the schema, and who wrote it, are arro3's."""
@@ -118,6 +124,29 @@ class Encoder:
             head, tail = content[4:-8].split(_NO_ROWS)
             found = self._footers[without] = head, tail
         return found
+
+    def _page_if_large(self, leaf: Leaf, cells: Cells) -> Page | Cells:
+        large = leaf.kind == "BOOLEAN" or sum(map(len, cells.parts)) >= _PAGE_BYTES
+        return self._page(leaf, cells) if large else cells
+
+    def _pages(self, leaf: Leaf, of_chunks: Sequence[Page | Cells]) -> list[Page]:
+        """Small ones that follow each other are put together."""
+        pages: list[Page] = []
+        waiting: list[Cells] = []
+        for each in of_chunks:
+            if isinstance(each, Cells):
+                waiting.append(each)
+                continue
+            pages += self._page_of(leaf, waiting)
+            pages.append(each)
+            waiting = []
+        return pages + self._page_of(leaf, waiting)
+
+    def _page_of(self, leaf: Leaf, cells: Sequence[Cells]) -> list[Page]:
+        """None of nothing."""
+        if len(cells) < 2:
+            return [self._page(leaf, each) for each in cells]
+        return [self._page(leaf, joined(cells, (1,) * len(cells)))]
 
     def _page(self, leaf: Leaf, cells: Cells) -> Page:
         levels = cells.levels

@@ -109,7 +109,7 @@ def shred(kind: Type, column: Column, rows: int) -> list[Cells]:
     """The cells of the leaves of a column. Python forms of values are those that `arrow.build` takes, with the same
     care for odd ones. Raises TypeError, AttributeError, ValueError, OverflowError for what the column cannot hold."""
     if isinstance(column, Runs):
-        return [_joined(cells, column.lengths) for cells in zip(*column.cells, strict=True)]
+        return [joined(cells, column.lengths) for cells in zip(*column.cells, strict=True)]
     found: list[Cells] = []
     _node(kind, column, Levels(rows, b"", 0), _Place(0, 0), found)
     return found
@@ -258,7 +258,7 @@ def _texts(values: Sequence[Any]) -> _Plain:
     """Of str, or of UTF-8 bytes: the whole column."""
     if isinstance(values[0], bytes):
         for value in values:
-            if not value.isascii():
+            if not bytes.isascii(value):
                 value.decode()
         return _bytes(values)
     if all(map(str.isascii, values)):
@@ -274,7 +274,7 @@ def _texts(values: Sequence[Any]) -> _Plain:
 
 def _bytes(values: Sequence[bytes]) -> _Plain:
     parts = [b""] * (2 * len(values))
-    parts[::2] = [len(value).to_bytes(4, "little") for value in values]
+    parts[::2] = [bytes.__len__(value).to_bytes(4, "little") for value in values]  # of nothing else than bytes
     parts[1::2] = values
     return parts, None, None
 
@@ -322,7 +322,8 @@ def bits(levels: bytes, width: int) -> bytes:
     return int(levels[::-1].translate(_DIGITS), 1 << width).to_bytes(size, "little")
 
 
-def _joined(cells: Sequence[Cells], lengths: Sequence[int]) -> Cells:
+def joined(cells: Sequence[Cells], lengths: Sequence[int]) -> Cells:
+    """Each of the cells so many times, of a column that holds no BOOLEAN: bits do not end where bytes do."""
     runs = list(zip(cells, lengths, strict=True))
     count = sum([each.levels.entries * length for each, length in runs])
     definitions: bytes | int = cells[0].levels.definitions
@@ -337,4 +338,6 @@ def _joined(cells: Sequence[Cells], lengths: Sequence[int]) -> Cells:
         Levels(count, repetitions, definitions),
         sum([each.values * length for each, length in runs]),
         [b"".join(each.parts) * length for each, length in runs],
+        min([each.least for each in cells if each.least is not None], default=None),
+        max([each.most for each in cells if each.most is not None], default=None),
     )
