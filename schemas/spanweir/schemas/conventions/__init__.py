@@ -56,6 +56,7 @@ ORDER = (
     "langwatch",
     "netra",
     "traceai",
+    "monocle",
     "pipecat",
     "weave",
     "opik",
