@@ -168,6 +168,20 @@ def test_an_attribute_of_twenty_megabytes() -> None:
     assert words in shown.content.decode()
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["[" * 500_000 + "]" * 500_000, "[" * 500_000 + "1," * 250_000, '{"a":' * 200_000, "[" + "[TRUNCATED" * 200_000],
+    ids=["nested", "cut", "objects", "marks"],
+)
+def test_a_megabyte_of_what_begins_and_does_not_end(given: str) -> None:
+    """Each cost minutes to hours while the work grew with the square of the length; the test's own time limit would
+    tell."""
+    _, shown = mapped({"gen_ai.input.messages": given, "traceloop.entity.output": given})
+    told = json.dumps(given)[1:-1]
+    for slot in ("mlflow.spanInputs", "mlflow.spanOutputs"):
+        assert told in shown.attributes[slot]
+
+
 def test_a_hundred_thousand_attributes_fill_no_cache() -> None:
     mapper = Mapper()
     many: Attributes = {f"custom.{number}.x{number}": number for number in range(100_000)}

@@ -183,12 +183,19 @@ def loads(value: str | bytes, *, cut: bool = True, lenient: bool = True) -> Any:
         pass
     if stripped[0] in "{[" and (found := literal(stripped)) is not None:
         return Broken(found, "literal")
-    salvaged = salvage(_TRUNCATED.sub("", stripped)) if cut else None
+    salvaged = salvage(_unmarked(stripped)) if cut else None
     if salvaged is None:
         raise ValueError("not JSON")
     return Broken(salvaged, "truncated")
 
 
+def _unmarked(cut: str) -> str:
+    """Without the mark at its end that says that a text was cut. Of a long text only the end is looked at: everything
+    that begins like a mark would be followed to the end of the text."""
+    return cut[:-_MARK_CHARS] + _TRUNCATED.sub("", cut[-_MARK_CHARS:])
+
+
+_MARK_CHARS = 256
 MAX_SALVAGE_CHARS = 4_000_000
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+)', re.DOTALL)
 
@@ -201,7 +208,7 @@ def salvage(cut: str) -> Any:
         return None
     stack: list[str] = []
     position = whole = 0
-    whole_stack = ""
+    depth = 0  # of `stack` at `whole`; all that comes on top of it later is open still
     while match := _TOKEN.match(cut, position):
         token = match[1]
         position = match.end()
@@ -210,11 +217,11 @@ def salvage(cut: str) -> Any:
         elif token == "}" or token == "]":
             if not stack or stack.pop() != token:
                 return None
-            whole, whole_stack = position, "".join(reversed(stack))
+            whole, depth = position, len(stack)
         elif token == "," and stack:
-            whole, whole_stack = match.start(1), "".join(reversed(stack))
+            whole, depth = match.start(1), len(stack)
     closing = "".join(reversed(stack))
-    attempts = [cut[:whole] + whole_stack] if whole else []
+    attempts = [cut[:whole] + "".join(reversed(stack[:depth]))] if whole else []
     rest = cut[position:].lstrip()
     if rest[:1] == '"':
         # A string that was cut, perhaps within an escape sequence of up to six characters.
