@@ -8,7 +8,7 @@ Not here: the meaning of attributes (`spanweir.schemas.mapping`), OTLP/JSON (rec
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -80,7 +80,7 @@ def _parse(message: Any, body: bytes) -> tuple[Any, tuple[str, ...]]:
 
 def _span(span: Any, resource: Resource, scope: Scope, issues: tuple[str, ...]) -> RawSpan:
     trace_id, span_id, parent_id = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
-    status = span.status
+    status, pairs = span.status, span.attributes
     raw = RawSpan(
         trace_id=trace_id,
         span_id=span_id,
@@ -89,7 +89,7 @@ def _span(span: Any, resource: Resource, scope: Scope, issues: tuple[str, ...]) 
         kind=span.kind,
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
-        attributes=_attributes(span.attributes),
+        attributes=_attributes(pairs),
         status_code=status.code,
         status_message=status.message,
         trace_state=span.trace_state,
@@ -112,7 +112,7 @@ def _span(span: Any, resource: Resource, scope: Scope, issues: tuple[str, ...]) 
         or trace_id == _ZERO_TRACE
         or span_id == _ZERO_SPAN
         or parent_id == _ZERO_SPAN
-        or len(raw.attributes) != len(span.attributes)
+        or len(raw.attributes) != len(pairs)
     ):
         _flag(raw, span, issues)
     return raw
@@ -190,24 +190,55 @@ def _resource(message: Any) -> Resource:
     if not message.HasField("resource") and not message.schema_url:
         return NO_RESOURCE
     resource = message.resource
-    return Resource(
-        attributes=_attributes(resource.attributes),
-        dropped_attributes_count=resource.dropped_attributes_count,
-        schema_url=message.schema_url,
-    )
+    key = resource.SerializeToString(), message.schema_url
+    found = _RESOURCES.get(key)
+    if found is None:
+        found = Resource(
+            attributes=_attributes(resource.attributes),
+            dropped_attributes_count=resource.dropped_attributes_count,
+            schema_url=message.schema_url,
+        )
+        _remember(_RESOURCES, key, found)
+    return found
 
 
 def _scope(message: Any) -> Scope:
     if not message.HasField("scope") and not message.schema_url:
         return NO_SCOPE
     scope = message.scope
-    return Scope(
-        name=scope.name,
-        version=scope.version,
-        attributes=_attributes(scope.attributes),
-        dropped_attributes_count=scope.dropped_attributes_count,
-        schema_url=message.schema_url,
-    )
+    key = scope.SerializeToString(), message.schema_url
+    found = _SCOPES.get(key)
+    if found is None:
+        found = Scope(
+            name=scope.name,
+            version=scope.version,
+            attributes=_attributes(scope.attributes),
+            dropped_attributes_count=scope.dropped_attributes_count,
+            schema_url=message.schema_url,
+        )
+        _remember(_SCOPES, key, found)
+    return found
+
+
+Sent = tuple[bytes, str]
+"""A resource or scope as protobuf, and its schema's URL."""
+
+_RESOURCES: dict[Sent, Resource] = {}
+_SCOPES: dict[Sent, Scope] = {}
+_REMEMBERED = 512
+_REMEMBERED_BYTES = 2048
+
+
+Known = TypeVar("Known", Resource, Scope)
+
+
+def _remember(known: dict[Sent, Known], key: Sent, found: Known) -> None:
+    """A sender's resource comes with each of its requests: it stays one object, which nobody changes. Bounded in number
+    and length."""
+    if len(key[0]) + len(key[1]) <= _REMEMBERED_BYTES:
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        known[key] = found
 
 
 def _attributes(pairs: Iterable[Any]) -> Attributes:
