@@ -37,10 +37,8 @@ PROVIDERS = {
 
 _STATUS = ("UNSET", "OK", "ERROR")
 _CACHED_NAMES = 4096
-_REMEMBERED = 4096
-_REMEMBERED_CHARS = 64
-_REMEMBERED_TOOLS = 32
-_REMEMBERED_TOOLS_CHARS = 65_536
+_REMEMBERED = 32
+_REMEMBERED_CHARS = 65_536
 
 
 class Renderer:
@@ -50,7 +48,7 @@ class Renderer:
         """`keep_originals`: also keep attributes whose content stands in `mlflow.spanInputs` and the like."""
         self.keep_originals = keep_originals
         self._write = SpanWriter().write
-        self._texts = _Texts()
+        self._tools = _Tools()
 
     def render(self, raw: RawSpan, span: GenAISpan | None) -> MappedSpan:
         """The span as MLflow stores it. Never raises."""
@@ -80,9 +78,9 @@ class Renderer:
             attributes["mlflow.spanType"] = '"UNKNOWN"'
             if raw.issues:
                 attributes["spanweir.flags"] = dumps(raw.issues)
-            self._texts.keep(raw.attributes, attributes, ())
+            _keep(raw.attributes, attributes, ())
         else:
-            shown = _describe(span, mapped, attributes, self._texts)
+            shown = _describe(span, mapped, attributes, self._tools)
             if span.tool is not None and span.kind == "tool":
                 mapped.name = _tool_name(raw.name, span.tool.name)
                 if mapped.name != raw.name:
@@ -113,63 +111,53 @@ class Renderer:
         if encoded:
             _keep_encoded(raw.attributes, attributes, hidden)
         else:
-            self._texts.keep(raw.attributes, attributes, frozenset(hidden) if hidden else hidden)
+            _keep(raw.attributes, attributes, frozenset(hidden) if hidden else hidden)
 
 
-class _Texts:
-    """JSON texts of attribute values and tools. Short values are remembered, bounded in number and length: names of
-    models, methods and source files come with span after span. So are tools, which come with every call of an agent."""
+class _Tools:
+    """JSON texts of tools, which come with every call of an agent. Bounded in number and length."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}
-        self._tools: dict[tuple[int, ...], tuple[list[ToolDef], str]] = {}
+        self._known: dict[tuple[int, ...], tuple[list[ToolDef], str]] = {}
 
-    def tools(self, tools: list[ToolDef]) -> str:
+    def text(self, tools: list[ToolDef]) -> str:
         """`mlflow.chat.tools`. Calls with the same tools share their objects, which nobody changes (`ToolDef`)."""
         key = tuple(map(id, tools))
-        found = self._tools.get(key)
+        found = self._known.get(key)
         if found is None:
             text = dumps(tool_definitions(tools))
-            if len(text) > _REMEMBERED_TOOLS_CHARS:
+            if len(text) > _REMEMBERED_CHARS:
                 return text
-            if len(self._tools) >= _REMEMBERED_TOOLS:
-                self._tools.clear()
-            found = self._tools[key] = (list(tools), text)  # as long as the objects live, their ids are theirs
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            found = self._known[key] = (list(tools), text)  # as long as the objects live, their ids are theirs
         return found[1]
 
-    def keep(self, given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
-        """Add what the sender gave as JSON text, but what is there already or `hidden`."""
-        known = self._known
-        dump = orjson.dumps
-        items: Iterable[tuple[str, Value]] = given.items()
-        if hidden or not given.keys().isdisjoint(attributes):
-            items = [(key, value) for key, value in items if key not in attributes and key not in hidden]
-        for key, value in items:
-            if isinstance(value, str):
-                if len(value) > _REMEMBERED_CHARS:  # not even hashed
-                    try:
-                        attributes[key] = dump(value).decode()
-                    except TypeError:
-                        attributes[key] = dumps(value)  # lone surrogates
-                else:
-                    text = known.get(value)
-                    attributes[key] = text if text is not None else self._remember(value)
-            elif value is True or value is False:
-                attributes[key] = "true" if value else "false"
-            elif isinstance(value, int):
-                attributes[key] = f"{value}"
-            else:
-                attributes[key] = dumps(value)
 
-    def _remember(self, value: str) -> str:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        text = self._known[value] = dumps(value)
-        return text
+def _keep(given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
+    """Add what the sender gave as JSON text, but what is there already or `hidden`.
+
+    Texts that come again and again are not remembered: looking them up touches more memory than writing them anew.
+    """
+    dump = orjson.dumps
+    items: Iterable[tuple[str, Value]] = given.items()
+    if hidden or not given.keys().isdisjoint(attributes):
+        items = [(key, value) for key, value in items if key not in attributes and key not in hidden]
+    for key, value in items:
+        kind = value.__class__
+        if kind is str:
+            try:
+                attributes[key] = dump(value).decode()
+            except TypeError:
+                attributes[key] = dumps(value)  # lone surrogates
+        elif kind is int:
+            attributes[key] = str(value)
+        else:
+            attributes[key] = dumps(value)
 
 
 def _keep_encoded(given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
-    """As `_Texts.keep`, of what MLflow's SDK sent."""
+    """As `_keep`, of what MLflow's SDK sent."""
     for key, value in given.items():
         if key not in attributes and key not in hidden:
             attributes[key] = _sent(value) if value.__class__ is str else dumps(value)
@@ -229,7 +217,7 @@ def _events(raw: RawSpan, span: GenAISpan | None, status: int) -> list[dict[str,
 # ------------------------------------------------------------------------------------------------ one span's meaning
 
 
-def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str], texts: _Texts) -> tuple[str, ...]:
+def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str], tools: _Tools) -> tuple[str, ...]:
     """Write MLflow's own attributes; returns the canonical fields whose whole content they show."""
     kind = span.kind
     mapped.type = span.mlflow_type or ("LLM" if span.op == "text_completion" else TYPES.get(kind, "UNKNOWN"))
@@ -244,7 +232,7 @@ def _describe(span: GenAISpan, mapped: MappedSpan, attributes: dict[str, str], t
         attributes["mlflow.spanOutputs"] = dumps(said)
         shown += of_output
     if span.tools:
-        attributes["mlflow.chat.tools"] = texts.tools(span.tools)
+        attributes["mlflow.chat.tools"] = tools.text(span.tools)
     usage = span.usage
     if usage is not None and usage.scope == "own" and _is_counted(usage):
         attributes["mlflow.chat.tokenUsage"] = _usage_text(usage)
