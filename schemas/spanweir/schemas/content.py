@@ -302,8 +302,11 @@ def request(value: Any, notes: Notes) -> dict[str, Any] | None:
     return fields or None
 
 
-def response(value: Any, notes: Notes) -> dict[str, Any] | None:
-    """Fields of a whole model response: OpenAI chat or Responses, Anthropic, Gemini, Bedrock, LangChain, messages."""
+def response(value: Any, notes: Notes, *, counted: bool = False) -> dict[str, Any] | None:
+    """Fields of a whole model response: OpenAI chat or Responses, Anthropic, Gemini, Bedrock, LangChain, messages.
+
+    `counted`: its tokens are known already, and not read.
+    """
     value = parse(value, notes)
     if isinstance(value, list) and (answer := folded(value)) is not None:
         value = answer
@@ -316,7 +319,7 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         return None
     if _is_item(value):
-        return response([value], notes)
+        return response([value], notes, counted=counted)
     fields: dict[str, Any] = {}
     given = first(value, "choices", "candidates", "generations", "output", "messages", "message", "response", "replies")
     if isinstance(given, dict) and isinstance(given.get("message"), dict):  # Bedrock {"output": {"message"}}
@@ -330,7 +333,7 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
         thought = first(value, "reasoningText", "reasoning")
         given = [{"role": "assistant", "content": value["text"], "tool_calls": calls, "reasoning": thought}]
     if given is None and isinstance(value.get("data"), dict):  # OpenInference's Mistral 1, of streams
-        return response(value["data"], notes)
+        return response(value["data"], notes, counted=counted)
     found = messages(given, notes, "assistant") if given is not None else None
     if not found:
         return None
@@ -348,16 +351,22 @@ def response(value: Any, notes: Notes) -> dict[str, Any] | None:
         fields["model.response"] = model
     if isinstance(value.get("id"), str):
         fields["response.id"] = value["id"]
+    told = value.get("llm_output")
+    if isinstance(told, dict) and isinstance(told.get("model_name"), str):
+        fields.setdefault("model.response", told["model_name"])
+    if not counted and (read := tokens.from_object(_counts(value, given))) is not None:
+        fields["usage"] = read
+    return fields
+
+
+def _counts(value: Shape, given: Any) -> Any:
+    """Token counts: the response's own, its LangChain output's, or those of a message in LangChain's streams."""
     counts = first(value, "usage", "usageMetadata", "usage_metadata", "token_usage", "tokenUsage")
     if counts is None and isinstance(value.get("llm_output"), dict):
         counts = first(value["llm_output"], "token_usage", "usage")
-        if isinstance(value["llm_output"].get("model_name"), str):
-            fields.setdefault("model.response", value["llm_output"]["model_name"])
-    if counts is None and "generations" in value and isinstance(given, list):  # LangChain's streams
+    if counts is None and "generations" in value and isinstance(given, list):
         counts = next((read for item in given if (read := _message_usage(item)) is not None), None)
-    if (read := tokens.from_object(counts)) is not None:
-        fields["usage"] = read
-    return fields
+    return counts
 
 
 def _message_usage(item: Any) -> Any:

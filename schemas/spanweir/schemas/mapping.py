@@ -286,7 +286,7 @@ def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, i
         join_field(span, field, value)
         return True
     current = get_field(span, field)
-    if current is None or (not current and is_empty(current)):
+    if not current and is_empty(current):
         set_field(span, field, value)
         ranks[field] = rank
         return True
@@ -318,19 +318,20 @@ def _usage(sets: tuple[UsageSet, ...], attributes: Attributes, span: GenAISpan, 
                 counts[field] = amount
         if not counts:
             continue
-        usage = Usage(**counts)
         if chosen is None:
-            chosen = span.usage = usage
-        elif chosen.input is None and chosen.output is None and (usage.input is not None or usage.output is not None):
+            chosen = span.usage = Usage(**counts)
+            continue
+        if chosen.input is None and chosen.output is None and ("input" in counts or "output" in counts):
+            usage = Usage(**counts)
             for field in usage.__struct_fields__:
                 if getattr(usage, field) is None:
                     setattr(usage, field, getattr(chosen, field))
             chosen = span.usage = usage
-        elif chosen.input == usage.input and chosen.output == usage.output:
+        elif chosen.input == counts.get("input") and chosen.output == counts.get("output"):
             # The same counts by another name: details may be added, because they were counted the same way.
-            for field, _ in one.items:
+            for field, amount in counts.items():
                 if getattr(chosen, field) is None:
-                    setattr(chosen, field, getattr(usage, field))
+                    setattr(chosen, field, amount)
 
 
 def _provider(span: GenAISpan, given: Any) -> bool:

@@ -152,6 +152,8 @@ _SPEAKING = frozenset({"system", "developer", "user", "assistant"})
 
 def _is_plain(item: Shape) -> bool:
     """Whether there is nothing to be read but what `_PLAIN` names; providers' SDKs dump members that are not set."""
+    if item.keys() <= _PLAIN:
+        return True
     return not [key for key, value in item.items() if value is not None and key not in _PLAIN and value != []]
 
 
@@ -161,6 +163,8 @@ def chat(item: Shape, notes: Notes) -> list[Message] | None:
     content = item.get("content")
     if speaker != "tool" and _is_plain(item):
         found = parts(item.get("parts") if content is None else content, notes)
+        if len(item) == 2:
+            return [Message(speaker, found)]
         return [Message(speaker, found, id_of(item, "name"), id_of(item, "finish_reason"))]
     rest(item, _CHAT, notes)
     if content is None:

@@ -55,8 +55,8 @@ def text(value: Any) -> str | None:
 def model_name(value: Any) -> str | None:
     """As `text`; None for what stands where a sender does not know the model (OpenInference's Pipecat and Java,
     LangChain4j; Micrometer's `none`)."""
-    found = text(value)
-    return None if found in ("unknown", "none") else found
+    found = value or None if value.__class__ is str else text(value)
+    return None if found == "unknown" or found == "none" else found
 
 
 def quoted(value: Any) -> str | None:

@@ -159,7 +159,8 @@ def _response(span: GenAISpan, notes: Notes) -> None:
         _fill(span, outline)
         return
     said = plain(io.output)
-    fields = content.response(_uncut(said), notes) or {}
+    counted = span.usage is not None and not _lacks_details(span.usage)
+    fields = content.response(_uncut(said), notes, counted=counted) or {}
     if isinstance(said, str) and said and not any(message.parts for message in fields.get("output") or ()):
         fields = {"output": [Message("assistant", [Text(said)])]}
     found: list[Message] = fields.pop("output", [])
@@ -295,7 +296,7 @@ def _embedding(span: GenAISpan, notes: Notes) -> None:
 
 def _fill(span: GenAISpan, fields: Mapping[str, Any]) -> None:
     for field, value in fields.items():
-        if not is_empty(value) and is_empty(get_field(span, field)):
+        if (value or not is_empty(value)) and (not (known := get_field(span, field)) and is_empty(known)):
             set_field(span, field, value)
 
 
