@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from spanweir.schemas import langchain
 from spanweir.schemas import usage as tokens
 from spanweir.schemas.genai import Doc, Embedding, Message, Text, ToolDef
 from spanweir.schemas.messages import messages, otel_parts, parse
@@ -303,10 +304,8 @@ def request(value: Any, notes: Notes) -> dict[str, Any] | None:
 
 
 def response(value: Any, notes: Notes, *, counted: bool = False) -> dict[str, Any] | None:
-    """Fields of a whole model response: OpenAI chat or Responses, Anthropic, Gemini, Bedrock, LangChain, messages.
-
-    `counted`: its tokens are known already, and not read.
-    """
+    """Fields of a whole model response: OpenAI chat or Responses, Anthropic, Gemini, Bedrock, LangChain, messages;
+    without tokens where these are `counted`."""
     value = parse(value, notes)
     if isinstance(value, list) and (answer := folded(value)) is not None:
         value = answer
@@ -325,7 +324,7 @@ def response(value: Any, notes: Notes, *, counted: bool = False) -> dict[str, An
     if isinstance(given, dict) and isinstance(given.get("message"), dict):  # Bedrock {"output": {"message"}}
         given = given["message"]
     if isinstance(given, list) and "generations" in value:
-        given = _generations(given)
+        given = langchain.generations(given)
     if given is None and ("role" in value or "content" in value or "lc" in value or "parts" in value):
         given = [value]
     if given is None and isinstance(value.get("text"), str):  # the AI SDK's and Mastra's result
@@ -365,17 +364,8 @@ def _counts(value: Shape, given: Any) -> Any:
     if counts is None and isinstance(value.get("llm_output"), dict):
         counts = first(value["llm_output"], "token_usage", "usage")
     if counts is None and "generations" in value and isinstance(given, list):
-        counts = next((read for item in given if (read := _message_usage(item)) is not None), None)
+        counts = next((read for item in given if (read := langchain.message_usage(item)) is not None), None)
     return counts
-
-
-def _message_usage(item: Any) -> Any:
-    """`usage_metadata` of a LangChain message, dumped or by constructor."""
-    said = item.get("message") if isinstance(item, dict) else None
-    for name in ("kwargs", "data"):
-        if isinstance(said, dict) and isinstance(said.get(name), dict):
-            said = said[name]
-    return said.get("usage_metadata") if isinstance(said, dict) else None
 
 
 def _is_item(value: Shape) -> bool:
@@ -391,19 +381,3 @@ def _status(given: Any) -> str | None:
         if isinstance(item, dict) and item.get("type") in ("message", "function_call", "reasoning"):
             return item["status"] if isinstance(item.get("status"), str) else None
     return None
-
-
-def _generations(value: list[Any]) -> list[Any]:
-    """LangChain's `generations`: for each prompt a list of `{text, message, generation_info}`."""
-    found: list[Any] = []
-    for item in value:
-        if isinstance(item, list):
-            found += _generations(item)
-        elif isinstance(item, dict):
-            info = item.get("generation_info")
-            reason = first(info, "finish_reason", "stop_reason") if isinstance(info, dict) else None
-            if isinstance(item.get("message"), dict):
-                found.append({"message": item["message"], "finish_reason": reason})
-            elif isinstance(item.get("text"), str):
-                found.append({"role": "assistant", "content": item["text"], "finish_reason": reason})
-    return found

@@ -1,4 +1,5 @@
-"""How LangChain's callbacks wrap what a tool was given and what it returned; every tracer of LangChain passes it on.
+"""How LangChain's callbacks wrap what a tool was given and what it returned, and what a model answered; every tracer of
+LangChain passes it on.
 
 Not here: LangChain's messages (`messages`), documents (`content`).
 """
@@ -11,7 +12,7 @@ import msgspec
 
 from spanweir.schemas.genai import ToolResult
 from spanweir.schemas.messages import message, parse
-from spanweir.schemas.notes import Notes, arguments
+from spanweir.schemas.notes import Notes, arguments, first
 from spanweir.schemas.values import plain
 
 
@@ -55,3 +56,28 @@ def printed_result(value: Any) -> Any:
         return arguments(literal_eval(found[1]))
     except (ValueError, SyntaxError):
         return None
+
+
+def message_usage(item: Any) -> Any:
+    """`usage_metadata` of a LangChain message, dumped or by constructor."""
+    said = item.get("message") if isinstance(item, dict) else None
+    for name in ("kwargs", "data"):
+        if isinstance(said, dict) and isinstance(said.get(name), dict):
+            said = said[name]
+    return said.get("usage_metadata") if isinstance(said, dict) else None
+
+
+def generations(value: list[Any]) -> list[Any]:
+    """LangChain's `generations`: for each prompt a list of `{text, message, generation_info}`."""
+    found: list[Any] = []
+    for item in value:
+        if isinstance(item, list):
+            found += generations(item)
+        elif isinstance(item, dict):
+            info = item.get("generation_info")
+            reason = first(info, "finish_reason", "stop_reason") if isinstance(info, dict) else None
+            if isinstance(item.get("message"), dict):
+                found.append({"message": item["message"], "finish_reason": reason})
+            elif isinstance(item.get("text"), str):
+                found.append({"role": "assistant", "content": item["text"], "finish_reason": reason})
+    return found
