@@ -208,7 +208,9 @@ def response_json(response: bytes | None, request_id: str, trace_info: dict[str,
     else:
         parts = [b'{"predictions":', body, b","] if body else [b"{"]
     parts += (b'"databricks_output":{"trace":{"info":', dump(trace_info), b',"data":{"spans":[')
-    parts.append(b",".join([span.content for span in sorted(spans.values(), key=_start)]))
+    contents = [b","] * (2 * len(spans) - 1)
+    contents[::2] = [span.content for span in sorted(spans.values(), key=_start)]
+    parts += contents
     parts += (b']}},"databricks_request_id":"', request_id.encode(), b'"}}')
     return b"".join(parts)
 
