@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 INTERVAL_S: Final = 0.001
-"""1 to 2 MB of pages are made in that time. Each look costs 30 us of CPU."""
+"""1 to 2 MB of pages are made in that time. Each look costs 50 us of CPU."""
 _SYNC_FILE_RANGE_WRITE: Final = 2
 
 
