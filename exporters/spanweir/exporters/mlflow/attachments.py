@@ -12,6 +12,7 @@ Not here: how a file gets to its place (`artifacts`).
 import base64
 import binascii
 import hashlib
+import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -75,9 +76,12 @@ def extract(
 
     `request_ids` are MLflow's ids of the traces to look at; 0 turns a limit off.
     """
+    smallest = min((limit for limit in (min_bytes, min_text_bytes) if limit), default=sys.maxsize)
     return [
         _lightened(span, request_ids[span.trace_id], save, min_bytes, min_text_bytes)
-        if span.trace_id in request_ids and _is_suspect(span.content, min_bytes, min_text_bytes)
+        if len(span.content) >= smallest
+        and span.trace_id in request_ids
+        and _is_suspect(span.content, min_bytes, min_text_bytes)
         else span
         for span in spans
     ]
