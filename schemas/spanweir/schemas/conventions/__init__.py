@@ -57,6 +57,7 @@ ORDER = (
     "netra",
     "traceai",
     "monocle",
+    "mirascope",
     "pipecat",
     "weave",
     "opik",
