@@ -17,7 +17,7 @@ from spanweir.schemas.genai import Error, Evaluation, Message, Other, Part, Text
 from spanweir.schemas.messages import chat, message, messages, otel, otel_parts, parse
 from spanweir.schemas.notes import Notes, Shape, id_of
 from spanweir.schemas.parts import parts, tool_output
-from spanweir.schemas.raw import Attributes
+from spanweir.schemas.raw import Attributes, Value
 from spanweir.schemas.values import (
     boolean,
     content_state,
@@ -37,6 +37,10 @@ def records(value: Any, notes: Notes) -> Any:
     return parse(value, notes)
 
 
+def _stops(value: Value) -> list[str] | None:
+    return None if value == "Not set" else whole_strings(value)  # Ax, of parameters that were not given
+
+
 SCALARS = {
     "gen_ai.operation.name": ("op", text),
     "gen_ai.provider.name": ("provider", text),
@@ -52,7 +56,7 @@ SCALARS = {
     "gen_ai.request.seed": ("params.seed", integer),
     "gen_ai.openai.request.seed": ("params.seed", integer),
     "gen_ai.request.choice.count": ("params.n", count),
-    "gen_ai.request.stop_sequences": ("params.stop", whole_strings),
+    "gen_ai.request.stop_sequences": ("params.stop", _stops),
     "gen_ai.request.frequency_penalty": ("params.frequency_penalty", number),
     "gen_ai.request.presence_penalty": ("params.presence_penalty", number),
     "gen_ai.request.stream": ("params.stream", boolean),
@@ -353,5 +357,5 @@ CONVENTION = Convention(
     usage=usage.GEN_AI,
     events=(*MESSAGE_EVENTS, CHOICE, _PROMPT, _COMPLETION, _EVALUATION, _EXCEPTION),
     read_events=read_events,
-    like_span=("gen_ai.client.inference.operation.details",),
+    like_span=("gen_ai.client.inference.operation.details", "gen_ai.usage"),  # the second: Ax
 )
