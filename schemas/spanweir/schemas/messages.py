@@ -46,6 +46,8 @@ def otel_parts(value: Any, notes: Notes) -> list[Part] | None:
             return _OTEL_PARTS.decode(value) or None
         except UNREADABLE:
             value = parse(value, notes)
+    if isinstance(value, dict) and "role" in value and "content" in value:  # a message (AI SDK 5 and later)
+        value = [value]
     if isinstance(value, list) and value and all(isinstance(i, dict) and ("role" in i) for i in value):
         # Whole messages where parts belong (some frameworks).
         return [found for message in messages(value, notes) or [] for found in message.parts] or None
