@@ -1,4 +1,5 @@
-"""LangWatch SDK: `langwatch.*`, inputs and outputs as `{type, value}`. Source: langwatch 1.4.
+"""LangWatch SDK: `langwatch.*`, inputs and outputs as `{type, value}`. Source: langwatch 1.4
+(Python); langwatch 0.16 (TypeScript, recorded), where contexts and metrics are wrapped in the same way.
 
 Models, operation names and token counts are OpenTelemetry's keys beside them.
 """
@@ -31,9 +32,14 @@ def typed(value: Any, notes: Notes) -> Any:
     return held
 
 
+def _held(value: Any, notes: Notes) -> Any:
+    found = parse(value, notes)
+    return found["value"] if isinstance(found, dict) and found.keys() == {"type", "value"} else found
+
+
 def contexts(value: Any, notes: Notes) -> Any:
     """Chunks `{document_id, chunk_id, content}`."""
-    found = parse(value, notes)
+    found = _held(value, notes)
     if not isinstance(found, list):
         return None
     return documents([_chunk(item) for item in found], notes)
@@ -47,7 +53,7 @@ def _chunk(item: Any) -> Any:
 
 
 def metrics(value: Any, notes: Notes) -> dict[str, Any] | None:
-    found = parse(value, notes)
+    found = _held(value, notes)
     if not isinstance(found, dict):
         return None
     fields: dict[str, Any] = {}
