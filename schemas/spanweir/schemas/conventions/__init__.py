@@ -20,6 +20,7 @@ ORDER = (
     "openinference",
     "anthropic_sdk",
     "vercel_ai",
+    "tanstack",
     "pydantic_ai",
     "logfire_agents",
     "openai_agents",
