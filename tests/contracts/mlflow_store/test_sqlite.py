@@ -18,7 +18,6 @@ from mlflow.tracking import MlflowClient
 
 from spanweir.exporters.api import Context, Exporter, Permanent, Retry
 from spanweir.exporters.mlflow import Config
-from spanweir.exporters.mlflow.database import LONG_BYTES
 from spanweir.exporters.mlflow.revisions import REVISIONS
 from spanweir.exporters.mlflow.sqlite import (
     LARGE_BYTES,
@@ -104,19 +103,6 @@ def test_large_batches_go_past_the_log_for_a_while(sqlite_path: Path) -> None:
     assert has_log(sqlite_path), "it is left as it was found"
     trace = MlflowClient(f"sqlite:///{sqlite_path}").get_trace(f"tr-{large_trace(1)[0].trace_id}")
     assert max(len(span.inputs or "") for span in trace.data.spans) > PAST_LOG_BYTES // 2
-
-
-def test_many_short_contents_stay_in_the_log(sqlite_path: Path) -> None:
-    row, spans = make_trace(1)
-    text = "word " * (LONG_BYTES // 8)
-    spans = [
-        *spans[:-1],
-        *(make_span(row.trace_id, f"{n:016x}", None, values={"mlflow.spanInputs": text}) for n in range(1, 40)),
-    ]
-    assert sum(len(span.content) for span in spans) > PAST_LOG_BYTES
-    with exporter_of(sqlite_path) as exporter:
-        exporter.export(make_batch([(row, spans)]))
-        assert has_log(sqlite_path)
 
 
 def test_whoever_reads_keeps_the_log_and_what_it_sees(sqlite_path: Path) -> None:

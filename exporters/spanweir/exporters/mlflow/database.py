@@ -16,10 +16,6 @@ IN_LIMIT = 500
 """Values in one IN list: below every database's limit, and few distinct statements to prepare."""
 
 
-LONG_BYTES = 64 * 1024
-"""A content of this size takes far more pages of its own than it changes others, in indexes."""
-
-
 class Trouble(Enum):
     """What an error of the driver means."""
 
@@ -49,8 +45,8 @@ class Database(Protocol):
         ...
 
     def close(self) -> None: ...
-    def begin(self, long_bytes: int = 0) -> None:
-        """`long_bytes`: how much the transaction will write in contents of `LONG_BYTES` and more."""
+    def begin(self, content_bytes: int = 0) -> None:
+        """`content_bytes`: about how much the transaction will write."""
         ...
 
     def commit(self) -> None: ...

@@ -82,7 +82,7 @@ class Mysql:
                 self._connection.close()
             self._connection = None
 
-    def begin(self, long_bytes: int = 0) -> None:
+    def begin(self, content_bytes: int = 0) -> None:
         self._open_connection().begin()
 
     def commit(self) -> None:

@@ -80,7 +80,7 @@ class Postgresql:
         self._staged.clear()
         self._encoders.clear()
 
-    def begin(self, long_bytes: int = 0) -> None:
+    def begin(self, content_bytes: int = 0) -> None:
         self.execute("BEGIN")
 
     def commit(self) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from spanweir.exporters.api import Batch, Exporter, KnownTrace, Permanent, Retry
 from spanweir.exporters.mlflow import attachments, experiments, known, retract, rollups
 from spanweir.exporters.mlflow.artifacts import Artifacts
-from spanweir.exporters.mlflow.database import LONG_BYTES, Database, Trouble, select_in
+from spanweir.exporters.mlflow.database import Database, Trouble, select_in
 from spanweir.exporters.mlflow.revisions import (
     COST_COLUMNS,
     LINKS,
@@ -192,7 +192,7 @@ class SqlStore:
         """Write what can be written, in one transaction. Returns trace id -> reason for what cannot."""
         layout = self._layout
         assert layout is not None, "opened without a layout"
-        database.begin(sum(size for span in batch.spans if (size := len(span.content)) >= LONG_BYTES))
+        database.begin(sum(len(span.content) for span in batch.spans))
         revision = database.select("SELECT version_num FROM alembic_version")
         if [row[0] for row in revision] != [self._revision]:
             self._close()

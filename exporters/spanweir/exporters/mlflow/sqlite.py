@@ -30,13 +30,12 @@ CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 """The write-ahead log is copied back at this size. SQLite's own 4 MB wrote hot index pages back over and over; 64 MB
 cost as much CPU, and three times the room."""
 PAST_LOG_BYTES: Final = 1024 * 1024
-"""Batches with so much in long contents go past the write-ahead log, which writes each page twice: a rollback journal
-holds only what was there before. It halves the bytes, and for a trace of 10 MB the CPU. With short contents nearly as
-many pages were there before as are new, and the journal waits for the disk four times, the log once."""
+"""Batches with so much content go past the write-ahead log, which writes each page twice: a rollback journal holds only
+what was there before. It halves the bytes, and for a trace of 10 MB the CPU."""
 PAST_LOG_BATCHES: Final = 16
 """Then one goes through the log again: a reader that came meanwhile holds it from then on, and is not made to wait."""
 LARGE_BYTES: Final = 4 * 1024 * 1024
-"""Batches with so much of it are written to the disk while they are made (see `writeback`), where they go past the
+"""Batches with so much content are written to the disk while they are made (see `writeback`), where they go past the
 log. For smaller ones it costs a tenth more CPU and gains little; through the log it gained nothing."""
 LARGE_CACHE_KIB: Final = 1024
 """Then SQLite hands pages to the kernel early, instead of most of them at the end."""
@@ -161,13 +160,13 @@ class Sqlite:
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(self._busy_s * 1000)}")
 
-    def _choose_journal(self, long_bytes: int) -> None:
+    def _choose_journal(self, content_bytes: int) -> None:
         self._turns -= 1
         if not self._has_log or self._turns > 0:
             return
         if self._past_log:
             self._past_log = not self._set_journal("WAL")
-        elif long_bytes >= PAST_LOG_BYTES:
+        elif content_bytes >= PAST_LOG_BYTES:
             # Refused while another connection has the log open, in whatever process.
             self._past_log = self._set_journal("TRUNCATE")
             self._turns = PAST_LOG_BATCHES
@@ -181,7 +180,7 @@ class Sqlite:
             self._connection.close()
             self._connection = None
 
-    def begin(self, long_bytes: int = 0) -> None:
+    def begin(self, content_bytes: int = 0) -> None:
         """Raises sqlite3.OperationalError, also if the file was deleted or replaced since it was opened."""
         try:
             if os.stat(self._path).st_ino != self._inode:
@@ -190,8 +189,8 @@ class Sqlite:
             # SQLite would go on writing into the deleted file.
             self.close()
             raise sqlite3.OperationalError(f"{self._path} was deleted or replaced") from None
-        self._choose_journal(long_bytes)
-        large = self._past_log and long_bytes >= LARGE_BYTES
+        self._choose_journal(content_bytes)
+        large = self._past_log and content_bytes >= LARGE_BYTES
         self._set_cache(LARGE_CACHE_KIB if large else CACHE_KIB)
         self._open_connection().execute("BEGIN IMMEDIATE")
         if large:
