@@ -65,7 +65,6 @@ class Parts:
             arrow,
             blobs,
             files,
-            parquet,
             received,
             received_rows,
             rows,
@@ -77,14 +76,13 @@ class Parts:
 
         self.watch(Committing, "export", "else")
         self.watch(DeltaExporter, "_add_spans", "rows of spans: kept")
-        self.watch(rows.SpanRows, "chunk", "rows of spans: values")
+        self.watch(rows.SpanRows, "batch", "rows of spans: values")
         self.watch(rows.AnnotationRows, "columns", "rows of annotations")
         self.watch(DeltaExporter, "_add_payloads", "rows of payload")
         self.watch(arrow.Layout, "batch", "arrays")
-        self.watch(parquet.Encoder, "chunk", "pages")
         self.watch(window.Pending, "stage", "release of what was written")
-        self.watch(files.Files, "write", "files: put together")
-        self.watch(blobs.Blobs, "put", "files: written")
+        self.watch(files.Files, "write", "Parquet")
+        self.watch(blobs.Blobs, "put", "files")
         self.watch(table.Target, "append", "commits")
         self.watch(spool.Spool, "commit", "spool")
         self.watch(spool.Spool, "written", "spool")

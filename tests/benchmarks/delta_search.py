@@ -62,10 +62,9 @@ def pool(config: Config) -> tuple[RecordBatch, RecordBatch, RecordBatch, list[st
         contents = {s.span_id: payload.content(s) for s in spans}
         metadata, tags = payload.trace_metadata(row), payload.trace_tags(row)
         payloads.append(payload.payload(row, metadata, tags, contents, payload.Stored(), limit=0))
-    rows = SpanRows(tables["spans"].layout, version, tables["spans"].encoder)
     described = [(row, payload.trace_metadata(row), payload.trace_tags(row)) for _, row in made]
     return (
-        rows.chunk(SpanRows.columns([s for spans, _ in made for s in spans])).batch(),
+        SpanRows(tables["spans"].layout, version).batch(SpanRows.columns([s for spans, _ in made for s in spans])),
         tables["payload"].layout.batch(payload.columns(payloads)),
         tables["annotations"].layout.batch(AnnotationRows(version).columns(described)),
         [row.trace_id for _, row in made],

@@ -2,22 +2,18 @@
 
 import json
 import uuid
-from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanweir.exporters.delta import origins
-from spanweir.exporters.delta.arrow import Layout
-from spanweir.exporters.delta.cells import Unquoted, record_id, record_ids, text, texts
-from spanweir.exporters.delta.parquet import Encoder
-from spanweir.exporters.delta.shred import Column
+from spanweir.exporters.delta.arrow import Layout, parse
+from spanweir.exporters.delta.cells import record_id, record_ids, text, texts, unquoted
 from spanweir.schemas import inference_table
 from spanweir.schemas.raw import Resource, Scope
 
-COLUMNS = dict(inference_table.spans("v1").columns)
 TIMES = st.integers(0, (1 << 63) - 1)
 
 
@@ -38,17 +34,6 @@ def test_record_ids_of_odd_lengths() -> None:
     assert record_ids(*map(list, zip(*rows, strict=True))) == [record_id(*row) for row in rows]
 
 
-@cache
-def encoder(kind: str) -> Encoder:
-    return Encoder(Layout([("row", "LONG"), ("column", kind)]), "uncompressed")
-
-
-def read(kind: str, column: Column, rows: int) -> list[Any]:
-    """What a file has of a column."""
-    found: list[Any] = encoder(kind).chunk([range(rows), column]).batch()["column"].to_pylist()
-    return found
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -56,7 +41,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)  # the first reads a file
 @given(
     st.lists(st.dictionaries(st.text(max_size=5), JSON, max_size=4), min_size=1, max_size=4), st.sampled_from(["", " "])
 )
@@ -73,7 +57,7 @@ def test_attributes_stand_as_text(bags: list[dict[str, Any]], blank: str) -> Non
         {key: value if isinstance(value, str) else rendered[i][key] for key, value in bag.items()}
         for i, bag in enumerate(bags)
     ]
-    found = read("MAP<STRING,STRING>", Unquoted()(rendered), len(bags))
+    found = unquoted(parse("MAP<STRING,STRING>"), rendered).to_pylist()
     assert [dict(bag) for bag in found] == expected
 
 
@@ -82,25 +66,23 @@ RESOURCES = st.dictionaries(st.sampled_from(["service.name", "a", "b"]), VALUES,
 
 
 @pytest.mark.parametrize("limit", [origins._LATELY_BYTES, 0])
-@settings(deadline=None)
 @given(steps=st.lists(st.lists(st.tuples(RESOURCES, st.text(max_size=2)), min_size=1, max_size=4), max_size=5))
 def test_each_row_has_its_own_origin(limit: int, steps: list[list[tuple[dict[str, Any], str]]]) -> None:
     """Whatever came before, and also where 1, 1.0 and True, or b"" and "", stand in otherwise equal resources."""
-    made = origins.Origins(Layout(tuple(COLUMNS.items())), texts)
+    layout = Layout(inference_table.spans("v1").columns)
+    made = origins.Origins(layout, texts)
     kept = origins._LATELY_BYTES
     origins._LATELY_BYTES = limit
     try:
         for step in steps:
             resources = [Resource(attributes=attributes, schema_url=url) for attributes, url in step]
             scopes = [Scope(name=url, attributes=attributes) for attributes, url in step]
-            resource, resource_url, scope, _, services = made.runs(resources, scopes)
+            resource, resource_url, scope, _, services = made.columns(resources, scopes)
             expected = [{key: text(value) for key, value in attributes.items()} for attributes, _ in step]
-            found = read(COLUMNS["resource"], resource, len(step))
-            assert [dict(row["attributes"]) for row in found] == expected
-            found = read(COLUMNS["instrumentation_scope"], scope, len(step))
-            assert [dict(row["attributes"]) for row in found] == expected
-            assert [row["name"] for row in found] == [url for _, url in step]
-            assert read("STRING", resource_url, len(step)) == [url for _, url in step]
+            assert [dict(row["attributes"]) for row in resource.to_pylist()] == expected
+            assert [dict(row["attributes"]) for row in scope.to_pylist()] == expected
+            assert resource_url.to_pylist() == [url for _, url in step]
+            assert [row["name"] for row in scope.to_pylist()] == [url for _, url in step]
             assert services == [bag.get("service.name") or origins.UNKNOWN_SERVICE for bag in expected]
     finally:
         origins._LATELY_BYTES = kept

@@ -203,17 +203,26 @@ def _maps(kind: Type, values: Column) -> Array:
         if value:
             keys += value
             items += value.values()
+    return flat_maps(kind, keys, items, [len(v) if v else 0 for v in values], _nulls(values))
+
+
+def flat_maps(kind: Type, keys: Column, items: Column, lengths: Sequence[int], nulls: Array | None = None) -> Array:
+    """Maps whose keys and values stand one after the other; `lengths` are entries a map."""
     (_, key), (_, item) = kind.fields
     fields = [Field("key", _arrow_type(key), nullable=False), Field("value", _arrow_type(item))]
     entries = struct_array([build(key, keys), build(item, items)], fields=fields)
-    return _lists(kind, entries, [len(v) if v else 0 for v in values], _nulls(values))
+    return _lists(kind, entries, lengths, nulls)
 
 
 def _arrays(kind: Type, values: Column) -> Array:
-    there = [value or () for value in values]
+    return flat_arrays(kind, [value or () for value in values], _nulls(values))
+
+
+def flat_arrays(kind: Type, values: Sequence[Sequence[Any]], nulls: Array | None = None) -> Array:
+    """Arrays of sequences, none of which is None."""
     element = kind.fields[0][1]
-    items = list(chain.from_iterable(there))
-    return _lists(kind, build(element, items) if items else _nothing(element), list(map(len, there)), _nulls(values))
+    items = list(chain.from_iterable(values))
+    return _lists(kind, build(element, items) if items else _nothing(element), list(map(len, values)), nulls)
 
 
 @cache
@@ -230,9 +239,14 @@ def _structs(kind: Type, values: Column) -> Array:
     width = len(kind.fields)
     rows = [_NO_ROW[:width] if v is None else v if isinstance(v, tuple) else _ordered(v, kind) for v in values]
     columns: Sequence[Column] = list(zip(*rows, strict=True)) if rows else [()] * width
+    return flat_structs(kind, columns, _nulls(values))
+
+
+def flat_structs(kind: Type, columns: Sequence[Column], nulls: Array | None = None) -> Array:
+    """Structs whose fields are given as columns."""
     arrays = [build(child, column) for (_, child), column in zip(kind.fields, columns, strict=True)]
     fields = [Field(name, _arrow_type(child)) for name, child in kind.fields]
-    return struct_array(arrays, fields=fields, mask=_nulls(values))
+    return struct_array(arrays, fields=fields, mask=nulls)
 
 
 _NO_ROW: Final = (None,) * 32

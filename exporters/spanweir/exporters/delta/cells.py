@@ -8,8 +8,9 @@ from itertools import chain
 from typing import Any, Final
 
 import orjson
+from arro3.core import Array
 
-from spanweir.exporters.delta.shred import PlainMaps, plain
+from spanweir.exporters.delta.arrow import Type, build, flat_maps
 from spanweir.schemas.raw import Value
 
 Bag = Mapping[str, Value]
@@ -66,57 +67,23 @@ def untouched(attributes: Bag) -> Bag:
     return attributes
 
 
-class Unquoted:
-    """JSON texts as the MAP layout holds them: a JSON string as its text, everything else as JSON.
-
-    Keys of a span, and short values, come again and again: what was made of them lately is kept.
-    """
-
-    def __init__(self) -> None:
-        self._keys = _Keys()
-        self._short = _Short()
-
-    def __call__(self, bags: Sequence[dict[str, str]]) -> PlainMaps:
-        for kept in (self._keys, self._short):
-            if len(kept) > _KEPT:
-                kept.clear()
-        short, items = self._short, list[bytes]()
-        for value in chain.from_iterable(map(dict.values, bags)):
-            if len(value) < _SHORT:
-                items.append(short[value])
-            else:
-                items += plain(_unquoted(value))
-        return PlainMaps(list(map(self._keys.__getitem__, map(tuple, bags))), items, list(map(len, bags)))
+def unquoted(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
+    """JSON texts as the MAP layout holds them: a JSON string as its text, everything else as JSON."""
+    values = [
+        # Of what JSON begins with, only the quotation mark and blanks come before `#`.
+        value if value > "#" else value[1:-1] if "\\" not in value and value[:1] == '"' else _unblank(value)
+        for value in chain.from_iterable(map(dict.values, bags))
+    ]
+    return flat_maps(kind, list(chain.from_iterable(bags)), values, list(map(len, bags)))
 
 
-_KEPT: Final = 2048
-_SHORT: Final = 64
-
-
-class _Keys(dict[tuple[str, ...], bytes]):
-    def __missing__(self, keys: tuple[str, ...]) -> bytes:
-        made = self[keys] = b"".join(chain.from_iterable(map(plain, keys)))
-        return made
-
-
-class _Short(dict[str, bytes]):
-    def __missing__(self, value: str) -> bytes:
-        made = self[value] = b"".join(plain(_unquoted(value)))
-        return made
-
-
-def _unquoted(value: str) -> str:
-    # Of what JSON begins with, only the quotation mark and blanks come before `#`.
-    if value > "#":
-        return value
-    if "\\" not in value and value[:1] == '"':
-        return value[1:-1]
-    return str(load(value)) if value[:1] == '"' else value
-
-
-def loaded(bags: Sequence[dict[str, str]]) -> list[Bag]:
+def loaded(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
     """JSON texts as the VARIANT layout holds them: as the values they are."""
-    return [{key: load(value) for key, value in bag.items()} for bag in bags]
+    return build(kind, [{key: load(value) for key, value in bag.items()} for bag in bags])
+
+
+def _unblank(value: str) -> Any:
+    return load(value) if value[:1] == '"' else value
 
 
 def load(value: str) -> Any:

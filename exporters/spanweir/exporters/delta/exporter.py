@@ -244,10 +244,10 @@ class DeltaExporter(Committing):
 
 def _build(name: str, target: Target, config: Config) -> Build:
     if name == "spans":
-        return SpanRows(target.layout, config.schema_version, target.encoder).chunk
+        return SpanRows(target.layout, config.schema_version).batch
     if name == "logs":
-        return LogRows(target.layout, config.schema_version, target.encoder).chunk
-    return target.encoder.chunk
+        return LogRows(target.layout, config.schema_version).batch
+    return target.layout.batch
 
 
 def _reach(start_ns: int, written: Times | None) -> Times:

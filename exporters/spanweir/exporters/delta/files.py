@@ -1,8 +1,7 @@
-"""Chunks of pages and record batches -> Parquet files in a table's folder, and the log actions that add them.
+"""Record batches -> Parquet files in a table's folder, and the log actions that add them.
 
-Of chunks files are put together here, of record batches they are written by arro3, and the commit is made by delta-rs:
-`write_deltalake` runs every append through a query engine, which on the standard load doubles its CPU time and holds
-90 MB (deltalake 1.6).
+Parquet is written by arro3 and the commit made by delta-rs: `write_deltalake` runs every append through a query engine,
+which on the standard load doubles its CPU time and holds 90 MB (deltalake 1.6).
 """
 
 import json
@@ -18,7 +17,6 @@ from arro3.io import read_parquet, write_parquet
 from deltalake.transaction import AddAction
 
 from spanweir.exporters.delta.blobs import Blobs
-from spanweir.exporters.delta.parquet import Chunk
 from spanweir.schemas.inference_table import Table
 
 _BATCH_ROWS: Final = 2048
@@ -39,17 +37,15 @@ class Files:
         self._blobs = Blobs(uri, storage_options)
         self._compression = compression
 
-    def write(self, made: Sequence[RecordBatch | Chunk], days: Sequence[int]) -> list[AddAction]:
+    def write(self, batches: Sequence[RecordBatch], days: Sequence[int]) -> list[AddAction]:
         """One file for each day. `days` are those that occur in the partition column (since 1970)."""
         column = self._spec.partition
-        chunks = [each for each in made if isinstance(each, Chunk)]
-        if len(chunks) == len(made) and (not column or len(days) == 1):
-            return [self._assembled(chunks, *(_folder(column, days[0]) if column else ("", {})))]
-        batches = [each.batch() if isinstance(each, Chunk) else each for each in made]
         if not column:
             return [self._file(batches, "", {})]
         groups = {days[0]: batches} if len(days) == 1 else _split(batches, column)
-        return [self._file(group, *_folder(column, day)) for day, group in sorted(groups.items())]
+        return [
+            self._file(group, f"{column}={_day(day)}/", {column: _day(day)}) for day, group in sorted(groups.items())
+        ]
 
     def rewrite(self, paths: Sequence[str], partition: dict[str, str | None]) -> tuple[AddAction, list[str]] | None:
         """One zstd file with the rows of files of one partition, which are streamed; and which files it replaces.
@@ -72,13 +68,6 @@ class Files:
         local = self._blobs.local
         return read_parquet(self._blobs.get(path) if local is None else local / path, batch_size=_BATCH_ROWS)
 
-    def _assembled(self, chunks: Sequence[Chunk], folder: str, partition: dict[str, str | None]) -> AddAction:
-        tally = _Tally(self._spec.time)
-        for chunk in chunks:
-            tally.add_chunk(chunk)
-        content = chunks[0].encoder.file(chunks, list(partition))
-        return self._put(content, folder, partition, tally, compression=self._compression)
-
     def _file(self, batches: Sequence[RecordBatch], folder: str, partition: dict[str, str | None]) -> AddAction:
         tally = _Tally(self._spec.time)
         for batch in batches:
@@ -96,6 +85,8 @@ class Files:
         compacted: bool,
     ) -> AddAction:
         compression = _COMPACTED if compacted else self._compression
+        extension = _EXTENSIONS.get(compression.partition("(")[0], "parquet")
+        path = f"{folder}part-00000-{uuid.uuid4()}-c000.{extension}"
         # Into memory first: arro3 0.9 panics when a file cannot be written, on a full disk for example.
         memory = _Memory()
         write_parquet(
@@ -108,20 +99,7 @@ class Files:
             write_batch_size=_PAGE_CHECK_ROWS,
             max_row_group_size=_GROUP_ROWS,
         )
-        return self._put(memory.content(), folder, partition, tally, compression=compression, compacted=compacted)
-
-    def _put(
-        self,
-        content: bytes,
-        folder: str,
-        partition: dict[str, str | None],
-        tally: "_Tally",
-        *,
-        compression: str,
-        compacted: bool = False,
-    ) -> AddAction:
-        extension = _EXTENSIONS.get(compression.partition("(")[0], "parquet")
-        path = f"{folder}part-00000-{uuid.uuid4()}-c000.{extension}"
+        content = memory.content()
         self._blobs.put(path, content)
         return AddAction(
             path=path,
@@ -170,18 +148,13 @@ class _Tally:
     def add(self, batch: RecordBatch) -> RecordBatch:
         times = batch[self._column].cast(DataType.int64()).to_pylist()
         known = [time for time in times if time is not None]
-        self._add(len(times), len(times) - len(known), min(known, default=None), max(known, default=None))
-        return batch
-
-    def add_chunk(self, chunk: Chunk) -> None:
-        self._add(chunk.num_rows, *chunk.encoder.tally(chunk, self._column))
-
-    def _add(self, rows: int, nulls: int, least: int | None, most: int | None) -> None:
-        self._rows += rows
-        self._nulls += nulls
-        if least is not None and most is not None:
+        self._rows += len(times)
+        self._nulls += len(times) - len(known)
+        if known:
+            least, most = min(known), max(known)
             self._least = least if self._least is None else min(self._least, least)
             self._most = most if self._most is None else max(self._most, most)
+        return batch
 
     def statistics(self) -> dict[str, Any]:
         statistics: dict[str, Any] = {"numRecords": self._rows}
@@ -201,11 +174,6 @@ def _split(batches: Sequence[RecordBatch], column: str) -> Mapping[int, Sequence
         for day, numbers in rows.items():
             groups.setdefault(day, []).append(batch.take(Array(numbers, DataType.int64())))
     return groups
-
-
-def _folder(column: str, day: int) -> tuple[str, dict[str, str | None]]:
-    """Where files of a partition lie, and the partition in the log."""
-    return f"{column}={_day(day)}/", {column: _day(day)}
 
 
 def _day(day: int) -> str:

@@ -36,7 +36,7 @@ class ReceivedExporter(Committing):
         super().__init__(config, context, clock=clock)
         self._count, self._name = context.count, context.name
         self._pending = {
-            name: Pending(target.encoder.chunk, self._unwritable(name)) for name, target in self._targets.items()
+            name: Pending(target.layout.batch, self._unwritable(name)) for name, target in self._targets.items()
         }
         spans = self._targets.get("spans")
         self._rows = ReceivedRows(spans.layout) if spans is not None else None

@@ -1,4 +1,4 @@
-"""Mapped spans, log records and trace rows -> rows of the OpenTelemetry tables.
+"""Mapped spans, log records and trace rows -> record batches of the OpenTelemetry tables.
 
 Not here: the payload table (`payload`), metrics (`metrics`), and how batches are committed (`table`).
 """
@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from spanweir.exporters.delta.arrow import Layout
+from arro3.core import RecordBatch
+
+from spanweir.exporters.delta.arrow import Layout, flat_arrays, flat_structs
 from spanweir.exporters.delta.cells import (
     DAY_NS,
     KINDS,
     VARIANT_DIGIT,
     Bag,
-    Unquoted,
     dump,
     load,
     loaded,
@@ -22,11 +23,10 @@ from spanweir.exporters.delta.cells import (
     record_ids,
     text,
     texts,
+    unquoted,
     untouched,
 )  # fmt: skip
 from spanweir.exporters.delta.origins import Origins
-from spanweir.exporters.delta.parquet import Chunk, Encoder
-from spanweir.exporters.delta.shred import Fields, PlainMaps
 from spanweir.schemas.inference_table import Version
 from spanweir.schemas.raw import Event, Link, RawLog, Value
 from spanweir.schemas.trace import Assessment, MappedSpan, TraceRow
@@ -41,11 +41,9 @@ _NO_BAG: Final[Bag] = {}
 class SpanRows:
     """Rows of `{prefix}_otel_spans`: what of spans is kept until there are many, and the batch of it."""
 
-    def __init__(self, layout: Layout, version: Version, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._attributes: Callable[[Sequence[dict[str, str]]], PlainMaps | list[Bag]] = (
-            Unquoted() if version == "v1" else loaded
-        )
+    def __init__(self, layout: Layout, version: Version) -> None:
+        self._layout = layout
+        self._attributes = unquoted if version == "v1" else loaded
         self._bag: Callable[[Bag], Any] = texts if version == "v1" else untouched
         self._origins = Origins(layout, self._bag)
 
@@ -74,14 +72,16 @@ class SpanRows:
             [raw.scope for raw in raws],
         )
 
-    def chunk(self, columns: Columns) -> Chunk:
+    def batch(self, columns: Columns) -> RecordBatch:
         """Of `columns`, and of what other spans' columns were appended to them."""
         (
             traces, ids, parents, names, starts, ends, statuses, attributes, messages, states, flags, kinds, events,
             links, dropped_attributes, dropped_events, dropped_links, resources, scopes,
         ) = columns  # fmt: skip
-        *origins, services = self._origins.runs(resources, scopes)
-        return self._encoder.chunk(
+        types = self._layout.types
+        resource, resource_url, scope, scope_url, services = self._origins.columns(resources, scopes)
+        codes = [_STATUSES.get(status) or f"STATUS_CODE_{status}" for status in statuses]
+        return self._layout.batch(
             (
                 record_ids(starts, traces, ids),
                 [start // 1000 for start in starts],
@@ -96,14 +96,17 @@ class SpanRows:
                 [KINDS[kind if 0 <= kind < 6 else 0] for kind in kinds],
                 starts,
                 ends,
-                self._attributes(attributes),
+                self._attributes(types["attributes"], attributes),
                 dropped_attributes,
-                [each and self._events(each) for each in events],
+                flat_arrays(types["events"], [each and self._events(each) for each in events]),
                 dropped_events,
-                [each and self._links(each) for each in links],
+                flat_arrays(types["links"], [each and self._links(each) for each in links]),
                 dropped_links,
-                Fields((messages, [_STATUSES.get(status) or f"STATUS_CODE_{status}" for status in statuses])),
-                *origins,
+                flat_structs(types["status"], (messages, codes)),
+                resource,
+                resource_url,
+                scope,
+                scope_url,
             )
         )
 
@@ -122,8 +125,8 @@ class SpanRows:
 class LogRows:
     """Rows of `{prefix}_otel_logs`."""
 
-    def __init__(self, layout: Layout, version: Version, encoder: Encoder) -> None:
-        self._encoder = encoder
+    def __init__(self, layout: Layout, version: Version) -> None:
+        self._layout = layout
         self._bag: Callable[[Bag], Any] = texts if version == "v1" else untouched
         self._body: Callable[[Value], Any] = text if version == "v1" else lambda value: value
         self._origins = Origins(layout, self._bag)
@@ -135,10 +138,11 @@ class LogRows:
         ids, size_bytes = _log_ids(logs, times)
         return (ids, times, logs), size_bytes
 
-    def chunk(self, columns: Columns) -> Chunk:
+    def batch(self, columns: Columns) -> RecordBatch:
         ids, times, logs = columns
-        *origins, services = self._origins.runs([log.resource for log in logs], [log.scope for log in logs])
-        return self._encoder.chunk(
+        origins = self._origins.columns([log.resource for log in logs], [log.scope for log in logs])
+        resource, resource_url, scope, scope_url, services = origins
+        return self._layout.batch(
             (
                 ids,
                 [time // 1000 for time in times],
@@ -155,7 +159,10 @@ class LogRows:
                 [self._bag(log.attributes) for log in logs],
                 [log.dropped_attributes_count for log in logs],
                 [log.flags for log in logs],
-                *origins,
+                resource,
+                resource_url,
+                scope,
+                scope_url,
             )
         )
 

@@ -33,7 +33,6 @@ from spanweir.exporters.delta.arrow import Layout, delta_fields
 from spanweir.exporters.delta.blobs import sync
 from spanweir.exporters.delta.errors import explained, later, said
 from spanweir.exporters.delta.files import Files
-from spanweir.exporters.delta.parquet import Chunk, Encoder
 from spanweir.exporters.delta.unity import Place, place
 from spanweir.schemas.inference_table import ATTRIBUTES, MAPPED, Table
 
@@ -63,8 +62,6 @@ class Target:
         self._options = dict(storage_options)
         self._app_id = app_id
         self._properties = {**properties, **spec.properties}
-        self.encoder = Encoder(self.layout, compression)
-        """Of what is appended."""
         self._files = Files(spec, uri, storage_options, compression)
         self._table: DeltaTable | None = None
         self._place = Place(uri, self._options, float("inf"))
@@ -181,7 +178,7 @@ class Target:
         """The newest sequence number whose rows may be in the table; 0 for none."""
         return self.table.transaction_version(self._app_id) or 0
 
-    def write(self, batches: Sequence[RecordBatch | Chunk], days: Iterable[int]) -> list[AddAction]:
+    def write(self, batches: Sequence[RecordBatch], days: Iterable[int]) -> list[AddAction]:
         """Write files for `append` to commit; until then they are no part of the table. Raises `Retry`.
 
         `days` occur in the partition column of the batches.
