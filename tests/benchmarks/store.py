@@ -5,14 +5,17 @@
 The standard load is decoded, mapped and assembled before the clock starts, in batches such as the service makes of
 requests that wait (`service.delivery.read_max_bytes`; `--apart`: one a request). MLflow's store is given the same
 requests as its OTLP endpoint gives them to it: as span objects, made before the clock starts, through `log_spans`,
-which maps and stores them. CPU is that of this process, and of the database's server beside it. `--growth` compares
-one trace of 10,000 spans in batches of 5 with 2,000 traces of 5. Rates depend on what else the machine does, and
-those of large traces on the disk, whose own is shown beside them; so is what a process wrote to it for a trace.
+which maps and stores them. Each does it in a process of its own, ours with the allocator's settings of the delivery
+process: after MLflow's store had run in it, a trace of 10 MB cost ours half as much again. CPU is that of this process,
+and of the database's server beside it. `--growth` compares one trace of 10,000 spans in batches of 5 with 2,000 traces
+of 5. Rates depend on what else the machine does, and those of large traces on the disk, whose own is shown beside
+them; so is what a process wrote to it for a trace.
 """
 
 import argparse
 import gc
 import json
+import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -29,11 +32,15 @@ if __name__ == "__main__":
 
 import psutil
 
+from spanweir.collector import allocator
 from spanweir.collector.delivery import Options as Delivery
 from spanweir.exporters.api import Batch, Context
 from spanweir.exporters.mlflow import Config
 from tests.benchmarks.load import make_requests
 from tests.support import mapped, servers
+
+ROOT = psutil.Process()
+"""Of which the measured processes and the databases' servers are children."""
 
 
 class Measured(NamedTuple):
@@ -100,14 +107,14 @@ def compare(title: str, uri: Callable[[str], str], bodies: Sequence[bytes], alon
     traces = sum(len(batch.traces) for batch in batches)
     name = "b" + str(time.monotonic_ns())
     print(f"{title}: {spans} spans, {traces} traces")
-    ours = measure(write_ours, uri(name), batches)
+    ours = measure(write_ours, uri(name), lambda: mapped.batches(bodies, read_max_bytes=at_once))
     show("spanweir", ours, spans, traces)
     if alone:
         return
     share = max(min(3, len(bodies)), len(bodies) // 5)
     part = mapped.batches(bodies[:share])
     some = sum(len(batch.spans) for batch in part)
-    theirs = measure(write_theirs, uri(name + "m"), bodies[:share])
+    theirs = measure(write_theirs, uri(name + "m"), lambda: bodies[:share])
     show("MLflow's store", theirs, some, sum(len(batch.traces) for batch in part))
     cpu = [(one.cpu_s + one.server_cpu_s) / count for one, count in ((theirs, some), (ours, spans))]
     rate = [count / one.wall_s for one, count in ((ours, spans), (theirs, some))]
@@ -124,8 +131,22 @@ def show(who: str, measured: Measured, spans: int, traces: int) -> None:
     )
 
 
-def measure(prepare: Callable[[str, Any], Callable[[], None]], uri: str, load: Any) -> Measured:
-    """`prepare` does what is not measured and returns what is."""
+def measure(prepare: Callable[[str, Any], Callable[[], None]], uri: str, load: Callable[[], Any]) -> Measured:
+    """`prepare` does what is not measured and returns what is. All of it, with the load, in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(measure_here(prepare, uri, load())))
+    process.start()
+    sender.close()
+    try:
+        found: Measured = receiver.recv()
+    except EOFError:
+        raise SystemExit("the measured process failed, see above") from None
+    process.join()
+    return found
+
+
+def measure_here(prepare: Callable[[str, Any], Callable[[], None]], uri: str, load: Any) -> Measured:
     work = prepare(uri, load)
     empty = size_of(uri)
     gc.collect()
@@ -156,9 +177,9 @@ def disk_bytes_per_s(place: Path, size: int) -> float:
 
 
 def server_cpu_s() -> float:
-    """Of all database processes that descend from this one, those included that have ended."""
+    """Of all processes of the database's server, those included that have ended."""
     total = 0.0
-    for process in psutil.Process().children(recursive=True):
+    for process in ROOT.children(recursive=True):
         try:
             if process.name() in ("postgres", "mariadbd", "mysqld"):
                 times = process.cpu_times()
@@ -169,6 +190,7 @@ def server_cpu_s() -> float:
 
 
 def write_ours(uri: str, batches: Sequence[Batch]) -> Callable[[], None]:
+    allocator.keep_little(allocator.DELIVERY)
     exporter = Config(tracking_uri=uri, experiment="bench").build(Context(name="mlflow", state_directory=""))
     exporter.__enter__()
 
@@ -310,8 +332,8 @@ def growth(backend: str, uri: Callable[[str], str]) -> None:
         early.complete, early.state, early.span_count = False, "IN_PROGRESS", number * 5 + 5
         together.append(make_batch([(early, spans)], number + 1))
     print(f"{backend}: 10,000 spans in batches of 5")
-    one = measure(write_ours, uri("one"), together)
-    many = measure(write_ours, uri("many"), apart)
+    one = measure(write_ours, uri("one"), lambda: together)
+    many = measure(write_ours, uri("many"), lambda: apart)
     show("in one trace", one, 10_000, 1)
     show("in 2,000 traces", many, 10_000, 2000)
     print(f"  {(one.cpu_s + one.server_cpu_s) / (many.cpu_s + many.server_cpu_s):.2f} times the CPU")

@@ -70,7 +70,7 @@ class Child:
                 [sys.executable, "-m", "spanweir.collector.child", str(writing)],
                 stdin=subprocess.PIPE,
                 pass_fds=(writing,),
-                env={**allocator.ENVIRONMENT, **os.environ},
+                env={**allocator.DELIVERY.environment(), **os.environ},
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
