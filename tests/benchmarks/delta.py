@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     options.tables = options.tables or {"mapped": "payload,spans,annotations", "received": "spans"}[options.attributes]
-    allocator.keep_little()  # as the service does
+    allocator.keep_little(allocator.DELIVERY)  # as the delivery process does
     parts = Parts()
     if options.parts:
         parts.watch_exporter()
