@@ -6,9 +6,14 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanweir.collector.assembly import Options
+from spanweir.collector.assembly import Options, rows, whole
+from spanweir.collector.assembly.state import Trace
+from spanweir.collector.assembly.work import Work, rendered
+from spanweir.collector.processors.api import Item
+from spanweir.schemas.mapping import Mapper
+from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawSpan
-from tests.support.spans import Bench, span
+from tests.support.spans import TRACE, Bench, messages, span
 
 OPS = ("", "chat", "invoke_agent", "execute_tool", "embeddings", "invoke_workflow")
 
@@ -78,3 +83,53 @@ def test_order_batching_and_replay_do_not_matter(spans: list[RawSpan], data: st.
     row, stored = run(again, data.draw(st.integers(-1, len(again) - 1)))
     assert row == expected[0]
     assert stored == expected[1]
+
+
+CONTENT = {"gen_ai.input.messages": messages("user", "why"), "gen_ai.output.messages": messages("assistant", "so")}
+
+
+@st.composite
+def talking(draw: st.DrawFn) -> list[RawSpan]:
+    """Trees with a root that was asked and said something itself."""
+    root, *others = draw(trees())
+    root.parent_id, root.attributes = "", {**root.attributes, **CONTENT}
+    return [root, *others]
+
+
+@settings(max_examples=300, deadline=None)
+@given(talking(), st.data())
+def test_a_trace_that_comes_at_once_is_what_its_spans_make(spans: list[RawSpan], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(spans))
+    mapper, renderer, options = Mapper(), Renderer(), Options()
+    group = {raw.span_id: Item(raw, mapper.map(raw), experiment="e", tenant="t") for raw in order}
+    shown = [rendered(item, renderer, True) for item in group.values()]
+    parents = whole.parents_of(group)
+    came_whole = all(not raw.parent_id or raw.parent_id in group for raw in order)
+    assert (parents is not None) == came_whole
+    if parents is None:
+        return
+    told = whole.told(TRACE, shown, parents, int(options.content_max))
+    callers = {raw.parent_id for raw in order}
+    usage = [summary for _, _, summary in shown if summary.usage or summary.rollup or summary.cost]
+    plain = all(one.kind in ("llm", "embedding") and one.usage and one.span_id not in callers for one in usage)
+    assert (told is not None) == plain
+    if told is None:
+        return
+    trace = Trace(TRACE)
+    work = Work(trace, group, renderer, mapper.map, options, True)
+    work.fold(shown)
+    work.settle()
+    trace.complete, trace.revision = True, 1
+    assert told[0] == rows.row(trace)
+    thawed = whole.thaw(told[1])
+    assert rows.row(thawed) == rows.row(trace)
+    assert thawed == trace
+
+
+@settings(max_examples=150, deadline=None)
+@given(talking(), st.data())
+def test_spans_that_come_after_a_whole_trace_amend_it(spans: list[RawSpan], data: st.DataObject) -> None:
+    first = data.draw(st.integers(1, len(spans)))
+    rest = data.draw(st.permutations(spans[first:]))
+    later = [[one] for one in rest]
+    assert run([spans[:first], *later], data.draw(st.integers(-1, len(later)))) == run([[one] for one in spans])

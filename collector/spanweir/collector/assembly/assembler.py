@@ -2,20 +2,23 @@
 
 A trace is *open* until its root has ended and no parent is missing, or until it was idle for too long; then it is
 *complete*, and its state is kept for spans that come late: as it is for some time, then encoded. Whatever touches a
-trace, the spans that have to be written again and the trace's row come out: values, never increments.
+trace, the spans that have to be written again and the trace's row come out: values, never increments. A trace that
+comes at once (`whole`) never has such a state.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from itertools import chain
 
 import msgspec
 
-from spanweir.collector.assembly import rows, state, totals
+from spanweir.collector.assembly import rows, state, totals, whole
 from spanweir.collector.assembly.fold import rewait, unfold
 from spanweir.collector.assembly.hydrate import trace_of
 from spanweir.collector.assembly.options import Options
-from spanweir.collector.assembly.state import Trace
-from spanweir.collector.assembly.work import Work
+from spanweir.collector.assembly.state import Kept, Saved, Trace
+from spanweir.collector.assembly.work import Rendered, Work, rendered
 from spanweir.collector.processors.api import Item
 from spanweir.exporters.api import KnownTrace
 from spanweir.schemas.genai import GenAISpan
@@ -63,7 +66,7 @@ class Assembler:
         self._open_bytes = 0
         self._warm: OrderedDict[str, Trace] = OrderedDict()
         self._warm_spans = self._warm_bytes = 0
-        self._closed: OrderedDict[str, bytes] = OrderedDict()
+        self._closed: OrderedDict[str, Kept] = OrderedDict()
         self._closed_bytes = 0
 
     # ---------------------------------------------------------------------------------------- in
@@ -102,18 +105,37 @@ class Assembler:
             gone.setdefault(trace_id, []).append(span_id)
         known = self._ask(groups, judged, now_ns) if self._hydrate else {}
         emission = Emission()
+        if not (removed or judged or gone):
+            for trace_id, group in groups.items():
+                self._group(trace_id, group, known.get(trace_id), now_s, emission)
+            self._bound(now_s, emission)
+            return emission
         for trace_id in dict.fromkeys((*groups, *removed, *judged, *gone)):
             group = groups.get(trace_id, {})
             trace = self._take(trace_id, known.get(trace_id), now_s)
-            moved: list[str] = []
-            changed = False
-            if removed or judged or gone:
-                moved = self._remove(trace, removed.get(trace_id, ()), group)
-                changed = self._judge(trace, judged.get(trace_id, ())) or bool(moved)
-                changed = unfold(trace, [i for i in gone.get(trace_id, ()) if i not in group]) or changed
+            moved = self._remove(trace, removed.get(trace_id, ()), group)
+            changed = self._judge(trace, judged.get(trace_id, ())) or bool(moved)
+            changed = unfold(trace, [i for i in gone.get(trace_id, ()) if i not in group]) or changed
             self._assemble(trace, group, changed, now_s, emission, moved)
         self._bound(now_s, emission)
         return emission
+
+    def _group(
+        self, trace_id: str, group: Mapping[str, Item], known: KnownTrace | None, now_s: float, emission: Emission
+    ) -> None:
+        """Spans of one trace."""
+        shown: list[Rendered] | None = None
+        if known is None and not self.knows(trace_id) and (parents := whole.parents_of(group)) is not None:
+            renderer, canonical = self._renderer, self._canonical
+            shown = [rendered(item, renderer, canonical) for item in group.values()]
+            told = whole.told(trace_id, shown, parents, int(self._options.content_max))
+            if told is not None:
+                row, kept = told
+                emission.spans += [mapped for _, mapped, _ in shown]
+                emission.traces.append(row)
+                self._keep(trace_id, kept)
+                return
+        self._assemble(self._take(trace_id, known, now_s), group, False, now_s, emission, (), shown)
 
     def tick(self, now_s: float) -> Emission:
         """Finalise traces that were idle for too long."""
@@ -151,25 +173,25 @@ class Assembler:
 
     def snapshot(self, closed_max: int = 2 << 20) -> bytes:
         """Every open trace, and the newest complete ones up to `closed_max` bytes."""
-        closed: list[bytes] = []
-        for data in (*map(state.encode, reversed(self._warm.values())), *reversed(self._closed.values())):
-            closed_max -= len(data)
+        closed: list[Kept] = []
+        warm = (state.keep(copy(trace)) for trace in reversed(self._warm.values()))
+        for kept in chain(warm, reversed(self._closed.values())):
+            closed_max -= kept.size_bytes
             if closed_max < 0:
                 break
-            closed.append(data)
+            closed.append(kept)
         closed.reverse()
-        return state.encode([[state.encode(trace) for trace in self._open.values()], closed])
+        return state.encode(Saved(list(self._open.values()), closed))
 
     def restore(self, data: bytes, now_s: float) -> None:
         """Take over what `snapshot` wrote. Raises msgspec.MsgspecError."""
-        opened, closed = msgspec.msgpack.decode(data, type=list[list[bytes]])
-        for encoded in opened:
-            trace = state.decode(encoded)
+        saved = state.decode_saved(data)
+        for trace in saved.opened:
             trace.touched_s = trace.opened_s = now_s
             self._open[trace.trace_id] = trace
             self._open_bytes += trace.weight
-        for encoded in closed:
-            self._close(state.decode(encoded))
+        for kept in saved.closed:
+            self._keep(state.of(kept).trace_id, kept)
 
     # ---------------------------------------------------------------------------------------- traces
 
@@ -185,9 +207,9 @@ class Assembler:
             self._warm_bytes -= trace.weight
             return trace
         if trace_id in self._closed:
-            encoded = self._closed.pop(trace_id)
-            self._closed_bytes -= len(encoded)
-            trace = state.decode(encoded)
+            kept = self._closed.pop(trace_id)
+            self._closed_bytes -= kept.size_bytes
+            trace = whole.thaw(kept)
         elif known is not None:
             self._count("spanweir_assembly_hydrated_traces", 1)
             trace = trace_of(known)
@@ -202,13 +224,13 @@ class Assembler:
         """What a destination knows of traces that are not known here and did not begin just now."""
         unknown = [trace_id for trace_id in judged if trace_id not in groups and not self.knows(trace_id)]
         for trace_id, group in groups.items():
-            raws = [item.raw for item in group.values()]
-            if (
-                all(raw.parent_id for raw in raws)
-                and min(raw.start_ns for raw in raws) < now_ns - _HYDRATE_AGE_NS
-                and not self.knows(trace_id)
-            ):
-                unknown.append(trace_id)
+            for item in group.values():
+                if not item.raw.parent_id:
+                    break
+            else:
+                began_ns = min(item.raw.start_ns for item in group.values())
+                if began_ns < now_ns - _HYDRATE_AGE_NS and not self.knows(trace_id):
+                    unknown.append(trace_id)
         if not unknown or self._hydrate is None:
             return {}
         return self._hydrate(unknown)
@@ -237,10 +259,13 @@ class Assembler:
         trace_id, trace = self._warm.popitem(last=False)
         self._warm_spans -= len(trace.nodes)
         self._warm_bytes -= trace.weight
-        encoded = self._closed[trace_id] = state.encode(trace)
-        self._closed_bytes += len(encoded)
+        self._keep(trace_id, state.keep(trace))
+
+    def _keep(self, trace_id: str, kept: Kept) -> None:
+        self._closed[trace_id] = kept
+        self._closed_bytes += kept.size_bytes
         while self._closed_bytes > self._options.closed_max and len(self._closed) > 1:
-            self._closed_bytes -= len(self._closed.popitem(last=False)[1])
+            self._closed_bytes -= self._closed.popitem(last=False)[1].size_bytes
 
     # ---------------------------------------------------------------------------------------- one trace
 
@@ -284,10 +309,11 @@ class Assembler:
         now_s: float,
         emission: Emission,
         moved: Sequence[str] = (),
+        shown: Sequence[Rendered] | None = None,
     ) -> None:
         """Fold the spans of `group` in, settle who the root is, and emit what has to be written."""
         work = Work(trace, group, self._renderer, self._remap, self._options, self._canonical)
-        changed = work.fold() or changed
+        changed = work.fold(shown) or changed
         work.move(moved)
         wait = self._options.max_wait
         if wait and not trace.complete and trace.nodes and now_s - trace.opened_s > wait:
@@ -301,7 +327,7 @@ class Assembler:
         if trace.nodes:
             emission.spans.extend(work.mapped.values())
             emission.traces.append(rows.row(trace))
-        work.forget()
+        trace.forget(int(self._options.content_max))
         trace.weigh()
         if trace.complete:
             self._close(trace)

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 from spanweir.collector.assembly import totals
 from spanweir.collector.assembly.assessments import assessment_of
-from spanweir.collector.assembly.state import CALLS, First, Node, Trace, dollars_of, earlier, tokens_of
+from spanweir.collector.assembly.state import CALLS, Facts, First, Node, Trace, dollars_of, earlier, tokens_of
+from spanweir.collector.processors.api import Item
+from spanweir.schemas.genai import GenAISpan
 from spanweir.schemas.raw import RawSpan, Resource
-from spanweir.schemas.summary import Summary
+from spanweir.schemas.summary import Summary, request_preview, response_preview, said
 from spanweir.schemas.trace import MappedSpan
 
 ASSESSMENTS_MAX = 1000
@@ -18,6 +20,7 @@ _TITLED = frozenset({"agent", "workflow"})
 _TRACE_TAG = "mlflow.traceTag."
 _WEAKER_NS = 1 << 62
 """Added to the start of a span that gives a value for want of a better one: any real one is then the earlier."""
+_INPUTS, _OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
 _RESOURCE_HIDDEN = ("telemetry.sdk.", "mlflow.", "process.", "host.", "os.")
 
 
@@ -33,12 +36,14 @@ def fold(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> bo
     else:
         changed = True
         _insert(trace, span_id, node)
-    changed = _own_values(trace, span_id, summary) or changed
+    changed = tell(trace, span_id, summary) or changed
+    if summary.evaluations:
+        changed = _judged(trace, span_id, summary) or changed
     if node.parent and trace.root == span_id:
         # What was made of a coding agent's records had no parent, its span has one, perhaps a remote one.
         trace.root, trace.root_ended = "", False
     if not node.parent and (not trace.root or _precedes(trace, span_id, node)):
-        _take_root(trace, raw, summary, mapped)
+        take_root(trace, raw, summary)
     return changed
 
 
@@ -132,7 +137,8 @@ def _precedes(trace: Trace, span_id: str, node: Node) -> bool:
     return root is None or (node.start_ns, span_id) <= (root.start_ns, trace.root)
 
 
-def _take_root(trace: Trace, raw: RawSpan, summary: Summary, mapped: MappedSpan) -> None:
+def take_root(trace: Facts, raw: RawSpan, summary: Summary) -> None:
+    """Let the trace have this span's name and tags."""
     trace.root = summary.span_id
     trace.root_name = summary.name
     trace.root_generic = summary.kind in ("", "other", "hook") and (
@@ -172,8 +178,33 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
-    """Values of the trace that any of its spans may give."""
+def take_content(facts: Facts, span: GenAISpan | None, mapped: MappedSpan) -> None:
+    """The root's own inputs and outputs."""
+    inputs, outputs = said(mapped, _INPUTS), said(mapped, _OUTPUTS)
+    facts.request = facts.response = facts.request_preview = facts.response_preview = None
+    if inputs:
+        facts.request = inputs.encode("utf-8", "replace")
+        facts.request_preview = request_preview(span, mapped)
+    if outputs:
+        facts.response = outputs.encode("utf-8", "replace")
+        facts.response_preview = response_preview(span, mapped)
+    # Inputs of which nothing can be shown, such as a graph's empty state, are no question.
+    facts.own_request = facts.request_preview is not None
+    facts.own_response = facts.response_preview is not None
+
+
+def route(facts: Facts, item: Item) -> None:
+    """Where the trace goes: the first span that says so decides."""
+    if item.experiment and not facts.experiment:
+        facts.experiment = item.experiment
+    if item.tenant and not facts.tenant:
+        facts.tenant = item.tenant
+    if item.run_id and not facts.run_id:
+        facts.run_id = item.run_id
+
+
+def tell(trace: Facts, span_id: str, summary: Summary) -> bool:
+    """Values of the trace that any of its spans may give. True if that changed any."""
     start, changed = summary.start_ns, False
     if not trace.root and summary.name:
         changed = _offer(trace, "first_name", (start, span_id, summary.name))
@@ -196,12 +227,10 @@ def _own_values(trace: Trace, span_id: str, summary: Summary) -> bool:
         changed = _merge(trace.tags, summary.tags, start, span_id) or changed
     if summary.metadata:
         changed = _merge(trace.metadata, summary.metadata, start, span_id) or changed
-    if summary.evaluations:
-        changed = _judged(trace, span_id, summary) or changed
     return changed
 
 
-def _offer(trace: Trace, field: str, value: First) -> bool:
+def _offer(trace: Facts, field: str, value: First) -> bool:
     old: First | None = getattr(trace, field)
     best = earlier(old, value)
     if best == old:

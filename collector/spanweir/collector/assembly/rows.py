@@ -2,7 +2,7 @@
 
 from spanweir.collector.assembly import totals
 from spanweir.collector.assembly.lifting import cut
-from spanweir.collector.assembly.state import Content, First, Trace
+from spanweir.collector.assembly.state import Content, Facts, First, Trace
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.trace import TraceRow
 
@@ -30,23 +30,21 @@ def state_of(trace: Trace) -> str:
 
 def name_of(trace: Trace) -> str | None:
     """What the sender called the trace; the root's name, unless it is a route and an agent or workflow has a name."""
-    if trace.given_name is not None:
-        return trace.given_name[2]
-    if trace.root and not (trace.root_generic and trace.title):
-        return trace.root_name or None
-    if trace.title is not None:
-        return trace.title[2]
-    return trace.first_name[2] if trace.first_name and trace.finalised else None
+    told = told_name(trace)
+    if told is None and not trace.root and trace.first_name and trace.finalised:
+        return trace.first_name[2]
+    return told
+
+
+def told_name(facts: Facts) -> str | None:
+    if facts.given_name is not None:
+        return facts.given_name[2]
+    if facts.root and not (facts.root_generic and facts.title):
+        return facts.root_name or None
+    return facts.title[2] if facts.title is not None else None
 
 
 def row(trace: Trace) -> TraceRow:
-    root_id = root_of(trace)
-    tags = _values(trace.tags) if trace.tags else {}
-    tags.update(trace.root_tags)
-    if trace.finalised and not trace.root:
-        tags[NOTE] = "adopted" if trace.adopted else "synthesised"
-    elif trace.finalised and not trace.root_ended:
-        tags[NOTE] = "unfinished"
     request, request_preview = _content(
         trace.given_request, trace.question if not trace.own_request else None, trace.request, trace.request_preview
     )
@@ -54,33 +52,50 @@ def row(trace: Trace) -> TraceRow:
         trace.given_response, trace.answer if not trace.own_response else None, trace.response, trace.response_preview
     )
     done = trace.root_ended or trace.finalised
+    made = told(trace)
+    if trace.finalised and not trace.root:
+        made.tags[NOTE] = "adopted" if trace.adopted else "synthesised"
+    elif trace.finalised and not trace.root_ended:
+        made.tags[NOTE] = "unfinished"
+    made.start_ns = trace.start_ns
+    made.end_ns = max(trace.end_ns, trace.start_ns) if done else None
+    made.state = state_of(trace)
+    made.name = name_of(trace)
+    made.root_span_id = root_of(trace) or None
+    made.request, made.request_preview = request, request_preview
+    made.response, made.response_preview = response, response_preview
+    made.usage = totals.usage(trace)
+    made.cost = totals.cost(trace)
+    if trace.assessments:
+        made.assessments = list(trace.assessments.values())
+    made.span_count = len(trace.nodes) + len(trace.placeholders)
+    made.complete = trace.complete
+    made.revision = trace.revision
+    return made
+
+
+def told(facts: Facts) -> TraceRow:
+    """What the row has from `facts` as it stands there."""
+    tags = _values(facts.tags) if facts.tags else {}
+    tags.update(facts.root_tags)
     return TraceRow(
-        trace_id=trace.trace_id,
-        experiment=trace.experiment,
-        start_ns=trace.start_ns,
-        end_ns=max(trace.end_ns, trace.start_ns) if done else None,
-        state=state_of(trace),
-        name=name_of(trace),
-        root_span_id=root_id or None,
-        request=request,
-        response=response,
-        request_preview=request_preview,
-        response_preview=response_preview,
-        session_id=trace.session[2] if trace.session else None,
-        user_id=trace.user[2] if trace.user else None,
-        client_request_id=trace.client_request_id,
-        run_id=trace.run_id,
-        tenant=trace.tenant,
-        model_id=trace.model_id,
-        usage=totals.usage(trace),
-        cost=totals.cost(trace),
+        trace_id=facts.trace_id,
+        experiment=facts.experiment,
+        name=told_name(facts),
+        root_span_id=facts.root or None,
+        request=facts.request,
+        response=facts.response,
+        request_preview=facts.request_preview,
+        response_preview=facts.response_preview,
+        session_id=facts.session[2] if facts.session else None,
+        user_id=facts.user[2] if facts.user else None,
+        client_request_id=facts.client_request_id,
+        run_id=facts.run_id,
+        tenant=facts.tenant,
+        model_id=facts.model_id,
         tags=tags,
-        metadata=_values(trace.metadata) if trace.metadata else {},
-        assessments=list(trace.assessments.values()) if trace.assessments else [],
-        span_count=len(trace.nodes) + len(trace.placeholders),
-        size_bytes=trace.size_bytes,
-        complete=trace.complete,
-        revision=trace.revision,
+        metadata=_values(facts.metadata) if facts.metadata else {},
+        size_bytes=facts.size_bytes,
     )
 
 

@@ -3,7 +3,7 @@ may have to be sent again.
 
 Every field is a function of the set of spans that were folded in, never of their order, so that any arrival order,
 batching or replay ends in the same state. The structs encode as MessagePack arrays: a complete trace is kept, and a
-snapshot is written, in that form.
+snapshot is written, in that form (`Kept`).
 """
 
 import msgspec
@@ -19,6 +19,8 @@ Dollars = tuple[int, int, int, bool]
 depend on the order in which spans came."""
 
 PICO = 1_000_000_000_000
+_KEPT_OVERHEAD = 350
+"""Of a complete trace's objects, and of its place among the others."""
 
 First = tuple[int, str, str]
 """(start_ns, span_id, value): of several spans that give a value the one that started first wins."""
@@ -50,6 +52,10 @@ class Node(msgspec.Struct, array_like=True, gc=False):
     """`Summary.running`."""
 
 
+Seen = tuple[str, str, int, int, str, bool, Tokens | None, bool, Dollars | None, int, str, str, str]
+"""A span's id, then the fields of its `Node`."""
+
+
 class Content(msgspec.Struct, array_like=True):
     """A question or an answer taken from a span, with the key by which the best one is chosen."""
 
@@ -66,12 +72,52 @@ class Content(msgspec.Struct, array_like=True):
         return (self.rank, self.order_ns, self.tie_ns, self.span_id)
 
 
-class Trace(msgspec.Struct, array_like=True):
-    """The state of one trace."""
+class Facts(msgspec.Struct, array_like=True):
+    """What the spans of a trace say of it as a whole."""
 
     trace_id: str
     experiment: str = ""
     run_id: str | None = None
+    tenant: str = ""
+    root: str = ""
+    """The parentless span that started first."""
+    root_name: str = ""
+    root_generic: bool = False
+    root_ended: bool = False
+    own_request: bool = False
+    own_response: bool = False
+    """The root has inputs, outputs of its own."""
+    request: bytes | None = None
+    response: bytes | None = None
+    """The root's own; not kept beyond `Options.content_max`."""
+    request_preview: str | None = None
+    response_preview: str | None = None
+    given_name: First | None = None
+    title: First | None = None
+    first_name: First | None = None
+    """The name of the span that started first."""
+    session: First | None = None
+    user: First | None = None
+    tags: dict[str, First] = {}
+    metadata: dict[str, First] = {}
+    root_tags: dict[str, str] = {}
+    client_request_id: str | None = None
+    model_id: str | None = None
+    given_request: First | None = None
+    given_response: First | None = None
+    size_bytes: int = 0
+
+    def forget(self, limit: int) -> None:
+        """Let go of content that is too large to be kept."""
+        if self.request is not None and len(self.request) > limit:
+            self.request = None
+        if self.response is not None and len(self.response) > limit:
+            self.response = None
+
+
+class Trace(Facts, tag=0):
+    """The state of one trace."""
+
     nodes: dict[str, Node] = {}
     waiting: dict[str, list[str]] = {}
     """Parents that have not come -> the spans that name them."""
@@ -98,12 +144,9 @@ class Trace(msgspec.Struct, array_like=True):
     """Of `aggregates`, those without another one above; None: to be found anew."""
     costly: set[str] = set()
     """Spans whose cost is not in `dollars`: used only where no model call has a cost."""
+    loops: dict[str, list[str]] = {}
+    """Parent -> its model calls that report the sum of a tool loop so far."""
     # root
-    root: str = ""
-    """The parentless span that started first."""
-    root_name: str = ""
-    root_generic: bool = False
-    root_ended: bool = False
     adopted: str = ""
     """The orphan that stands in for the root."""
     placeholders: list[str] = []
@@ -112,31 +155,9 @@ class Trace(msgspec.Struct, array_like=True):
     complete: bool = False
     revision: int = 0
     # the row's own values
-    own_request: bool = False
-    own_response: bool = False
-    """The root has inputs, outputs of its own."""
-    request: bytes | None = None
-    response: bytes | None = None
-    """The root's own; not kept beyond `Options.content_max`."""
-    request_preview: str | None = None
-    response_preview: str | None = None
     question: Content | None = None
     answer: Content | None = None
-    given_name: First | None = None
-    title: First | None = None
-    first_name: First | None = None
-    """The name of the span that started first."""
-    session: First | None = None
-    user: First | None = None
-    tags: dict[str, First] = {}
-    metadata: dict[str, First] = {}
-    root_tags: dict[str, str] = {}
-    client_request_id: str | None = None
-    model_id: str | None = None
-    given_request: First | None = None
-    given_response: First | None = None
     assessments: dict[str, Assessment] = {}
-    size_bytes: int = 0
     # spans that may have to be sent again: span id -> `freeze`
     kept: dict[str, bytes] = {}
     running: list[str] = []
@@ -145,9 +166,6 @@ class Trace(msgspec.Struct, array_like=True):
     touched_s: float = 0.0
     weight: int = 0
     """Bytes of content in here, when it was last looked at."""
-    loops: dict[str, list[str]] = {}
-    """Parent -> its model calls that report the sum of a tool loop so far."""
-    tenant: str = ""
 
     def weigh(self) -> int:
         """Bytes of content that are kept."""
@@ -170,14 +188,58 @@ class Trace(msgspec.Struct, array_like=True):
         return span_id
 
 
+class Whole(Facts, tag=1):
+    """A complete trace that came at once, as its spans said it: all else of a `Trace` follows from that."""
+
+    spans: list[Seen] = []
+
+
+class Kept(msgspec.Struct, array_like=True, gc=False):
+    """A complete trace as it is kept. Its content stands beside the rest: to write that in again would cost more than
+    all else of it."""
+
+    data: bytes
+    request: bytes | None
+    response: bytes | None
+    request_preview: str | None
+    response_preview: str | None
+
+    @property
+    def size_bytes(self) -> int:
+        size = _KEPT_OVERHEAD + len(self.data)
+        for content in (self.request, self.response, self.request_preview, self.response_preview):
+            if content is not None:
+                size += len(content)
+        return size
+
+
+class Saved(msgspec.Struct, array_like=True):
+    """The traces of a snapshot."""
+
+    opened: list[Trace]
+    closed: list[Kept]
+
+
 _encoder = msgspec.msgpack.Encoder()
-_decode_trace = msgspec.msgpack.Decoder(Trace).decode
 encode = _encoder.encode
+_decode_kept = msgspec.msgpack.Decoder(Trace | Whole).decode
+decode_saved = msgspec.msgpack.Decoder(Saved).decode
 
 
-def decode(data: bytes) -> Trace:
-    """A trace from `encode`. Raises msgspec.MsgspecError."""
-    return _decode_trace(data)
+def keep(trace: Trace | Whole) -> Kept:
+    """What is kept of a complete trace. `trace` is good for nothing else then."""
+    kept = Kept(b"", trace.request, trace.response, trace.request_preview, trace.response_preview)
+    trace.request = trace.response = trace.request_preview = trace.response_preview = None
+    kept.data = encode(trace)
+    return kept
+
+
+def of(kept: Kept) -> Trace | Whole:
+    """A trace from `keep`. Raises msgspec.MsgspecError."""
+    trace: Trace | Whole = _decode_kept(kept.data)
+    trace.request, trace.response = kept.request, kept.response
+    trace.request_preview, trace.response_preview = kept.request_preview, kept.response_preview
+    return trace
 
 
 def freeze(raw: RawSpan) -> bytes:

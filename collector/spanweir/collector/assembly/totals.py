@@ -8,7 +8,7 @@ sums only the outermost. Kept incrementally: each span is marked at most twice, 
 time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from spanweir.collector.assembly.state import CALLS, PICO, TRANSPARENT, Dollars, Node, Tokens, Trace
 from spanweir.schemas.trace import Cost, TokenUsage
@@ -73,7 +73,12 @@ def usage(trace: Trace) -> TokenUsage | None:
     total = list(trace.tokens) if trace.calls else [0] * 9
     for tokens in counted:
         if tokens is not None:
-            _accumulate(total, tokens, 1)
+            accumulate(total, tokens, 1)
+    return usage_of(total)
+
+
+def usage_of(total: Sequence[int]) -> TokenUsage:
+    """Of a sum as of `Trace.tokens`."""
     return TokenUsage(
         input_tokens=total[0],
         output_tokens=total[1],
@@ -94,7 +99,12 @@ def cost(trace: Trace) -> Cost | None:
         return None
     total = list(amount) if amount else [0] * 5
     for dollars in extra:
-        _pay_into(total, dollars, 1)
+        pay_into(total, dollars, 1)
+    return cost_of(total)
+
+
+def cost_of(total: Sequence[int]) -> Cost:
+    """Of a sum as of `Trace.dollars`."""
     return Cost(
         input_cost=total[0] / PICO,
         output_cost=total[1] / PICO,
@@ -216,13 +226,14 @@ def _count(trace: Trace, node: Node, sign: int) -> None:
     if not trace.tokens:
         trace.tokens = [0] * 9
     if node.usage is not None:
-        _accumulate(trace.tokens, node.usage, sign)
+        accumulate(trace.tokens, node.usage, sign)
     trace.calls += sign
     if node.cost is not None:
         _pay(trace, node.cost, sign)
 
 
-def _accumulate(total: list[int], tokens: Tokens, sign: int) -> None:
+def accumulate(total: list[int], tokens: Tokens, sign: int = 1) -> None:
+    """Add to a sum as of `Trace.tokens`."""
     total[0] += sign * tokens[0]
     total[1] += sign * tokens[1]
     total[2] += sign * tokens[2]
@@ -236,10 +247,11 @@ def _accumulate(total: list[int], tokens: Tokens, sign: int) -> None:
 def _pay(trace: Trace, dollars: Dollars, sign: int) -> None:
     if not trace.dollars:
         trace.dollars = [0] * 5
-    _pay_into(trace.dollars, dollars, sign)
+    pay_into(trace.dollars, dollars, sign)
 
 
-def _pay_into(total: list[int], dollars: Dollars, sign: int) -> None:
+def pay_into(total: list[int], dollars: Dollars, sign: int = 1) -> None:
+    """Add to a sum as of `Trace.dollars`."""
     total[0] += sign * dollars[0]
     total[1] += sign * dollars[1]
     total[2] += sign * dollars[2]

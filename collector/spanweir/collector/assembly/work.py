@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from spanweir.collector.assembly import lifting, rows, state
-from spanweir.collector.assembly.fold import fold
+from spanweir.collector.assembly.fold import fold, route, take_content
 from spanweir.collector.assembly.options import Options
 from spanweir.collector.assembly.state import Content, First, Trace
 from spanweir.collector.processors.api import Item
@@ -13,13 +13,23 @@ from spanweir.schemas.genai import GenAISpan, TraceIO
 from spanweir.schemas.mlflow import Renderer
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.sizes import content_bytes
-from spanweir.schemas.summary import request_preview, response_preview, said, summarise
+from spanweir.schemas.summary import Summary, summarise
 from spanweir.schemas.trace import MappedSpan
 
-_INPUTS, _OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
 _RUNNING_MAX = 16
 _KEPT_OVERHEAD = 512
 _replace = msgspec.structs.replace
+
+
+Rendered = tuple[Item, MappedSpan, Summary]
+
+
+def rendered(item: Item, renderer: Renderer, canonical: bool) -> Rendered:
+    raw, span = item.raw, item.span
+    mapped = renderer.render(raw, span)
+    if not canonical:
+        mapped.canonical = None
+    return item, mapped, summarise(raw, span, mapped)
 
 
 class Work:
@@ -43,49 +53,30 @@ class Work:
         self._canonical = canonical
         self._lifted = False
 
-    def fold(self) -> bool:
+    def fold(self, rendered: Sequence[Rendered] | None = None) -> bool:
+        """Take the spans in, `rendered` before or not. True if that changed anything."""
         trace, changed = self.trace, False
-        render, mapped_by_id, canonical = self._renderer.render, self.mapped, self._canonical
-        summaries = []
-        for span_id, item in self.group.items():
-            raw = item.raw
-            if trace.dropped and raw.parent_id in trace.dropped:
-                raw = item.raw = _replace(raw, parent_id=trace.parent_of(raw.parent_id))
-            mapped = mapped_by_id[span_id] = render(raw, item.span)
-            if not canonical:
-                mapped.canonical = None
-            summary = summarise(raw, item.span, mapped)
-            summaries.append((item, mapped, summary))
-            changed = fold(trace, raw, summary, mapped) or changed
-            if item.experiment and not trace.experiment:
-                trace.experiment = item.experiment
-            if item.tenant and not trace.tenant:
-                trace.tenant = item.tenant
-            if item.run_id and not trace.run_id:
-                trace.run_id = item.run_id
-            if trace.root == span_id:
-                self._own_content(item.span, mapped)
+        if rendered is None:
+            rendered = [self._render(item) for item in self.group.values()]
+        for item, mapped, summary in rendered:
+            self.mapped[mapped.span_id] = mapped
+            changed = fold(trace, item.raw, summary, mapped) or changed
+            route(trace, item)
+            if trace.root == mapped.span_id:
+                take_content(trace, item.span, mapped)
         if not (trace.own_request and trace.own_response):
-            for item, mapped, summary in summaries:
+            for item, mapped, summary in rendered:
                 if summary.span_id != trace.root:
                     self._lifted = lifting.offer(trace, item.span, mapped, summary, self._limit) or self._lifted
         elif trace.question is not None or trace.answer is not None:
             trace.question = trace.answer = None
         return changed
 
-    def _own_content(self, span: GenAISpan | None, mapped: MappedSpan) -> None:
-        trace = self.trace
-        inputs, outputs = said(mapped, _INPUTS), said(mapped, _OUTPUTS)
-        trace.request = trace.response = trace.request_preview = trace.response_preview = None
-        if inputs:
-            trace.request = inputs.encode("utf-8", "replace")
-            trace.request_preview = request_preview(span, mapped)
-        if outputs:
-            trace.response = outputs.encode("utf-8", "replace")
-            trace.response_preview = response_preview(span, mapped)
-        # Inputs of which nothing can be shown, such as a graph's empty state, are no question.
-        trace.own_request = trace.request_preview is not None
-        trace.own_response = trace.response_preview is not None
+    def _render(self, item: Item) -> Rendered:
+        trace, raw = self.trace, item.raw
+        if trace.dropped and raw.parent_id in trace.dropped:
+            item.raw = _replace(raw, parent_id=trace.parent_of(raw.parent_id))
+        return rendered(item, self._renderer, self._canonical)
 
     def settle(self) -> bool:
         """Find the root, or who stands in for it, and emit it again where that or its content changed."""
@@ -151,14 +142,6 @@ class Work:
         """Write spans again whose parents were taken out."""
         for span_id in span_ids:
             self._again(span_id)
-
-    def forget(self) -> None:
-        """Let go of content that is too large to be kept."""
-        trace = self.trace
-        if trace.request is not None and len(trace.request) > self._limit:
-            trace.request = None
-        if trace.response is not None and len(trace.response) > self._limit:
-            trace.response = None
 
     def mend_running(self) -> None:
         """Spans without an end: kept while the trace is open, then ended where the trace ends."""

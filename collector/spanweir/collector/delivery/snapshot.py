@@ -12,7 +12,7 @@ import msgspec
 from spanweir.collector.durable import replace_file
 
 _log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 """Of the fields of `assembly.state`: to be raised when one changes its meaning or its place."""
 
 
