@@ -4,8 +4,17 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanweir.collector.decode import Undecodable
+from spanweir.collector.decode import Undecodable, otlp_proto
 from spanweir.collector.decode.otlp_proto import decode_logs, decode_traces
+
+
+@pytest.fixture(autouse=True, params=["native", "python"])
+def twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is run with both that read spans, of which an installation without a C compiler has one."""
+    if request.param == "python":
+        monkeypatch.setattr(otlp_proto, "_spans", otlp_proto._spans_in_python)
+    elif otlp_proto._spans is otlp_proto._spans_in_python:
+        pytest.skip("no C compiler where this was installed")
 
 
 def request(**ids: bytes) -> ExportTraceServiceRequest:

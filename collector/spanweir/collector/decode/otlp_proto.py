@@ -14,6 +14,8 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource as PbResource
 
 from spanweir.collector.decode import Undecodable
 from spanweir.collector.decode.repair import repair
@@ -32,6 +34,10 @@ def decode_traces(body: bytes) -> list[RawSpan]:
     Raises `Undecodable`. Spans with invalid ids are kept, with `invalid_trace_id` or `invalid_span_id` in `issues`.
     """
     request, issues = _parse(ExportTraceServiceRequest, body)
+    return _spans(body, request, issues)
+
+
+def _spans_in_python(body: bytes, request: Any, issues: tuple[str, ...]) -> list[RawSpan]:
     spans: list[RawSpan] = []
     append = spans.append
     for resource_spans in request.resource_spans:
@@ -41,6 +47,19 @@ def decode_traces(body: bytes) -> list[RawSpan]:
             for span in scope_spans.spans:
                 append(_span(span, resource, scope, issues))
     return spans
+
+
+def _spans_natively(body: bytes, request: Any, issues: tuple[str, ...]) -> list[RawSpan]:
+    found = None if issues else native_spans(body, _resource_of, _scope_of, _flag)
+    return _spans_in_python(body, request, issues) if found is None else found
+
+
+try:
+    from spanweir.collector.decode._native import spans as native_spans
+except ImportError:  # installed where no C compiler was
+    _spans = _spans_in_python
+else:
+    _spans = _spans_natively
 
 
 def decode_logs(body: bytes) -> list[RawLog]:
@@ -114,7 +133,7 @@ def _span(span: Any, resource: Resource, scope: Scope, issues: tuple[str, ...]) 
         or parent_id == _ZERO_SPAN
         or len(raw.attributes) != len(pairs)
     ):
-        _flag(raw, span, issues)
+        _flag(raw, len(pairs), issues)
     return raw
 
 
@@ -122,8 +141,8 @@ _PARENT_LENGTHS = (0, 16)
 _ZERO_TRACE, _ZERO_SPAN = "0" * 32, "0" * 16
 
 
-def _flag(raw: RawSpan, span: Any, issues: tuple[str, ...]) -> None:
-    """Say what is wrong with a span, and make an all-zero parent what it means: none."""
+def _flag(raw: RawSpan, pairs: int, issues: tuple[str, ...] = ()) -> None:
+    """Say what is wrong with a span of so many attributes, and make an all-zero parent what it means: none."""
     found = list(issues)
     if len(raw.trace_id) != 32 or raw.trace_id == _ZERO_TRACE:
         found.append("invalid_trace_id")
@@ -134,7 +153,7 @@ def _flag(raw: RawSpan, span: Any, issues: tuple[str, ...]) -> None:
     elif len(raw.parent_id) not in _PARENT_LENGTHS:
         found.append("invalid_parent_id")
         raw.parent_id = ""
-    if len(raw.attributes) != len(span.attributes):
+    if len(raw.attributes) != pairs:
         found.append("duplicate_keys")
     raw.issues = tuple(found)
 
@@ -187,34 +206,44 @@ def _id(value: bytes, zero: str) -> str:
 
 
 def _resource(message: Any) -> Resource:
-    if not message.HasField("resource") and not message.schema_url:
+    sent = message.resource.SerializeToString() if message.HasField("resource") else None
+    return _resource_of(sent, message.schema_url)
+
+
+def _resource_of(sent: bytes | None, schema_url: str) -> Resource:
+    if sent is None and not schema_url:
         return NO_RESOURCE
-    resource = message.resource
-    key = resource.SerializeToString(), message.schema_url
+    key = sent or b"", schema_url
     found = _RESOURCES.get(key)
     if found is None:
+        resource = PbResource.FromString(key[0])
         found = Resource(
             attributes=_attributes(resource.attributes),
             dropped_attributes_count=resource.dropped_attributes_count,
-            schema_url=message.schema_url,
+            schema_url=schema_url,
         )
         _remember(_RESOURCES, key, found)
     return found
 
 
 def _scope(message: Any) -> Scope:
-    if not message.HasField("scope") and not message.schema_url:
+    sent = message.scope.SerializeToString() if message.HasField("scope") else None
+    return _scope_of(sent, message.schema_url)
+
+
+def _scope_of(sent: bytes | None, schema_url: str) -> Scope:
+    if sent is None and not schema_url:
         return NO_SCOPE
-    scope = message.scope
-    key = scope.SerializeToString(), message.schema_url
+    key = sent or b"", schema_url
     found = _SCOPES.get(key)
     if found is None:
+        scope = InstrumentationScope.FromString(key[0])
         found = Scope(
             name=scope.name,
             version=scope.version,
             attributes=_attributes(scope.attributes),
             dropped_attributes_count=scope.dropped_attributes_count,
-            schema_url=message.schema_url,
+            schema_url=schema_url,
         )
         _remember(_SCOPES, key, found)
     return found

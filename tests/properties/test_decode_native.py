@@ -1,0 +1,276 @@
+"""The native twin of `decode_traces` reads what Python reads of a request that protobuf accepts, or leaves it to it."""
+
+import random
+import sys
+from typing import Any
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from spanweir.collector.decode import otlp_proto
+from spanweir.schemas.raw import RawSpan
+from tests.benchmarks.load import make_requests
+
+_native = pytest.importorskip("spanweir.collector.decode._native", reason="no C compiler where this was installed")
+
+TWINS = settings(max_examples=100, deadline=None)
+BODIES = make_requests(2, 2)
+VARINT, I64, LEN, I32 = 0, 1, 2, 5
+WIRES = {1: I64, 3: VARINT, 5: VARINT, 6: I64, 7: I32, 8: VARINT, 9: LEN, 11: LEN, 12: LEN, 13: VARINT, 14: VARINT}
+"""Of the types in a descriptor, those that trace requests have."""
+
+
+def natively(body: bytes) -> list[RawSpan] | None:
+    return _native.spans(body, otlp_proto._resource_of, otlp_proto._scope_of, otlp_proto._flag)
+
+
+def in_python(body: bytes) -> list[RawSpan]:
+    return otlp_proto._spans_in_python(body, ExportTraceServiceRequest.FromString(body), ())
+
+
+def assert_same(body: bytes) -> None:
+    """Every field, its type and the order of keys; `nan` is like itself."""
+    found = natively(body)
+    assert found is not None
+    assert repr(found) == repr(in_python(body))
+
+
+# Messages as senders make them.
+
+TEXT = st.text(max_size=12) | st.sampled_from(["", "é", "a", "gen_ai.request.model", "x" * 64, "x" * 65, "ü" * 40])
+KEY = st.sampled_from(["", "a", "b", "gen_ai.system", "llm.input_messages.0.message.content"]) | TEXT
+UINT32, UINT64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+TRACE_ID = st.sampled_from([b"\1" * 16, b"\xab" * 16, b"\0" * 16, b"", b"\1" * 15]) | st.binary(
+    min_size=16, max_size=16
+)
+SPAN_ID = st.sampled_from([b"\2" * 8, b"\0" * 8, b"", b"\2" * 9]) | st.binary(min_size=8, max_size=8)
+SCALARS = st.one_of(
+    st.builds(AnyValue),
+    st.builds(AnyValue, string_value=TEXT),
+    st.builds(AnyValue, bool_value=st.booleans()),
+    st.builds(AnyValue, int_value=st.integers(-(2**63), 2**63 - 1)),
+    st.builds(AnyValue, double_value=st.floats()),
+    st.builds(AnyValue, bytes_value=st.binary(max_size=8)),
+)
+
+
+def pairs(values: st.SearchStrategy[AnyValue]) -> st.SearchStrategy[list[KeyValue]]:
+    return st.lists(st.builds(KeyValue, key=KEY, value=values) | st.builds(KeyValue, key=KEY), max_size=4)
+
+
+def deeper(values: st.SearchStrategy[AnyValue]) -> st.SearchStrategy[AnyValue]:
+    arrays = st.builds(lambda items: AnyValue(array_value={"values": items}), st.lists(values, max_size=3))
+    return arrays | st.builds(lambda items: AnyValue(kvlist_value={"values": items}), pairs(values))
+
+
+ATTRIBUTES = pairs(st.recursive(SCALARS, deeper, max_leaves=6))
+EVENTS = st.builds(Span.Event, time_unix_nano=UINT64, name=TEXT, attributes=ATTRIBUTES, dropped_attributes_count=UINT32)
+LINKS = st.builds(
+    Span.Link,
+    trace_id=TRACE_ID,
+    span_id=SPAN_ID,
+    trace_state=TEXT,
+    attributes=ATTRIBUTES,
+    dropped_attributes_count=UINT32,
+    flags=UINT32,
+)
+SPANS = st.builds(
+    Span,
+    trace_id=TRACE_ID,
+    span_id=SPAN_ID,
+    parent_span_id=SPAN_ID,
+    name=TEXT,
+    kind=st.integers(-(2**31), 2**31 - 1),
+    trace_state=TEXT,
+    flags=UINT32,
+    start_time_unix_nano=UINT64,
+    end_time_unix_nano=UINT64,
+    attributes=ATTRIBUTES,
+    events=st.lists(EVENTS, max_size=2),
+    links=st.lists(LINKS, max_size=2),
+    status=st.none() | st.builds(Status, code=st.integers(-1, 4), message=TEXT),
+    dropped_attributes_count=UINT32,
+    dropped_events_count=UINT32,
+    dropped_links_count=UINT32,
+)
+SHARED = st.none() | st.fixed_dictionaries({"attributes": ATTRIBUTES, "dropped_attributes_count": UINT32})
+SCOPE_SPANS = st.builds(ScopeSpans, scope=SHARED, spans=st.lists(SPANS, max_size=3), schema_url=TEXT)
+RESOURCE_SPANS = st.builds(
+    ResourceSpans, resource=SHARED, scope_spans=st.lists(SCOPE_SPANS, max_size=2), schema_url=TEXT
+)
+
+
+@TWINS
+@given(st.lists(RESOURCE_SPANS, max_size=2))
+def test_both_read_the_same(resource_spans: list[ResourceSpans]) -> None:
+    assert_same(ExportTraceServiceRequest(resource_spans=resource_spans).SerializeToString())
+
+
+@TWINS
+@given(st.lists(SPANS, min_size=1, max_size=3))
+def test_both_read_the_same_spans(spans: list[Span]) -> None:
+    assert_same(ExportTraceServiceRequest(resource_spans=[{"scope_spans": [{"spans": spans}]}]).SerializeToString())
+
+
+# Any order and number of fields, known and unknown, of their wire type and of others: what protobuf accepts.
+
+
+def varint(value: int, spare: int = 0) -> bytes:
+    """With `spare` bytes more than it needs."""
+    found = b""
+    while value > 0x7F or spare:
+        found += bytes([value & 0x7F | 0x80])
+        value >>= 7
+        spare -= spare > 0 and value == 0
+    return found + bytes([value])
+
+
+def field(number: int, wire: int, content: bytes, spare: int = 0) -> bytes:
+    tag = varint(number << 3 | wire, spare)
+    return tag + varint(len(content), spare) + content if wire == LEN else tag + content
+
+
+def content_of(rng: random.Random, wire: int) -> bytes:
+    if wire == VARINT:
+        return varint(rng.choice([0, 1, 2, 127, 128, 2**31, 2**32, 2**32 + 1, 2**63, 2**64 - 1]), rng.choice([0, 0, 1]))
+    if wire == LEN:
+        return rng.choice([b"", b"a", b"key", "ä".encode(), b"\0" * 8, b"\1" * 16, b"\x0a\x01b", b"x" * 200])
+    return rng.randbytes(8 if wire == I64 else 4)
+
+
+def any_message(rng: random.Random, descriptor: Any, depth: int = 0) -> bytes:
+    parts, seen = [], set()
+    one = descriptor.name == "AnyValue" and rng.random() < 0.97
+    for known in rng.choices(descriptor.fields, k=1 if one else rng.randint(0, 8 if depth < 6 else 2)):
+        wire, number = WIRES[known.type], known.number
+        if known.has_presence and number in seen and rng.random() < 0.97:
+            continue
+        seen.add(number)
+        if rng.random() < 0.06:
+            wire = rng.choice([VARINT, I64, LEN, I32])
+        elif rng.random() < 0.06:
+            number = rng.choice([9, 17, 18, 19, 20, 21, 22, 1000, 2**29 - 1])
+        elif known.message_type is not None and depth < 12:
+            parts.append(field(number, LEN, any_message(rng, known.message_type, depth + 1)))
+            continue
+        parts.append(field(number, wire, content_of(rng, wire), rng.random() < 0.05))
+    return b"".join(parts)
+
+
+def assert_same_or_left(body: bytes) -> bool:
+    """Whether it was neither refused by protobuf nor left to Python."""
+    try:
+        ExportTraceServiceRequest.FromString(body)
+    except DecodeError:
+        return False
+    return natively(body) is not None and assert_same(body) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_fields_in_any_order_and_number(seed: int) -> None:
+    rng = random.Random(seed)
+    descriptors = ExportTraceServiceRequest.DESCRIPTOR, ScopeSpans.DESCRIPTOR, Span.DESCRIPTOR, KeyValue.DESCRIPTOR
+    read = 0
+    for turn in range(1000):
+        start = turn % 4  # of which message the content is random: a whole request seldom gets as far as a value
+        body = any_message(rng, descriptors[start])
+        for number in ([], [2, 1], [2, 2, 1], [9, 2, 2, 1])[start]:
+            body = field(number, LEN, body)
+        read += assert_same_or_left(body)
+    assert read > 400
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_requests(seed: int) -> None:
+    rng = random.Random(seed)
+    read = 0
+    for _ in range(300):
+        damaged = bytearray(rng.choice(BODIES))
+        for _ in range(rng.choice([1, 1, 1, 3])):
+            at = rng.randrange(len(damaged))
+            damaged[at : at + rng.choice([0, 1, 1, 1, 2])] = rng.randbytes(rng.choice([0, 1, 1, 1, 2]))
+        read += assert_same_or_left(bytes(damaged))
+    assert read > 30
+
+
+# What is left to Python.
+
+
+def wrapped(span: bytes) -> bytes:
+    return field(1, LEN, field(2, LEN, field(2, LEN, field(1, LEN, b"\1" * 16) + field(2, LEN, b"\2" * 8) + span)))
+
+
+def valued(value: bytes) -> bytes:
+    return wrapped(field(9, LEN, field(1, LEN, b"key") + value))
+
+
+STRING = field(2, LEN, field(1, LEN, b"text"))
+RARE = {
+    "a group": wrapped(b"\xa3\x06\xa4\x06"),
+    "a status in two parts": wrapped(field(15, LEN, field(2, LEN, b"no")) + field(15, LEN, field(3, VARINT, b"\2"))),
+    "a value in two parts": valued(STRING + STRING),
+    "a value of two kinds": valued(field(2, LEN, field(1, LEN, b"text") + field(3, VARINT, b"\1"))),
+    "a list in two parts": valued(field(2, LEN, 2 * field(5, LEN, field(1, LEN, field(3, VARINT, b"\1"))))),
+    "a resource in two parts": field(1, LEN, 2 * field(1, LEN, field(2, VARINT, b"\1"))),
+    "a scope in two parts": field(1, LEN, field(2, LEN, 2 * field(1, LEN, field(1, LEN, b"lib")))),
+}
+
+
+@pytest.mark.parametrize("body", RARE.values(), ids=RARE)
+def test_what_is_rare_is_left_to_python(body: bytes) -> None:
+    assert natively(body) is None
+    assert repr(otlp_proto.decode_traces(body)) == repr(in_python(body))
+
+
+def test_what_is_cut_short_is_not_read_beyond() -> None:
+    """Protobuf refuses it, so that in service it never comes as far."""
+    assert [cut for cut in range(1, len(BODIES[0])) if natively(BODIES[0][:cut]) is not None] == []
+
+
+@pytest.mark.parametrize("depth", [1, 40, 47])
+def test_values_as_deep_as_protobuf_accepts(depth: int) -> None:
+    value = field(1, LEN, b"bottom")
+    for _ in range(depth):
+        value = field(5, LEN, field(1, LEN, value))
+    assert_same(valued(field(2, LEN, value)))
+
+
+def test_values_deeper_than_protobuf_accepts_are_not_followed() -> None:
+    value = b""
+    for _ in range(2_000):
+        value = field(5, LEN, field(1, LEN, value))
+    assert natively(valued(field(2, LEN, value))) is None
+
+
+def test_what_a_callback_raises_is_raised() -> None:
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("callback")
+
+    flagged = wrapped(field(2, LEN, b"\0" * 8))
+    known = [otlp_proto._resource_of, otlp_proto._scope_of, otlp_proto._flag]
+    for place in range(3):
+        given_ = [*known[:place], refuse, *known[place + 1 :]]
+        with pytest.raises(RuntimeError, match="callback"):
+            _native.spans(flagged, *given_)
+    with pytest.raises(TypeError):
+        _native.spans("text", *known)
+    with pytest.raises(TypeError):
+        _native.spans(b"")
+
+
+def test_nothing_is_kept_of_a_request_but_known_texts() -> None:
+    resource, scope = otlp_proto.NO_RESOURCE, otlp_proto.NO_SCOPE
+    bodies = [*RARE.values(), wrapped(STRING), wrapped(field(2, LEN, b"\0" * 8))]
+    for body in bodies:
+        natively(body)
+    before = [sys.getrefcount(each) for each in (resource, scope, RawSpan, None)]
+    for body in bodies * 50:
+        natively(body)
+    after = [sys.getrefcount(each) for each in (resource, scope, RawSpan, None)]
+    # Others may hold one more or less of None meanwhile; a leak would be 50 at least.
+    assert all(abs(now - then) < 25 for now, then in zip(after, before, strict=True))
