@@ -29,7 +29,6 @@ from spanweir.collector.receivers._json import to_protobuf
 from spanweir.exporters.api import REQUESTS, Batch, Context, Permanent, Request, wants
 from spanweir.exporters.delta import Config
 from spanweir.exporters.delta.arrow import Layout
-from spanweir.exporters.delta.cells import texts
 from spanweir.exporters.delta.received_rows import ReceivedRows, decode
 from spanweir.exporters.delta.rows import SpanRows
 from spanweir.schemas import inference_table
@@ -47,8 +46,6 @@ def expected(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
     rows = SpanRows(LAYOUT, "v1")
     made = rows.batch(rows.columns([unmapped(raw) for raw in raws]))
     found: list[dict[str, Any]] = pyarrow.record_batch(made).to_pylist()
-    for row, raw in zip(found, raws, strict=True):
-        row["attributes"] = list(texts(raw.attributes).items())
     return found
 
 
@@ -56,7 +53,7 @@ def unmapped(raw: RawSpan) -> MappedSpan:
     return MappedSpan(
         trace_id=raw.trace_id, span_id=raw.span_id, parent_id=raw.parent_id or None, name=raw.name, type="UNKNOWN",
         status=("UNSET", "OK", "ERROR")[raw.status_code if raw.status_code < 3 else 0], start_ns=raw.start_ns,
-        end_ns=raw.end_ns or None, raw=raw,
+        end_ns=raw.end_ns or None, given=raw.attributes, raw=raw,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from tests.support.traces import START_NS, Trace, trace
 def _set(span: MappedSpan, key: str, value: Any) -> None:
     """An attribute, in both places where it stands."""
     content = json.loads(span.content)
-    content["attributes"][key] = span.attributes[key] = json.dumps(value)
+    content["attributes"][key] = span.own[key] = json.dumps(value)
     span.content = json.dumps(content).encode()
 
 

@@ -76,7 +76,7 @@ def make_span(
         model=model,
         provider=provider,
         cost=cost,
-        attributes=encoded,
+        own=encoded,
         content=json.dumps(content, ensure_ascii=False).encode(),
         raw=RawSpan(trace_id=trace_id, span_id=span_id, parent_id=parent_id or "", name=name),
     )

@@ -58,7 +58,7 @@ def span(rng: random.Random, trace_id: str, parent_id: str | None, number: int, 
     )  # fmt: skip
     return MappedSpan(
         trace_id=trace_id, span_id=span_id, parent_id=parent_id, name=raw.name, type=kind, status="OK", model=model,
-        start_ns=start_ns, end_ns=end_ns, attributes=attributes, content=content, raw=raw,
+        start_ns=start_ns, end_ns=end_ns, own=attributes, content=content, raw=raw,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import venv
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tidy.test_layout import ROOT, ROOTS, tracked
+from tests.tidy.test_native import can_compile
 
 pytestmark = pytest.mark.slow
 
@@ -32,14 +34,31 @@ def wheel(built: Path) -> Path:
 
 def test_the_wheel_holds_every_module_once(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    sources = {
+    sources = [
         name.split("/", 1)[1]
         for name in tracked()
         if name.partition("/")[0] in ROOTS and name.split("/")[1] == "spanweir"
-    }
-    assert sorted(names) == sorted({*sources, "spanweir/collector/otel-config.yaml"})
+    ]
+    if can_compile():
+        assert "py3-none-any" not in wheel.name
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        sources = [name.removesuffix(".c") + suffix if name.endswith(".c") else name for name in sources]
+    sources = [name for name in sources if not name.endswith(".c")]
+    assert sorted(names) == sorted([*sources, "spanweir/collector/otel-config.yaml"])
     assert "spanweir/__init__.py" not in names
     assert [name for root in ROOTS if (name := f"spanweir/{root}/py.typed") not in names] == []
+
+
+def test_without_a_compiler_the_wheel_is_for_every_machine(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    # What `CC` names is not there, Python's own compiler is not in the path, and neither is `cc`.
+    env = {**os.environ, "PATH": str(Path(sys.executable).parent), "CC": "no-such-compiler"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "there is no C compiler" in done.stdout + done.stderr
+    built = next(tmp_path.glob("*.whl"))
+    assert built.name.endswith("py3-none-any.whl")
+    assert [name for name in zipfile.ZipFile(built).namelist() if "_native" in name and ".pyi" not in name] == []
 
 
 def test_the_wheel_ships_the_configuration(wheel: Path) -> None:

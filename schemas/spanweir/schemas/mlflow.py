@@ -4,15 +4,13 @@ Sources: MLflow 3.17 `entities/span.py`, `tracing/constant.py`, `tracing/utils/t
 Not here: the shapes of messages and documents (`chat`), what the trace's row needs (`summary`), tables (exporters).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from spanweir.schemas.chat import tool_definitions
 from spanweir.schemas.genai import Costs, GenAISpan, ToolDef, Usage
-from spanweir.schemas.raw import Attributes, RawSpan, Value
+from spanweir.schemas.raw import Attributes, RawSpan
 from spanweir.schemas.shown import inputs_of, outputs_of
 from spanweir.schemas.span_json import SpanWriter
 from spanweir.schemas.trace import Cost, MappedSpan, TokenUsage
@@ -59,7 +57,7 @@ class Renderer:
 
     def _render(self, raw: RawSpan, span: GenAISpan | None) -> MappedSpan:
         status = status_of(raw, span)
-        attributes: dict[str, str] = {"mlflow.traceRequestId": f'"tr-{raw.trace_id}"'}
+        own: dict[str, str] = {"mlflow.traceRequestId": f'"tr-{raw.trace_id}"'}
         mapped = MappedSpan(
             trace_id=raw.trace_id,
             span_id=raw.span_id,
@@ -69,49 +67,40 @@ class Renderer:
             status=_STATUS[status],
             start_ns=raw.start_ns,
             end_ns=raw.end_ns or None,
-            attributes=attributes,
+            own=own,
+            given=raw.attributes,
             raw=raw,
             canonical=span,
         )
         message = raw.status_message
+        hidden: tuple[str, ...] = ()
         if span is None:
-            attributes["mlflow.spanType"] = '"UNKNOWN"'
+            own["mlflow.spanType"] = '"UNKNOWN"'
             if raw.issues:
-                attributes["spanweir.flags"] = dumps(raw.issues)
-            _keep(raw.attributes, attributes, ())
+                own["spanweir.flags"] = dumps(raw.issues)
         else:
-            shown = _describe(span, mapped, attributes, self._tools)
+            shown = _describe(span, mapped, own, self._tools)
             if span.tool is not None and span.kind == "tool":
                 mapped.name = _tool_name(raw.name, span.tool.name)
                 if mapped.name != raw.name:
-                    attributes["spanweir.span.name"] = dumps(raw.name)
+                    own["spanweir.span.name"] = dumps(raw.name)
             if raw.issues:
-                attributes["spanweir.flags"] = dumps([*span.flags, *raw.issues])
-            self._originals(raw, span, shown, attributes)
+                own["spanweir.flags"] = dumps([*span.flags, *raw.issues])
+            consumed = span.consumed
+            if consumed is not None and not self.keep_originals:
+                for field in shown:
+                    if field in consumed:
+                        hidden += consumed[field]
             if status == 2 and not message:
                 message = _told(raw, span)
+            if "mlflow" in span.conventions:
+                _keep_encoded(raw.attributes, span, own, hidden)
+                mapped.given = {}
+        if hidden or not raw.attributes.keys().isdisjoint(own):
+            mapped.given = {k: v for k, v in mapped.given.items() if k not in own and k not in hidden}
         events = _events(raw, span, status) if raw.events or status == 2 else []
-        mapped.content = self._write(raw, mapped.name, status, message, events, attributes)
+        mapped.content = self._write(raw, mapped.name, status, message, events, own, mapped.given)
         return mapped
-
-    def _originals(self, raw: RawSpan, span: GenAISpan, shown: tuple[str, ...], attributes: dict[str, str]) -> None:
-        """Keep the sender's attributes, except those whose content is shown already."""
-        consumed = span.consumed
-        hidden: tuple[str, ...] = ()
-        if consumed is not None and not self.keep_originals:
-            for field in shown:
-                if field in consumed:
-                    hidden += consumed[field]
-        encoded = "mlflow" in span.conventions
-        if encoded and span.tools and (consumed is None or "tools" not in consumed):
-            # The sender's says more than could be understood of it.
-            more = raw.attributes.get("mlflow.chat.tools")
-            if more is not None:
-                attributes["mlflow.chat.tools"] = _sent(more)
-        if encoded:
-            _keep_encoded(raw.attributes, attributes, hidden)
-        else:
-            _keep(raw.attributes, attributes, frozenset(hidden) if hidden else hidden)
 
 
 class _Tools:
@@ -134,33 +123,16 @@ class _Tools:
         return found[1]
 
 
-def _keep(given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
-    """Add what the sender gave as JSON text, but what is there already or `hidden`.
-
-    Texts that come again and again are not remembered: looking them up touches more memory than writing them anew.
-    """
-    dump = orjson.dumps
-    items: Iterable[tuple[str, Value]] = given.items()
-    if hidden or not given.keys().isdisjoint(attributes):
-        items = [(key, value) for key, value in items if key not in attributes and key not in hidden]
-    for key, value in items:
-        kind = value.__class__
-        if kind is str:
-            try:
-                attributes[key] = dump(value).decode()
-            except TypeError:
-                attributes[key] = dumps(value)  # lone surrogates
-        elif kind is int:
-            attributes[key] = str(value)
-        else:
-            attributes[key] = dumps(value)
-
-
-def _keep_encoded(given: Attributes, attributes: dict[str, str], hidden: Collection[str]) -> None:
-    """As `_keep`, of what MLflow's SDK sent."""
+def _keep_encoded(given: Attributes, span: GenAISpan, own: dict[str, str], hidden: Collection[str]) -> None:
+    """Add what MLflow's SDK sent, which is JSON text as a rule, but what is there already or `hidden`."""
+    if span.tools and (span.consumed is None or "tools" not in span.consumed):
+        # The sender's says more than could be understood of it.
+        more = given.get("mlflow.chat.tools")
+        if more is not None:
+            own["mlflow.chat.tools"] = _sent(more)
     for key, value in given.items():
-        if key not in attributes and key not in hidden:
-            attributes[key] = _sent(value) if value.__class__ is str else dumps(value)
+        if key not in own and key not in hidden:
+            own[key] = _sent(value) if value.__class__ is str else dumps(value)
 
 
 def status_of(raw: RawSpan, span: GenAISpan | None) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from spanweir.schemas.raw import Link, RawSpan, Resource, Scope
+from spanweir.schemas.raw import Attributes, Link, RawSpan, Resource, Scope
 from spanweir.schemas.values import dumps, encodable
 
 _KINDS = tuple(
@@ -42,11 +42,12 @@ class SpanWriter:
         status: int,
         message: str,
         events: list[dict[str, Any]],
-        attributes: dict[str, str],
+        own: dict[str, str],
+        given: Attributes,
         encode: Encode = orjson.dumps,
     ) -> bytes:
-        """`raw` in MLflow's form, with this name, status (OpenTelemetry's code), status message, events and JSON texts
-        of attributes. Never raises."""
+        """`raw` in MLflow's form, with this name, status (OpenTelemetry's code), status message, events, MLflow's own
+        attributes as JSON texts and the sender's as they are. Never raises."""
         if raw.scope is not self._scope or raw.resource is not self._resource or raw.flags != self._flags:
             self._remember(raw.resource, raw.scope, raw.flags)
         strict = encode is orjson.dumps
@@ -58,7 +59,7 @@ class SpanWriter:
                 f',"end_time_unix_nano":{raw.end_ns or "null"},"events":{dumps(events) if events else "[]"}'
                 f'{_CODES[status]}{encode(message).decode() if message else _EMPTY}}},"attributes":'
             )
-            told = spaced(attributes) if strict else encode(attributes)
+            told = _attributes(own, given) if strict else encode(merged(own, given))
             if not raw.links and not raw.trace_state:
                 return b"".join((head.encode(), told, self._end))
             state = b',"trace_state":' + encode(raw.trace_state) if raw.trace_state else b""
@@ -66,7 +67,7 @@ class SpanWriter:
             if not strict:
                 raise
             # Lone surrogates, which orjson refuses.
-            return self.write(raw, name, status, message, events, attributes, _encoded_anyhow)
+            return self.write(raw, name, status, message, events, own, given, _encoded_anyhow)
         links = _encoded_anyhow([_link(link) for link in raw.links]) if raw.links else b"[]"
         flags = b',"flags":%d' % raw.flags if raw.flags else b""
         return b"".join((head.encode(), told, b',"links":', links, self._origin, state, flags, b"}"))
@@ -88,6 +89,27 @@ class SpanWriter:
 _EMPTY = '""'
 
 
+def merged(own: dict[str, str], given: Attributes) -> dict[str, str]:
+    """A span's attributes, all as JSON texts: MLflow's own, which are, and the sender's.
+
+    Texts that come again and again are not remembered: looking them up touches more memory than writing them anew.
+    """
+    dump = orjson.dumps
+    attributes = own.copy()
+    for key, value in given.items():
+        kind = value.__class__
+        if kind is str:
+            try:
+                attributes[key] = dump(value).decode()
+            except TypeError:
+                attributes[key] = dumps(value)  # lone surrogates
+        elif kind is int:
+            attributes[key] = str(value)
+        else:
+            attributes[key] = dumps(value)
+    return attributes
+
+
 def spaced(attributes: dict[str, str]) -> bytes:
     """Attributes as JSON with a blank between key and value, as MLflow's `span.attributes.x RLIKE ...` looks for them
     in the text (3.18, `sqlalchemy_store.py`). Raises TypeError for lone surrogates.
@@ -95,6 +117,23 @@ def spaced(attributes: dict[str, str]) -> bytes:
     orjson writes a blank only where it indents.
     """
     return orjson.dumps(attributes, option=orjson.OPT_INDENT_2)
+
+
+def _attributes_in_python(own: dict[str, str], given: Attributes) -> bytes:
+    return spaced(merged(own, given))
+
+
+def _attributes_natively(own: dict[str, str], given: Attributes) -> bytes:
+    told = attributes_json(own, given, dumps)
+    return _attributes_in_python(own, given) if told is None else told
+
+
+try:
+    from spanweir.schemas._native import attributes_json
+except ImportError:  # installed where no C compiler was
+    _attributes = _attributes_in_python
+else:
+    _attributes = _attributes_natively
 
 
 def encode_content(content: dict[str, Any]) -> bytes:

@@ -59,7 +59,7 @@ _NOTHING_CHARS = 4
 
 def said(mapped: MappedSpan, slot: str) -> str | None:
     """JSON text of the span's inputs or outputs; None where they are missing or empty (a root that returned `{}`)."""
-    found = mapped.attributes.get(slot)
+    found = mapped.own.get(slot)
     return None if found is None or (len(found) <= _NOTHING_CHARS and found in _NOTHING) else found
 
 
@@ -122,7 +122,7 @@ def request_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 100
             found = span.rerank.query
         if not found and span.kind == "tool" and span.tool is not None and span.tool.arguments is None:
             found = span.tool.name
-    return _cut(found or preview_of(mapped.attributes.get("mlflow.spanInputs"), "user"), limit)
+    return _cut(found or preview_of(mapped.own.get("mlflow.spanInputs"), "user"), limit)
 
 
 def response_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 1000) -> str | None:
@@ -143,7 +143,7 @@ def response_preview(span: GenAISpan | None, mapped: MappedSpan, limit: int = 10
                 return None
         if not found and span.kind in ("retrieval", "rerank"):
             found = "\n".join(doc.content for doc in span.documents if doc.content)
-    return _cut(found or preview_of(mapped.attributes.get("mlflow.spanOutputs"), "assistant"), limit)
+    return _cut(found or preview_of(mapped.own.get("mlflow.spanOutputs"), "assistant"), limit)
 
 
 def _cut(text: str | None, limit: int) -> str | None:

@@ -4,10 +4,14 @@ Everything here is final: an exporter writes it as it stands, and writing it twi
 Sources of the shapes: MLflow 3.17 `entities/span.py`, `entities/trace_info.py`, `entities/assessment.py`.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
 
 from spanweir.schemas.genai import GenAISpan
-from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.raw import Attributes, RawSpan
+from spanweir.schemas.span_json import merged
 
 
 class TokenUsage(msgspec.Struct, kw_only=True, gc=False):
@@ -53,8 +57,8 @@ class MappedSpan(msgspec.Struct, kw_only=True, gc=False):
     """One span as MLflow stores it.
 
     `content` is the JSON text (UTF-8) of MLflow's `Span.to_dict()`, byte for byte what `spans.content` holds and what
-    stands in `databricks_output.trace.data.spans`; `attributes` are the same attributes again as a dict of key to
-    JSON text, for sinks that store them one by one.
+    stands in `databricks_output.trace.data.spans`. The attributes in there, for sinks that store them one by one, are
+    `own` and then `given`.
     """
 
     trace_id: str
@@ -70,13 +74,21 @@ class MappedSpan(msgspec.Struct, kw_only=True, gc=False):
     model: str | None = None
     provider: str | None = None
     cost: Cost | None = None
-    attributes: dict[str, str] = {}
+    own: dict[str, str] = {}
+    """MLflow's and spanweir's attributes, as JSON texts."""
+    given: Attributes = {}
+    """The sender's, as it sent them; without those whose content is shown in `own`."""
     content: bytes = b""
     raw: RawSpan
     """Where it came from: events, links, resource and scope for sinks that store them."""
     canonical: GenAISpan | None = None
     """What it means, for exporters that write it in another convention; `None` for a span that is not about AI, and
     where no exporter reads it."""
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """All of them as JSON texts, in the order of `content`. Made anew each time."""
+        return MappingProxyType(merged(self.own, self.given))
 
 
 class TraceRow(msgspec.Struct, kw_only=True, gc=False):

@@ -71,7 +71,7 @@ def _content(
     if text is not None:
         value = _json({"messages": [{"role": role, "content": text}]})
         return Content(*key, value, cut(text))
-    whole = mapped.attributes.get(attribute)
+    whole = mapped.own.get(attribute)
     if not whole or len(whole) > limit:
         return None
     return Content(*key, whole.encode("utf-8", "replace"), None)

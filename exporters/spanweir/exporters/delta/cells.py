@@ -4,7 +4,6 @@ import base64
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -67,19 +66,26 @@ def untouched(attributes: Bag) -> Bag:
     return attributes
 
 
-def unquoted(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
-    """JSON texts as the MAP layout holds them: a JSON string as its text, everything else as JSON."""
-    values = [
-        # Of what JSON begins with, only the quotation mark and blanks come before `#`.
-        value if value > "#" else value[1:-1] if "\\" not in value and value[:1] == '"' else _unblank(value)
-        for value in chain.from_iterable(map(dict.values, bags))
-    ]
-    return flat_maps(kind, list(chain.from_iterable(bags)), values, list(map(len, bags)))
+def unquoted(kind: Type, owns: Sequence[dict[str, str]], givens: Sequence[Bag]) -> Array:
+    """Attributes as the MAP layout holds them. Of spans' own, which are JSON texts, a JSON string as its text."""
+    keys: list[str] = []
+    values: list[str | None] = []
+    for own, given in zip(owns, givens, strict=True):
+        keys += own
+        keys += given
+        values += [
+            # Of what JSON begins with, only the quotation mark and blanks come before `#`.
+            value if value > "#" else value[1:-1] if "\\" not in value and value[:1] == '"' else _unblank(value)
+            for value in own.values()
+        ]
+        values += [value if value.__class__ is str else text(value) for value in given.values()]
+    return flat_maps(kind, keys, values, [len(own) + len(given) for own, given in zip(owns, givens, strict=True)])
 
 
-def loaded(kind: Type, bags: Sequence[dict[str, str]]) -> Array:
-    """JSON texts as the VARIANT layout holds them: as the values they are."""
-    return build(kind, [{key: load(value) for key, value in bag.items()} for bag in bags])
+def loaded(kind: Type, owns: Sequence[dict[str, str]], givens: Sequence[Bag]) -> Array:
+    """Attributes as the VARIANT layout holds them. Of spans' own, which are JSON texts, the values that they are."""
+    bags = zip(owns, givens, strict=True)
+    return build(kind, [{key: load(value) for key, value in own.items()} | dict(given) for own, given in bags])
 
 
 def _unblank(value: str) -> Any:

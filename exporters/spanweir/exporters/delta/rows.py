@@ -58,7 +58,8 @@ class SpanRows:
             [span.start_ns for span in spans],
             [span.end_ns for span in spans],
             [span.status for span in spans],
-            [span.attributes for span in spans],
+            [span.own for span in spans],
+            [span.given for span in spans],
             [raw.status_message for raw in raws],
             [raw.trace_state for raw in raws],
             [raw.flags for raw in raws],
@@ -75,7 +76,7 @@ class SpanRows:
     def batch(self, columns: Columns) -> RecordBatch:
         """Of `columns`, and of what other spans' columns were appended to them."""
         (
-            traces, ids, parents, names, starts, ends, statuses, attributes, messages, states, flags, kinds, events,
+            traces, ids, parents, names, starts, ends, statuses, owns, givens, messages, states, flags, kinds, events,
             links, dropped_attributes, dropped_events, dropped_links, resources, scopes,
         ) = columns  # fmt: skip
         types = self._layout.types
@@ -96,7 +97,7 @@ class SpanRows:
                 [KINDS[kind if 0 <= kind < 6 else 0] for kind in kinds],
                 starts,
                 ends,
-                self._attributes(types["attributes"], attributes),
+                self._attributes(types["attributes"], owns, givens),
                 dropped_attributes,
                 flat_arrays(types["events"], [each and self._events(each) for each in events]),
                 dropped_events,

@@ -111,7 +111,7 @@ def _lightened(span: MappedSpan, request_id: str, save: Save, min_bytes: int, mi
     if not cutter.cut:
         return span
     changed = {key: attributes.get(key, encoded) for key, encoded in span.attributes.items()}
-    return msgspec.structs.replace(span, content=encode_content(content), attributes=changed)
+    return msgspec.structs.replace(span, content=encode_content(content), own=changed, given={})
 
 
 class _Cutter:
