@@ -12,6 +12,7 @@ import pytest
 
 from spanweir.collector.assembly.join import Joiner
 from spanweir.collector.decode.otlp_proto import decode_traces
+from spanweir.collector.processors.api import Item
 from spanweir.collector.receivers._json import to_protobuf
 from spanweir.schemas.genai import GenAISpan, Text, ToolCall, ToolResult
 from spanweir.schemas.mapping import Mapper
@@ -269,7 +270,7 @@ def test_adot_log_body_that_arrives_after_the_span() -> None:
     )
     joiner = Joiner()
     (first,) = joiner.join([span], [], 0.0).spans
-    joiner.note(span, Mapper().map(span), [], 0.0)
+    joiner.note([Item(span, Mapper().map(span))], 0.0)
     joined = joiner.join([], [log], 1.0)
     assert first[0] is span
     ((again, logs),) = joined.spans

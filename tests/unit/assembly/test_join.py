@@ -6,6 +6,7 @@ from typing import Any
 
 from spanweir.collector.assembly import Options
 from spanweir.collector.assembly.join import Joiner
+from spanweir.collector.processors.api import Item
 from spanweir.schemas.genai import GenAISpan, Response
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.options import Size
@@ -28,7 +29,7 @@ def feed(joiner: Joiner, *arrivals: RawSpan | RawLog, now: float = 0.0) -> list[
         spans = [one] if isinstance(one, RawSpan) else []
         logs = [one] if isinstance(one, RawLog) else []
         for raw, found in joiner.join(spans, logs, now).spans:
-            joiner.note(raw, MAPPER.map(raw, found), found, now)
+            joiner.note([Item(raw, MAPPER.map(raw, found), found)], now)
             out.append((raw.name, [record.time_ns for record in found]))
     return out
 
@@ -118,16 +119,29 @@ def test_an_evaluation_finds_its_call_by_response_id_before_and_after() -> None:
     record = evaluation(name="Tone", score_label="kind", response_id="resp-1")
 
     after = Joiner()
-    after.note(llm, said, [], 0.0)
+    after.note([Item(llm, said)], 0.0)
     ((trace_id, found),) = after.join([], [record], 0.0).assessments
     assert (trace_id, found.span_id, found.value) == (TRACE, identity("llm"), '"kind"')
 
     before = Joiner()
     assert before.join([], [record], 0.0).assessments == []
     assert list(before.settled()) == []
-    before.note(llm, said, [], 0.0)
+    before.note([Item(llm, said)], 0.0)
     assert list(before.settled()) == [(TRACE, found)]
     assert list(before.settled()) == []
+
+
+def test_the_newest_ten_thousand_responses_are_known() -> None:
+    joiner, count = Joiner(), 45_000
+    items = [Item(span(f"s{i}"), GenAISpan(kind="embedding", response=Response(id=f"r{i}"))) for i in range(count)]
+    joiner.note(items, 0.0)
+
+    def known(i: int) -> bool:
+        record = evaluation(name="Tone", score_label="kind", response_id=f"r{i}")
+        return bool(joiner.join([], [record], 0.0).assessments)
+
+    assert all(known(i) for i in range(count - 10_000, count))
+    assert not any(known(i) for i in range(count - 20_000))
 
 
 def test_openinference_annotations_are_assessments_of_span_trace_and_session() -> None:

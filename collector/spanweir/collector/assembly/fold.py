@@ -17,7 +17,7 @@ KEYS_MAX = 200
 _HTTP_NAME = re.compile(r"(?:HTTP |GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS|CONNECT|TRACE)\b")
 _SERVER, _PRODUCER, _CONSUMER = 2, 4, 5
 _TITLED = frozenset({"agent", "workflow"})
-_TRACE_TAG = "mlflow.traceTag."
+_MLFLOW, _TRACE_TAG = "mlflow.", "mlflow.traceTag."
 _WEAKER_NS = 1 << 62
 """Added to the start of a span that gives a value for want of a better one: any real one is then the earlier."""
 _INPUTS, _OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
@@ -145,13 +145,13 @@ def take_root(trace: Facts, raw: RawSpan, summary: Summary) -> None:
         raw.kind in (_SERVER, _PRODUCER, _CONSUMER) or _HTTP_NAME.match(summary.name) is not None
     )
     trace.root_ended = summary.end_ns > 0
+    trace.root_tags = _resource_tags(raw.resource)
     attributes = raw.attributes
-    tags = _resource_tags(raw.resource)
-    own = [key for key in attributes if key.startswith(_TRACE_TAG)]
-    if own:
-        given = ((key[len(_TRACE_TAG) :], attributes[key]) for key in own)
-        tags = {**tags, **{key: value for key, value in given if isinstance(value, str)}}
-    trace.root_tags = tags
+    own = [key for key in attributes if key.startswith(_MLFLOW)]
+    if not own:
+        return
+    given = ((key[len(_TRACE_TAG) :], attributes[key]) for key in own if key.startswith(_TRACE_TAG))
+    trace.root_tags = {**trace.root_tags, **{key: value for key, value in given if isinstance(value, str)}}
     trace.client_request_id = _text(attributes.get("mlflow.clientRequestId")) or trace.client_request_id
     trace.model_id = _text(attributes.get("mlflow.modelId")) or trace.model_id
     trace.run_id = trace.run_id or _text(attributes.get("mlflow.sourceRun"))
@@ -232,10 +232,9 @@ def tell(trace: Facts, span_id: str, summary: Summary) -> bool:
 
 def _offer(trace: Facts, field: str, value: First) -> bool:
     old: First | None = getattr(trace, field)
-    best = earlier(old, value)
-    if best == old:
+    if old is not None and (value == old or earlier(old, value) is old):
         return False
-    setattr(trace, field, best)
+    setattr(trace, field, value)
     return True
 
 

@@ -9,12 +9,13 @@ records become spans of their own (`spanweir.schemas.agents`).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from spanweir.collector.assembly.assessments import assessment_of
 from spanweir.collector.assembly.options import Options
+from spanweir.collector.processors.api import Item
 from spanweir.schemas.genai import Evaluation, GenAISpan
 from spanweir.schemas.raw import Attributes, RawLog, RawSpan, Value
 from spanweir.schemas.sizes import attributes_bytes, content_bytes, value_bytes
@@ -53,6 +54,27 @@ class Joined(msgspec.Struct):
     assessments: list[tuple[str, Assessment]] = []
 
 
+class _Responses:
+    """Which spans gave the newest responses. Half of them are let go at a time: one by one costs more than the rest."""
+
+    def __init__(self) -> None:
+        self._new: dict[str, str] = {}
+        self._old: dict[str, str] = {}
+
+    def put(self, response_id: str, trace_id: str, span_id: str) -> None:
+        self._new[response_id] = f"{trace_id}/{span_id}"
+        if len(self._new) >= _RESPONSES_MAX // 2:
+            self._new, self._old = {}, self._new
+
+    def get(self, response_id: str) -> tuple[str, str] | None:
+        """Trace id and span id."""
+        place = self._new.get(response_id) or self._old.get(response_id)
+        if place is None:
+            return None
+        trace_id, _, span_id = place.partition("/")
+        return trace_id, span_id
+
+
 class Joiner:
     """Not thread-safe. `count` moves a counter by its name."""
 
@@ -65,7 +87,7 @@ class Joiner:
         self._spans: OrderedDict[str, _Held] = OrderedDict()
         self._bytes = 0
         self._max = min(int(self._options.join_max), _UNSEEN_MAX)
-        self._responses: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._responses = _Responses()
         self._evaluations: OrderedDict[str, list[_Waiting]] = OrderedDict()
 
     def join(self, spans: Iterable[RawSpan], logs: Iterable[RawLog], now_s: float, sequence: int = 0) -> Joined:
@@ -100,26 +122,28 @@ class Joiner:
                 self._count("spanweir_join_amended_spans", 1)
         return joined
 
-    def note(
-        self, raw: RawSpan, span: GenAISpan | None, logs: Sequence[RawLog], now_s: float, sequence: int = 0
-    ) -> None:
-        """Tell the joiner how a span was mapped, so that it holds what may still get content."""
-        if span is None:
-            return
-        if span.response is not None and span.response.id:
-            self._responses[span.response.id] = (raw.trace_id, raw.span_id)
-            if len(self._responses) > _RESPONSES_MAX:
-                self._responses.popitem(last=False)
-        if logs or (span.kind in CONTENT_KINDS and not (span.input and span.output) and not _has_own(span)):
-            size = _SPAN_OVERHEAD + sum(map(_log_size, logs)) + content_bytes(raw)
-            self._hold(self._spans, raw.trace_id + raw.span_id, _Held(list(logs), size, now_s, sequence, raw))
+    def note(self, items: Iterable[Item], now_s: float, sequence: int = 0) -> None:
+        """Tell the joiner how spans were mapped, so that it holds what may still get content."""
+        responses = self._responses
+        for item in items:
+            span, logs = item.span, item.logs
+            if span is None:
+                continue
+            if span.response is not None and span.response.id:
+                responses.put(span.response.id, item.raw.trace_id, item.raw.span_id)
+            if logs or (span.kind in CONTENT_KINDS and not (span.input and span.output) and not _has_own(span)):
+                raw = item.raw
+                size = _SPAN_OVERHEAD + sum(map(_log_size, logs)) + content_bytes(raw)
+                self._hold(self._spans, raw.trace_id + raw.span_id, _Held(list(logs), size, now_s, sequence, raw))
 
     def settled(self) -> Iterator[tuple[str, Assessment]]:
         """Assessments of responses whose spans have come since."""
-        for response_id in [i for i in self._evaluations if i in self._responses]:
-            trace_id, span_id = self._responses[response_id]
+        for response_id in list(self._evaluations):
+            place = self._responses.get(response_id)
+            if place is None:
+                continue
             for waiting in self._forget(response_id):
-                yield trace_id, assessment_of(waiting.evaluation, trace_id, span_id)
+                yield place[0], assessment_of(waiting.evaluation, *place)
 
     def tick(self, now_s: float) -> None:
         """Let go of what has been held for too long."""
@@ -148,9 +172,9 @@ class Joiner:
 
     def _evaluate(self, log: RawLog, now_s: float, sequence: int, joined: Joined) -> None:
         evaluation = evaluation_of(log)
-        place = (log.trace_id, log.span_id) if log.trace_id else self._responses.get(evaluation.response_id or "")
-        if evaluation.response_id and evaluation.response_id in self._responses:
-            place = self._responses[evaluation.response_id]
+        place = self._responses.get(evaluation.response_id) if evaluation.response_id else None
+        if place is None and log.trace_id:
+            place = (log.trace_id, log.span_id)
         if place is not None:
             joined.assessments.append((place[0], assessment_of(evaluation, place[0], place[1])))
         elif evaluation.response_id:

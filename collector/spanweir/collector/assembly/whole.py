@@ -64,7 +64,8 @@ def told(trace_id: str, rendered: Sequence[Rendered], parents: set[str], limit: 
             if not (whole.own_request and whole.own_response):
                 return None
             failed = summary.error
-        route(whole, item)
+        if item.experiment or item.tenant or item.run_id:
+            route(whole, item)
         spans.append((
             span_id, summary.parent_id, start, end, summary.kind, summary.error, usage, False, cost, size,
             summary.response_id or "", item.raw.scope.name, summary.running,

@@ -140,7 +140,7 @@ class Stages:
             if self._mapped or self._rewrite:
                 self._advance(items, logs, now_s, now_ns, some[0].sequence, made)
         made.held = self._held()
-        return _weighed(made)
+        return made
 
     def relearn(self, records: Sequence[Record], now_s: float, now_ns: int) -> None:
         """Take in records whose traces a snapshot knows, and that every exporter has: only what is held beside the
@@ -151,9 +151,8 @@ class Stages:
             self._take(record, Made(), items, logs, now_ns)
         sequence = records[0].sequence if records else 0
         joined = self.joiner.join([item.raw for item in items], logs, now_s, sequence)
-        for raw, found in joined.spans:
-            if found:
-                self.joiner.note(raw, GenAISpan(kind="llm"), found, now_s, sequence)
+        found = [Item(raw, GenAISpan(kind="llm"), logs) for raw, logs in joined.spans if logs]
+        self.joiner.note(found, now_s, sequence)
 
     def tick(self, now_s: float, now_ns: int) -> Made:
         """What the clock makes: turns that settled, traces decided or finalised."""
@@ -174,13 +173,13 @@ class Stages:
         _extend(made, emission)
         made.held = self._held()
         made.moved = made.held != held
-        return _weighed(made)
+        return made
 
     def finalise(self, keep: Callable[[str], bool], now_s: float) -> Made:
         """Finalise every open trace but those that `keep` names."""
         made = Made()
         _extend(made, self.assembler.finalise(keep, now_s))
-        return _weighed(made)
+        return made
 
     def failed(self, signal: str) -> None:
         """Count a record that could not be taken in."""
@@ -267,10 +266,7 @@ class Stages:
         items, assessments = self._join(items, logs, now_s, sequence)
         first_holding = self._holding[0][0] if self._holding else len(self._processors)
         items = self._through(items, 0, first_holding)
-        note = self.joiner.note
-        for item in items:
-            if item.span is not None:
-                note(item.raw, item.span, item.logs, now_s, sequence)
+        self.joiner.note(items, now_s, sequence)
         items = self._through(items, first_holding, len(self._processors))
         assessments += self.joiner.settled()
         self._assemble(items, now_s, now_ns, made, assessments, retracted)
@@ -375,11 +371,7 @@ def _extend(made: Made, emission: Emission) -> None:
         made.traces = [row for row in made.traces if row.trace_id not in rows]
     made.spans += emission.spans
     made.traces += emission.traces
-
-
-def _weighed(made: Made) -> Made:
-    made.size_bytes += sum(3 * len(span.content) + _SPAN_OVERHEAD for span in made.spans)
-    return made
+    made.size_bytes += 3 * sum([len(span.content) for span in emission.spans]) + _SPAN_OVERHEAD * len(emission.spans)
 
 
 def _rewritten(items: Iterable[Item]) -> Request:
