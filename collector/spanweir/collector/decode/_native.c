@@ -47,7 +47,7 @@ typedef struct {
     const char *name; /* of the attribute */
 } Row;
 
-/* The messages that become structs, each field at its number (opentelemetry-proto 1.0 to 1.10). What is not sent as a
+/* The messages that become structs, each field at its number in OTLP (trace.proto). What is not sent as a
  * field of a span stands behind: those of its Status from OF_STATUS on, then what its neighbours share with it. */
 enum { OF_STATUS = 16, MOST = 22 };
 
