@@ -1,4 +1,4 @@
-"""The native twin of a span's attributes as JSON writes what Python writes, byte for byte."""
+"""The native twin of a span as JSON writes what Python writes, byte for byte."""
 
 import string
 from typing import Any
@@ -18,13 +18,42 @@ SCALAR = TEXT | st.integers() | st.floats() | st.booleans() | st.none() | st.bin
 VALUE: st.SearchStrategy[Any] = st.recursive(
     SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=6
 )
+ID = st.binary(max_size=20).map(bytes.hex) | st.sampled_from(["", "0" * 32, "AB" * 8])
+TIME = st.integers(0, (1 << 64) - 1)
 
 
-@given(own=st.dictionaries(TEXT, TEXT.map(dumps), max_size=4), values=st.dictionaries(TEXT, VALUE, max_size=6))
+def parts(own: dict[str, str], values: dict[str, Any], **fields: Any) -> list[Any]:
+    plain = {
+        "trace_id": "ab" * 16, "span_id": "cd" * 8, "parent_id": "", "name": "n", "kind": ',"kind":"X","start":',
+        "start_ns": 1, "end_ns": 2, "events": "[]", "code": ',"status":{"message":', "message": "",
+    }  # fmt: skip
+    return [*(plain | fields).values(), own, values, b',"links":[]}']
+
+
+def both(given: list[Any]) -> tuple[bytes | None, bytes]:
+    return _native.span_json(dumps, *given), span_json._span_in_python(*given)
+
+
+@given(
+    own=st.dictionaries(TEXT, TEXT.map(dumps), max_size=4),
+    values=st.dictionaries(TEXT, VALUE, max_size=6),
+    fields=st.fixed_dictionaries(
+        {
+            "trace_id": ID,
+            "span_id": ID,
+            "parent_id": ID,
+            "name": TEXT,
+            "start_ns": TIME,
+            "end_ns": TIME,
+            "message": TEXT,
+        }
+    ),
+)
 @settings(max_examples=400)
-def test_both_write_the_same(own: dict[str, str], values: dict[str, Any]) -> None:
+def test_both_write_the_same(own: dict[str, str], values: dict[str, Any], fields: dict[str, Any]) -> None:
     values = {key: value for key, value in values.items() if key not in own}
-    assert _native.attributes_json(own, values, dumps) == span_json._attributes_in_python(own, values)
+    native, python = both(parts(own, values, **fields))
+    assert native == python
 
 
 @pytest.mark.parametrize("length", [*range(20), 4095, 4096, 4097, 1_000_000])
@@ -33,27 +62,41 @@ def test_texts_of_any_length_with_something_odd_anywhere(length: int, odd: str) 
     places = {0, length // 2, max(0, length - 1), length} if length > 20 else range(length + 1)
     for place in places:
         text = "a" * place + odd + "b" * (length - place)
-        assert _native.attributes_json({}, {"k": text}, dumps) == span_json._attributes_in_python({}, {"k": text})
+        native, python = both(parts({}, {"k": text}))
+        assert native == python
     text = odd * length
-    assert _native.attributes_json({}, {text: text}, dumps) == span_json._attributes_in_python({}, {text: text})
+    native, python = both(parts({}, {text: text}))
+    assert native == python
 
 
-@pytest.mark.parametrize("values", [{"k": "\ud800"}, {"\udfff": 1}, {"k": ["\ud800"]}])
-def test_lone_surrogates_are_left_to_python(values: dict[str, Any]) -> None:
-    told = _native.attributes_json({}, values, dumps)
-    assert told is None or told == span_json._attributes_in_python({}, values)
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"values": {"k": "\ud800"}},
+        {"values": {"\udfff": 1}},
+        {"name": "\ud800"},
+        {"trace_id": "no id"},
+        {"span_id": "abc"},
+        {"parent_id": "é"},
+        {"start_ns": -1},
+        {"end_ns": 1 << 64},
+    ],
+)
+def test_what_only_python_can_write_is_left_to_it(odd: dict[str, Any]) -> None:
+    native, python = both(parts({}, odd.pop("values", {}), **odd))
+    assert native is None
+    assert b"attributes" in python
 
 
 def test_what_a_value_raises_is_raised() -> None:
-    class Odd:
-        pass
-
     def refuse(value: Any) -> str:
-        raise RuntimeError(str(value.__class__))
+        raise RuntimeError(str(value))
 
-    with pytest.raises(RuntimeError, match="Odd"):
-        _native.attributes_json({}, {"k": Odd()}, refuse)
+    with pytest.raises(RuntimeError, match="odd"):
+        _native.span_json(refuse, *parts({}, {"k": ["odd"]}))
     with pytest.raises(TypeError):
-        _native.attributes_json({}, [], dumps)
+        _native.span_json(dumps, *parts([], {}))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        _native.attributes_json({"k": 1}, {}, dumps)
+        _native.span_json(dumps, *parts({"k": 1}, {}))  # type: ignore[dict-item]
+    with pytest.raises(TypeError):
+        _native.span_json(dumps)

@@ -1,10 +1,10 @@
-/* A span's attributes as JSON, twin of `merged` and `spaced` in `span_json.py`: the same bytes in a tenth of the time.
+/* A span as JSON in MLflow's form, twin of `_span_in_python` in `span_json.py`: the same bytes in a fraction of the time.
  *
  * A sender's text stands in there as JSON text within JSON text, with a quotation mark as \\\" and a line break as \\n.
  * Here it is escaped twice in one pass; in Python each of the two makes objects that are thrown away.
  *
- * Not here: values that are neither text nor a number of 64 bits (Python writes them), and lone surrogates, for which
- * None is returned: Python then writes the whole.
+ * Not here: values that are neither text nor a number of 64 bits (Python writes them). For lone surrogates, ids that are
+ * not hexadecimal and times that are no time None is returned: Python then writes the whole.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -90,11 +90,69 @@ static int put_text(Buffer *buffer, PyObject *text, const Escape *escapes, const
     return 0;
 }
 
+/* A text that is JSON already. */
+static int put_plain(Buffer *buffer, PyObject *text) {
+    Py_ssize_t length;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &length);
+    if (utf8 == NULL || room(buffer, length) < 0) return -1;
+    put(buffer, utf8, length);
+    return 0;
+}
+
+static int put_literal(Buffer *buffer, const char *text) {
+    size_t length = strlen(text);
+    if (room(buffer, length) < 0) return -1;
+    put(buffer, text, length);
+    return 0;
+}
+
 static int put_number(Buffer *buffer, long long number) {
     char digits[24];
-    int length = PyOS_snprintf(digits, sizeof digits, "\"%lld\"", number);
-    if (room(buffer, length) < 0) return -1;
-    put(buffer, digits, length);
+    PyOS_snprintf(digits, sizeof digits, "\"%lld\"", number);
+    return put_literal(buffer, digits);
+}
+
+/* Nanoseconds since 1970; null for 0 where that says that there is no such time. */
+static int put_time(Buffer *buffer, PyObject *time, int may_lack) {
+    char digits[24];
+    unsigned long long time_ns = PyLong_AsUnsignedLongLong(time);
+    if (time_ns == (unsigned long long)-1 && PyErr_Occurred()) return -1;
+    PyOS_snprintf(digits, sizeof digits, "%llu", time_ns);
+    return put_literal(buffer, time_ns || !may_lack ? digits : "null");
+}
+
+static int digit_of(char hex) {
+    if (hex >= '0' && hex <= '9') return hex - '0';
+    hex |= 0x20;
+    return hex >= 'a' && hex <= 'f' ? hex - 'a' + 10 : -1;
+}
+
+/* A hexadecimal id in base64: twelve bits, which are three digits, become two letters. */
+static int put_id(Buffer *buffer, PyObject *id) {
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    Py_ssize_t length;
+    const char *hex = PyUnicode_AsUTF8AndSize(id, &length);
+    if (hex == NULL || room(buffer, length + 8) < 0) return -1;
+    char *at = buffer->at;
+    *at++ = '"';
+    int wrong = length % 2;
+    for (Py_ssize_t i = 0; i < length; i += 3) {
+        unsigned bits = 0;
+        for (Py_ssize_t j = i; j < i + 3; j++) {
+            int digit = j < length ? digit_of(hex[j]) : 0;
+            wrong |= digit < 0;
+            bits = bits << 4 | (digit & 15);
+        }
+        *at++ = letters[bits >> 6];
+        if (i + 1 < length) *at++ = letters[bits & 63];
+    }
+    if (wrong) {
+        PyErr_SetString(PyExc_ValueError, "an id has an even number of hexadecimal digits");
+        return -1;
+    }
+    while ((at - buffer->at - 1) % 4) *at++ = '=';
+    *at++ = '"';
+    buffer->at = at;
     return 0;
 }
 
@@ -119,35 +177,60 @@ static int put_value(Buffer *buffer, PyObject *value, PyObject *dumps) {
     return done;
 }
 
-static int put_pairs(Buffer *buffer, PyObject *pairs, PyObject *dumps) {
+/* The pairs of a dict: JSON texts, or with `dumps` a sender's values. */
+static int put_pairs(Buffer *buffer, PyObject *pairs, PyObject *dumps, int *any) {
     PyObject *key, *value;
     Py_ssize_t position = 0;
     while (PyDict_Next(pairs, &position, &key, &value)) {
-        if (room(buffer, 8) < 0) return -1;
-        put(buffer, buffer->at == buffer->start ? "{\n  " : ",\n  ", 4);
-        if (put_text(buffer, key, once, "\"") < 0 || room(buffer, 2) < 0) return -1;
-        put(buffer, ": ", 2);
+        if (put_literal(buffer, *any ? ",\n  " : "{\n  ") < 0 || put_text(buffer, key, once, "\"") < 0) return -1;
+        if (put_literal(buffer, ": ") < 0) return -1;
         if (dumps == NULL ? put_text(buffer, value, once, "\"") < 0 : put_value(buffer, value, dumps) < 0) return -1;
+        *any = 1;
     }
     return 0;
 }
 
-static PyObject *attributes_json(PyObject *module, PyObject *const *args, Py_ssize_t count) {
-    if (count != 3 || !PyDict_CheckExact(args[0]) || !PyDict_CheckExact(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "attributes_json takes two dicts and a function");
+enum { DUMPS, TRACE_ID, SPAN_ID, PARENT_ID, NAME, KIND, START, END, EVENTS, CODE, MESSAGE, OWN, GIVEN, TAIL, COUNT };
+
+static int put_span(Buffer *buffer, PyObject *const *args) {
+    int any = 0;
+    return put_literal(buffer, "{\"trace_id\":") < 0 || put_id(buffer, args[TRACE_ID]) < 0
+        || put_literal(buffer, ",\"span_id\":") < 0 || put_id(buffer, args[SPAN_ID]) < 0
+        || put_literal(buffer, ",\"parent_span_id\":") < 0
+        || (PyUnicode_GET_LENGTH(args[PARENT_ID]) ? put_id(buffer, args[PARENT_ID]) : put_literal(buffer, "null")) < 0
+        || put_literal(buffer, ",\"name\":") < 0 || put_text(buffer, args[NAME], once, "\"") < 0
+        || put_plain(buffer, args[KIND]) < 0 || put_time(buffer, args[START], 0) < 0
+        || put_literal(buffer, ",\"end_time_unix_nano\":") < 0 || put_time(buffer, args[END], 1) < 0
+        || put_literal(buffer, ",\"events\":") < 0 || put_plain(buffer, args[EVENTS]) < 0
+        || put_plain(buffer, args[CODE]) < 0 || put_text(buffer, args[MESSAGE], once, "\"") < 0
+        || put_literal(buffer, "},\"attributes\":") < 0 || put_pairs(buffer, args[OWN], NULL, &any) < 0
+        || put_pairs(buffer, args[GIVEN], args[DUMPS], &any) < 0 || put_literal(buffer, any ? "\n}" : "{}") < 0
+        || put_literal(buffer, PyBytes_AS_STRING(args[TAIL])) < 0;
+}
+
+static int are_of_their_types(PyObject *const *args) {
+    for (int i = 0; i < COUNT; i++) {
+        PyTypeObject *type = i == START || i == END ? &PyLong_Type : i == OWN || i == GIVEN ? &PyDict_Type : i == TAIL
+            ? &PyBytes_Type : i == DUMPS ? Py_TYPE(args[i]) : &PyUnicode_Type;
+        if (!PyObject_TypeCheck(args[i], type)) return 0;
+    }
+    return 1;
+}
+
+static PyObject *span_json(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    if (count != COUNT || !are_of_their_types(args)) {
+        PyErr_SetString(PyExc_TypeError, "span_json takes what _native.pyi says");
         return NULL;
     }
     Buffer buffer = {NULL, NULL, NULL};
     PyObject *made = NULL;
-    if (grow(&buffer, 4096) == 0 && put_pairs(&buffer, args[0], NULL) == 0 && put_pairs(&buffer, args[1], args[2]) == 0
-        && room(&buffer, 2) == 0) {
-        if (buffer.at == buffer.start) put(&buffer, "{}", 2);
-        else put(&buffer, "\n}", 2);
+    if (grow(&buffer, 4096) == 0 && !put_span(&buffer, args)) {
         made = PyBytes_FromStringAndSize(buffer.start, buffer.at - buffer.start);
     }
     PyMem_Free(buffer.start);
-    if (made == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
-        PyErr_Clear();
+    if (made == NULL && (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_OverflowError))) {
+        PyErr_Clear(); /* a UnicodeEncodeError is a ValueError */
         Py_RETURN_NONE;
     }
     return made;
@@ -174,7 +257,7 @@ static void fill_tables(void) {
 }
 
 static PyMethodDef methods[] = {
-    {"attributes_json", (PyCFunction)(void (*)(void))attributes_json, METH_FASTCALL, NULL},
+    {"span_json", (PyCFunction)(void (*)(void))span_json, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -4,8 +4,26 @@ from typing import Any
 SOURCE: str
 """SHA-256 of the C source this was compiled of."""
 
-def attributes_json(own: dict[str, str], given: dict[str, Any], dumps: Callable[[Any], str], /) -> bytes | None:
-    """JSON of MLflow's own attributes, which are JSON texts, and of a sender's values, as JSON texts in it.
+def span_json(
+    dumps: Callable[[Any], str],
+    trace_id: str,
+    span_id: str,
+    parent_id: str,
+    name: str,
+    kind: str,
+    start_ns: int,
+    end_ns: int,
+    events: str,
+    code: str,
+    message: str,
+    own: dict[str, str],
+    given: dict[str, Any],
+    tail: bytes,
+    /,
+) -> bytes | None:
+    """A span in MLflow's form, see `spanweir.schemas.span_json`. `kind`, `events`, `code` and `tail` are pieces of
+    JSON, `own` are JSON texts and `given` a sender's values.
 
-    `dumps` is called for values that are neither text nor an integer of 64 bits. None: a text has lone surrogates.
+    `dumps` is called for values that are neither text nor an integer of 64 bits; what it raises is raised, but for
+    ValueError. None: something is there that only Python can write, e.g. lone surrogates.
     """

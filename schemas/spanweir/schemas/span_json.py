@@ -22,8 +22,6 @@ _KINDS = tuple(
 _CODES = tuple(f',"status":{{"code":"STATUS_CODE_{code}","message":' for code in ("UNSET", "OK", "ERROR"))
 _CACHED_IDS = 4096
 
-Encode = Callable[[Any], bytes]
-
 
 class SpanWriter:
     """Not thread-safe (it keeps the JSON of the last resource and scope)."""
@@ -44,33 +42,33 @@ class SpanWriter:
         events: list[dict[str, Any]],
         own: dict[str, str],
         given: Attributes,
-        encode: Encode = orjson.dumps,
     ) -> bytes:
         """`raw` in MLflow's form, with this name, status (OpenTelemetry's code), status message, events, MLflow's own
         attributes as JSON texts and the sender's as they are. Never raises."""
         if raw.scope is not self._scope or raw.resource is not self._resource or raw.flags != self._flags:
             self._remember(raw.resource, raw.scope, raw.flags)
-        strict = encode is orjson.dumps
-        try:
-            head = (
-                f'{{"trace_id":{_shared_id(raw.trace_id)},"span_id":{_id(raw.span_id)},"parent_span_id":'
-                f'{_shared_id(raw.parent_id) if raw.parent_id else "null"},"name":{encode(name).decode()}'
-                f"{_KINDS[raw.kind if 0 <= raw.kind < 6 else 0]}{raw.start_ns}"
-                f',"end_time_unix_nano":{raw.end_ns or "null"},"events":{dumps(events) if events else "[]"}'
-                f'{_CODES[status]}{encode(message).decode() if message else _EMPTY}}},"attributes":'
-            )
-            told = _attributes(own, given) if strict else encode(merged(own, given))
-            if not raw.links and not raw.trace_state:
-                return b"".join((head.encode(), told, self._end))
-            state = b',"trace_state":' + encode(raw.trace_state) if raw.trace_state else b""
-        except TypeError:
-            if not strict:
-                raise
-            # Lone surrogates, which orjson refuses.
-            return self.write(raw, name, status, message, events, own, given, _encoded_anyhow)
-        links = _encoded_anyhow([_link(link) for link in raw.links]) if raw.links else b"[]"
+        return _span(
+            raw.trace_id,
+            raw.span_id,
+            raw.parent_id,
+            name,
+            _KINDS[raw.kind if 0 <= raw.kind < 6 else 0],
+            raw.start_ns,
+            raw.end_ns,
+            dumps(events) if events else "[]",
+            _CODES[status],
+            message,
+            own,
+            given,
+            self._tail(raw) if raw.links or raw.trace_state else self._end,
+        )
+
+    def _tail(self, raw: RawSpan) -> bytes:
+        """What a span ends with, of any kind."""
+        links = dumps([_link(link) for link in raw.links])
+        state = f',"trace_state":{dumps(raw.trace_state)}' if raw.trace_state else ""
         flags = b',"flags":%d' % raw.flags if raw.flags else b""
-        return b"".join((head.encode(), told, b',"links":', links, self._origin, state, flags, b"}"))
+        return b"".join((b',"links":', links.encode(), self._origin, state.encode(), flags, b"}"))
 
     def _remember(self, resource: Resource, scope: Scope, flags: int) -> None:
         """Keep what the spans of one sender end with, as long as they have no links and no trace state."""
@@ -84,9 +82,6 @@ class SpanWriter:
         self._flags = flags
         self._origin = b',"resource":%b,"scope":%b' % (self._sender, self._library)
         self._end = b',"links":[]%b%b}' % (self._origin, b',"flags":%d' % flags if flags else b"")
-
-
-_EMPTY = '""'
 
 
 def merged(own: dict[str, str], given: Attributes) -> dict[str, str]:
@@ -119,31 +114,51 @@ def spaced(attributes: dict[str, str]) -> bytes:
     return orjson.dumps(attributes, option=orjson.OPT_INDENT_2)
 
 
-def _attributes_in_python(own: dict[str, str], given: Attributes) -> bytes:
-    return spaced(merged(own, given))
+def _span_in_python(
+    trace_id: str,
+    span_id: str,
+    parent_id: str,
+    name: str,
+    kind: str,
+    start_ns: int,
+    end_ns: int,
+    events: str,
+    code: str,
+    message: str,
+    own: dict[str, str],
+    given: Attributes,
+    tail: bytes,
+) -> bytes:
+    """`kind`, `events`, `code` and `tail` are pieces of JSON."""
+    attributes = merged(own, given)
+    try:
+        told = spaced(attributes)
+    except TypeError:  # lone surrogates
+        told = dumps(attributes).encode()
+    head = (
+        f'{{"trace_id":{_shared_id(trace_id)},"span_id":{_id(span_id)},"parent_span_id":'
+        f'{_shared_id(parent_id) if parent_id else "null"},"name":{dumps(name)}{kind}{start_ns}'
+        f',"end_time_unix_nano":{end_ns or "null"},"events":{events}{code}{dumps(message)}}},"attributes":'
+    )
+    return b"".join((head.encode(), told, tail))
 
 
-def _attributes_natively(own: dict[str, str], given: Attributes) -> bytes:
-    told = attributes_json(own, given, dumps)
-    return _attributes_in_python(own, given) if told is None else told
+def _span_natively(*parts: Any) -> bytes:
+    return span_json(dumps, *parts) or _span_in_python(*parts)
 
 
 try:
-    from spanweir.schemas._native import attributes_json
+    from spanweir.schemas._native import span_json
 except ImportError:  # installed where no C compiler was
-    _attributes = _attributes_in_python
+    _span: Callable[..., bytes] = _span_in_python
 else:
-    _attributes = _attributes_natively
+    _span = _span_natively
 
 
 def encode_content(content: dict[str, Any]) -> bytes:
     """A span that was read from its JSON, as JSON again; `content` is changed. Raises TypeError for lone surrogates."""
     content["attributes"] = orjson.Fragment(spaced(content["attributes"]))
     return orjson.dumps(content, default=encodable)
-
-
-def _encoded_anyhow(value: Any) -> bytes:
-    return dumps(value).encode()
 
 
 def _id(hex_id: str) -> str:
