@@ -40,8 +40,9 @@ def bag(prefix: str, *, rank: int = WHOLE) -> tuple[tuple[Rule, ...], tuple[Many
         found = {}
         for key in keys:
             value = attributes[key]
-            # Langfuse 5 puts JSON quotes around texts.
-            found[key[start:]] = quoted(value) if isinstance(value, str) and (not value or value[0] == '"') else value
+            if value.__class__ is str and (not value or value[0] == '"'):
+                value = quoted(value)  # Langfuse 5 puts JSON quotes around texts
+            found[key[start:]] = value
         return found
 
     return rules, (Many((prefix,), "metadata", read, rank, content=False),)

@@ -10,7 +10,7 @@ How a convention is written: `convention`. What came from where: `explain`.
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from spanweir.schemas.convention import EVENT, LOG, Convention, Occurrence
 from spanweir.schemas.conventions import load
@@ -28,6 +28,8 @@ from spanweir.schemas.vocabulary import provider
 _SENTINEL_CHARS = 64
 _LOCATIONS = (("event", EVENT), ("log", LOG))
 _time_of = attrgetter("time_ns")
+Groups: TypeAlias = list[tuple[Convention, list[Occurrence]]]
+"""Events and log records by the convention that reads them."""
 
 
 class Mapper:
@@ -47,21 +49,20 @@ class Mapper:
         """The canonical span, from the span and the log records that carry its ids; `None` for a span that says
         nothing about generative AI, a session, a user or an evaluation (HTTP, databases). Never raises."""
         try:
-            return self._map(raw, logs)
+            plan = self.planner.plan(raw.scope.name, raw.attributes)
+            if raw.resource is not self._resource:
+                self._resource, self._context = raw.resource, _context(raw.resource)
+            occurrences = self._occurrences(raw, logs) if raw.events or logs else None
+            if plan.idle and not occurrences and not self._context:
+                return None
+            return self._map(raw, plan, occurrences)
         except Exception as error:
             return GenAISpan(flags=[f"mapping_failed:{type(error).__name__}: {error}"[:500]])
 
-    def _map(self, raw: RawSpan, logs: Sequence[RawLog]) -> GenAISpan | None:
-        attributes = raw.attributes
-        plan = self.planner.plan(raw.scope.name, attributes)
-        if raw.resource is not self._resource:
-            self._resource, self._context = raw.resource, _context(raw.resource)
-        occurrences = self._occurrences(raw, logs) if raw.events or logs else None
-        if plan.idle and not occurrences and not self._context:
-            return None
+    def _map(self, raw: RawSpan, plan: Plan, occurrences: Groups | None) -> GenAISpan | None:
         notes = Notes()
         span = GenAISpan(conventions=plan.shape.names)
-        run(plan, attributes, span, notes)
+        run(plan, raw.attributes, span, notes)
         if occurrences:
             self._read(occurrences, plan, span, notes)
         if raw.events:
@@ -83,7 +84,7 @@ class Mapper:
 
     # -------------------------------------------------------------------------------------------- events and logs
 
-    def _occurrences(self, raw: RawSpan, logs: Sequence[RawLog]) -> list[tuple[Convention, list[Occurrence]]]:
+    def _occurrences(self, raw: RawSpan, logs: Sequence[RawLog]) -> Groups:
         """The events and log records that some convention reads, by convention, strongest first, in order of time."""
         names, claimants = self.planner.event_names, self.planner.claimants
         found: dict[str, list[Occurrence]] = {}
@@ -106,9 +107,7 @@ class Mapper:
         places = self._places
         return [(self.conventions[places[name]], found[name]) for name in sorted(found, key=places.__getitem__)]
 
-    def _read(
-        self, groups: list[tuple[Convention, list[Occurrence]]], plan: Plan, span: GenAISpan, notes: Notes
-    ) -> None:
+    def _read(self, groups: Groups, plan: Plan, span: GenAISpan, notes: Notes) -> None:
         ranks = dict(plan.shape.ranks)
         for convention, group in groups:
             if convention.name not in span.conventions:
@@ -192,11 +191,11 @@ def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> No
 def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
     ranks: dict[str, int] | None = None
     flags, flagged = notes.flags, len(notes.flags)
+    best_rank, cut = 0, False
     for field, head, tail, how, candidates in plan.shape.content:
         best: Any = None
-        best_rank, cut = 0, False
         taken: tuple[str, ...] = ()
-        for read, rank, key, many, content in candidates:
+        for read, rank, key, keys, many, content in candidates:
             notes.lossy = notes.truncated = False
             try:
                 if key:
@@ -212,13 +211,13 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
                         continue
                     value = read(given, notes) if content else read(given)
                 else:
-                    value = read(attributes, plan.keys[many], notes)
+                    keys = plan.keys[many]
+                    value = read(attributes, keys, notes)
             except Exception as error:  # a reader that fails costs its own field only
                 flags.append(f"failed:{type(error).__name__}")
                 value = None
             if flags and len(flags) > flagged:
-                where = key or plan.keys[many][0]
-                flags[flagged:] = [f"{flag}:{where}" for flag in flags[flagged:]]
+                flags[flagged:] = [f"{flag}:{keys[0]}" for flag in flags[flagged:]]
                 flagged = len(flags)
             if not value and is_empty(value):
                 continue
@@ -231,11 +230,10 @@ def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) 
                     merge(span, path, part, rank, ranks, notes)
                 continue
             if best is None or _fuller(value, notes.truncated, best, cut, rank == best_rank):
-                best, best_rank, cut, taken = value, rank, notes.truncated, ()
-            elif value != best:
-                continue
-            if content and not notes.lossy:
-                taken += (key,) if key else plan.keys[many]
+                best, best_rank, cut = value, rank, notes.truncated
+                taken = keys if content and not notes.lossy else ()
+            elif content and value == best and not notes.lossy:
+                taken += keys
         if best is not None:
             if tail:
                 if (group := getattr(span, head)) is None:
@@ -272,26 +270,23 @@ def _state(span: GenAISpan, field: str, state: str) -> None:
     span.content_state.setdefault(field, state)
 
 
-def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, int], notes: Notes) -> bool:
-    """Put a value that was found while running into a field, unless something stronger is there.
-
-    Returns whether the field now says what `value` says.
-    """
+def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, int], notes: Notes) -> None:
+    """Put a value that was found while running into a field, unless something stronger is there."""
     if not value and is_empty(value):
-        return True
+        return
     if field == "provider":
         _provider(span, value)
-        return True
+        return
     if field in JOINED:
         join_field(span, field, value)
-        return True
+        return
     current = get_field(span, field)
     if not current and is_empty(current):
         set_field(span, field, value)
         ranks[field] = rank
-        return True
+        return
     if current == value:
-        return True
+        return
     truncated = span.content_state is not None and span.content_state.get(field) == "truncated"
     if rank < ranks.get(field, 9) or truncated:
         notes.taken.pop(field, None)
@@ -299,8 +294,6 @@ def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, i
         ranks[field] = rank
         if truncated and span.content_state is not None:
             del span.content_state[field]
-        return True
-    return False
 
 
 def _usage(sets: tuple[UsageSet, ...], attributes: Attributes, span: GenAISpan, notes: Notes) -> None:

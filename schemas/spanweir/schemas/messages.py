@@ -60,15 +60,18 @@ def parse(value: Any, notes: Notes) -> Any:
     """JSON text as plain Python; text that is no JSON stays text. What is broken is flagged."""
     if value.__class__ is not str:
         return value
+    if value == notes.text:
+        return notes.decoded
     try:
         found = loads(value)
     except ValueError:
         return value
-    if isinstance(found, Broken):
+    if found.__class__ is Broken:
         notes.flags.append(found.how)
         if found.how == "truncated":
             notes.lossy = notes.truncated = True
         return found.value
+    notes.text, notes.decoded = value, found
     return found
 
 

@@ -17,6 +17,10 @@ class Notes(msgspec.Struct, gc=False):
     truncated: bool = False
     """What a reader was given had been cut short."""
     taken: dict[str, tuple[str, ...]] = {}
+    text: str | None = None
+    """The JSON text that was decoded last: two sources of one field are often the same."""
+    decoded: Any = None
+    """What it says. Never change what is in it."""
 
 
 Shape = Mapping[str, Any]

@@ -35,8 +35,10 @@ def get_field(span: GenAISpan, field: str) -> Any:
     if path is None:
         return None
     head, tail = path
-    value = getattr(span, head)
-    return value if value is None or not tail else getattr(value, tail)
+    if not tail:
+        return getattr(span, head)
+    group = getattr(span, head)
+    return None if group is None else getattr(group, tail)
 
 
 def set_field(span: GenAISpan, field: str, value: Any) -> None:

@@ -43,8 +43,11 @@ class Candidate(NamedTuple):
 ONE, JOIN, SEVERAL = range(3)
 """What becomes of the value of a content field: the strongest source's stands, all are joined, it is several fields."""
 
-Field = tuple[str, str, str, int, tuple[tuple[Read, int, str, int, bool], ...]]
-"""A content field, the two parts of its path, what becomes of its values, and its sources (`Candidate`) by strength."""
+Source = tuple[Read, int, str, tuple[str, ...], int, bool]
+"""As `Candidate`, with its key as a tuple of one."""
+
+Field = tuple[str, str, str, int, tuple[Source, ...]]
+"""A content field, the two parts of its path, what becomes of its values, and its sources by strength."""
 
 
 class UsageSet(msgspec.Struct, frozen=True):
@@ -245,7 +248,7 @@ class _Draft:
             how = SEVERAL if field == "*" else JOIN if field in JOINED else ONE
             # Plain tuples: Python takes those apart several times as fast as named ones.
             ordered = [entry[2] for entry in sorted(found, key=lambda entry: entry[:2])]
-            sources = tuple((one.read, one.rank, one.key, one.many, one.content) for one in ordered)
+            sources = tuple((one.read, one.rank, one.key, (one.key,), one.many, one.content) for one in ordered)
             fields.append((field, head, tail, how, sources))
         # Functions that give several fields come last: what single fields say is then known.
         return tuple(sorted(fields, key=lambda each: each[3] == SEVERAL))

@@ -5,11 +5,10 @@ Not here: single fields (`mapping`), what only a whole trace tells (the collecto
 """
 
 from spanweir.schemas import usage
-from spanweir.schemas.genai import Embedding, GenAISpan, Message, Model, Reasoning, Text, Timing, ToolCall, Usage
+from spanweir.schemas.genai import Embedding, GenAISpan, Message, Model, Reasoning, Text, Timing, ToolCall, TraceIO, Usage
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.parts import part
-from spanweir.schemas.paths import get_field
 from spanweir.schemas.plan import Shape
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.streams import complete, first_chunk_ns
@@ -68,10 +67,11 @@ def _refine(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
     if not taken or io is None or (span.io is io and io.input is given and io.output is said):
         return
     # What was unwrapped is no longer all that the attribute says.
-    for field, was in (("io.input", given), ("io.output", said)):
-        now = get_field(span, field)
-        if field in taken and now is not was and now != plain(was):
-            del taken[field]
+    now = span.io or TraceIO()
+    if now.input is not given and "io.input" in taken and now.input != plain(given):
+        del taken["io.input"]
+    if now.output is not said and "io.output" in taken and now.output != plain(said):
+        del taken["io.output"]
 
 
 def _kind(raw: RawSpan, span: GenAISpan, shape: Shape) -> str | None:

@@ -61,16 +61,18 @@ def model_name(value: Any) -> str | None:
 
 def quoted(value: Any) -> str | None:
     """As `text`, without the JSON quotes that some senders put around strings (MLflow, Langfuse 5, Gemini CLI)."""
-    if value.__class__ is str and len(value) > 1 and value[0] == '"' == value[-1]:
-        inner = value[1:-1]
-        if '"' not in inner and "\\" not in inner and inner.isprintable():
-            return inner or None
-        try:
-            decoded = orjson.loads(value)
-        except ValueError:
-            return value
-        return decoded if isinstance(decoded, str) and decoded else None
-    return text(value)
+    if value.__class__ is not str:
+        return text(value)
+    if not value or value[0] != '"' or value[-1] != '"' or len(value) == 1:
+        return value or None
+    inner = value[1:-1]
+    if '"' not in inner and "\\" not in inner and inner.isprintable():
+        return inner or None
+    try:
+        decoded = orjson.loads(value)
+    except ValueError:
+        return value
+    return decoded if isinstance(decoded, str) and decoded else None
 
 
 def count(value: Any) -> int | None:
@@ -341,7 +343,13 @@ def content_state(value: Any) -> str | None:
             return "redacted"
         if lowered in ELIDED:
             return "elided"
-    return "truncated" if value[-1] in "]….>" and _TRUNCATED.search(value[-80:]) else None
+    last = value[-1]
+    if last not in "]….>":
+        return None
+    if last == ".":
+        return "truncated" if value.endswith("...") else None
+    tail = value[-80:]
+    return "truncated" if last == "…" or ("truncated" in tail.lower() and _TRUNCATED.search(tail)) else None
 
 
 # ------------------------------------------------------------------------------------------------ durations
