@@ -5,7 +5,18 @@ Not here: single fields (`mapping`), what only a whole trace tells (the collecto
 """
 
 from spanweir.schemas import usage
-from spanweir.schemas.genai import Embedding, GenAISpan, Message, Model, Reasoning, Text, Timing, ToolCall, TraceIO, Usage
+from spanweir.schemas.genai import (
+    Embedding,
+    GenAISpan,
+    Message,
+    Model,
+    Reasoning,
+    Text,
+    Timing,
+    ToolCall,
+    TraceIO,
+    Usage,
+)
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.parts import part
