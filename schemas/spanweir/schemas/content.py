@@ -16,6 +16,7 @@ from spanweir.schemas import usage as tokens
 from spanweir.schemas.genai import Doc, Embedding, Message, Text, ToolDef
 from spanweir.schemas.messages import messages, otel_parts, parse
 from spanweir.schemas.notes import Notes, Shape, first, id_of, name_of, rest
+from spanweir.schemas.params import PARAMS, params
 from spanweir.schemas.printed import printed
 from spanweir.schemas.streams import folded
 from spanweir.schemas.values import UNREADABLE, dumps, integer, number
@@ -202,65 +203,11 @@ def texts(value: Any, notes: Notes) -> list[Embedding] | None:
 
 # ------------------------------------------------------------------------------------------------ whole calls
 
-_PARAMS = {
-    "temperature": ("temperature", number), "top_p": ("top_p", number), "topP": ("top_p", number),
-    "top_k": ("top_k", number), "topK": ("top_k", number), "max_tokens": ("max_tokens", integer),
-    "max_output_tokens": ("max_tokens", integer), "max_completion_tokens": ("max_tokens", integer),
-    "maxTokens": ("max_tokens", integer), "maxOutputTokens": ("max_tokens", integer),
-    "max_tokens_to_sample": ("max_tokens", integer), "seed": ("seed", integer), "n": ("n", integer),
-    "candidate_count": ("n", integer), "frequency_penalty": ("frequency_penalty", number),
-    "presence_penalty": ("presence_penalty", number), "reasoning_effort": ("reasoning_level", None),
-    "stream": ("stream", None), "stop": ("stop", None), "stop_sequences": ("stop", None),
-    "response_format": ("response_format", None), "tool_choice": ("tool_choice", None),
-    "service_tier": ("service_tier", None), "dimensions": ("dimensions", integer),
-}  # fmt: skip
-
-
-def params(value: Any, notes: Notes) -> dict[str, Any] | None:
-    """Invocation parameters as fields `params.*`; those without a field of their own in `params.extra`."""
-    value = parse(value, notes)
-    if not isinstance(value, dict):
-        return None
-    found: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for key, item in value.items():
-        if item is None or item == "" or key in _NO_PARAMS:
-            continue
-        if key in ("config", "generation_config", "generationConfig") and isinstance(item, dict):
-            found.update(params(item, notes) or {})
-            continue
-        field = _PARAMS.get(key)
-        read = item if field is None or field[1] is None else field[1](item)
-        if field is None or read is None or not _fits(field[0], read):
-            extra[key] = item
-        else:
-            found.setdefault(f"params.{field[0]}", [read] if field[0] == "stop" and isinstance(read, str) else read)
-    if extra:
-        found["params.extra"] = extra
-    return found or None
-
-
-_NO_PARAMS = frozenset(
-    {"messages", "input", "contents", "tools", "model", "model_name", "system", "instructions", "prompt", "functions"}
-    | {"system_instruction", "systemInstruction", "inputs", "tool_config", "response_schema"}
-)
-
-
-def _fits(field: str, value: Any) -> bool:
-    if field == "stream":
-        return isinstance(value, bool)
-    if field in ("reasoning_level", "service_tier"):
-        return isinstance(value, str)
-    if field == "stop":
-        return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
-    return True
-
-
 _CONFIGS = ("config", "generation_config", "generationConfig", "kwargs")  # the last one: LlamaIndex
 _SYSTEMS = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
 _OFFERS = ("tools", "functions", "toolConfig")
 _MODELS = ("model", "model_name", "modelId", "model_id")
-_ASKED = frozenset({*_CONFIGS, *_SYSTEMS, *_OFFERS, *_MODELS, *_PARAMS})
+_ASKED = frozenset({*_CONFIGS, *_SYSTEMS, *_OFFERS, *_MODELS, *PARAMS})
 """What a request may have besides messages."""
 
 

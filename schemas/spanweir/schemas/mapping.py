@@ -18,7 +18,7 @@ from spanweir.schemas.deltas import Deltas
 from spanweir.schemas.genai import Error, GenAISpan, Usage
 from spanweir.schemas.messages import join_turn
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.paths import GROUPS, get_field, is_empty, join_field, set_field
+from spanweir.schemas.paths import GROUPS, fill_field, get_field, is_empty, join_field, set_field
 from spanweir.schemas.plan import JOIN, JOINED, Plan, Planner, UsageSet
 from spanweir.schemas.raw import NO_RESOURCE, Attributes, RawLog, RawSpan, Resource
 from spanweir.schemas.settle import settle
@@ -145,12 +145,12 @@ class Mapper:
             notes.flags += inner_notes.flags
             for field in (*plan.shape.fields, *(("provider",) if inner.provider else ())):
                 value = get_field(inner, field)
-                if is_empty(value):
+                if not value and is_empty(value):
                     continue
-                before = fields.get(field)
-                if field == "output" and before and value != before:
+                before = fields.get(field) if fields else None
+                if before and field == "output" and value != before:
                     fields[field] = join_turn(before, value)
-                elif field == "input" and before and len(before) >= len(value):
+                elif before and field == "input" and len(before) >= len(value):
                     continue
                 else:
                     fields[field] = value
@@ -162,9 +162,9 @@ def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> No
     shape = plan.shape
     for name, factory, items in shape.groups:
         target: Any = span if factory is None else None
-        for field, key, read, others in items:
+        for field, key, plain, read, others in items:
             given = attributes[key]
-            value = (given or None) if read is text and given.__class__ is str else read(given)
+            value = given if given and given.__class__ is plain else read(given)
             if value is None:
                 if given is not None and given != "":
                     notes.flags.append(f"unread:{key}")
@@ -280,9 +280,8 @@ def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, i
     if field in JOINED:
         join_field(span, field, value)
         return
-    current = get_field(span, field)
-    if not current and is_empty(current):
-        set_field(span, field, value)
+    current = fill_field(span, field, value)
+    if current is None:
         ranks[field] = rank
         return
     if current == value:
@@ -302,12 +301,14 @@ def _usage(sets: tuple[UsageSet, ...], attributes: Attributes, span: GenAISpan, 
     for one in sets:
         counts: dict[str, Any] = {}
         for field, key in one.items:
-            given = attributes[key]
-            amount = given if given.__class__ is int and given >= 0 else count(given)
-            if amount is None:
-                if given is not None and given != "":
-                    notes.flags.append(f"unread:{key}")
-            elif field not in counts:
+            amount: Any = attributes[key]
+            if amount.__class__ is not int or amount < 0:
+                given, amount = amount, count(amount)
+                if amount is None:
+                    if given is not None and given != "":
+                        notes.flags.append(f"unread:{key}")
+                    continue
+            if field not in counts:
                 counts[field] = amount
         if not counts:
             continue

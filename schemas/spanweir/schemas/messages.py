@@ -123,6 +123,8 @@ _PAIR_ROLES = frozenset({"user", "human", "ai", "assistant", "system", "tool", "
 
 def merge(found: list[Message]) -> list[Message]:
     """OpenAI Responses items and the like: calls and reasoning of one turn that stand alone join one message."""
+    if _LOOSE not in [item.id for item in found]:
+        return found
     merged: list[Message] = []
     for item in found:
         last = merged[-1] if merged else None
@@ -343,6 +345,7 @@ def _wrapped(key: str) -> Callable[[Shape, Notes], list[Message] | None]:
 
 
 _choice, _candidate = _wrapped("message"), _wrapped("content")
+_DOCUMENT = frozenset({"page_content", "metadata", "score"})
 
 
 def message(item: Shape, notes: Notes, speaker: str = "user") -> list[Message] | None:
@@ -371,11 +374,7 @@ def message(item: Shape, notes: Notes, speaker: str = "user") -> list[Message] |
         return _candidate(item if "role" in content else {**item, "content": {"role": "model", **content}}, notes)
     if "parts" in item and isinstance(item["parts"], (list, str)):
         return chat({"role": speaker, **item}, notes)
-    if ("content" in item or "tool_calls" in item or "blocks" in item) and not {
-        "page_content",
-        "metadata",
-        "score",
-    } & set(item):
+    if ("content" in item or "tool_calls" in item or "blocks" in item) and _DOCUMENT.isdisjoint(item):
         return chat({"role": speaker, **item}, notes)
     if "text" in item and isinstance(item["text"], str) and set(item) <= {"text", "finish_reason", "index", "logprobs"}:
         found_text: list[Part] = [Text(item["text"])]

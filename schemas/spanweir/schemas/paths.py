@@ -53,6 +53,25 @@ def set_field(span: GenAISpan, field: str, value: Any) -> None:
     setattr(group, tail, value)
 
 
+def fill_field(span: GenAISpan, field: str, value: Any) -> Any:
+    """Put a value into a field that is empty. What the field says already; None where it was empty."""
+    head, tail = _PATHS[field]
+    target: Any = span
+    if tail:
+        target = getattr(span, head)
+        if target is None:
+            target = GROUPS[head]()
+            setattr(span, head, target)
+            setattr(target, tail, value)
+            return None
+        head = tail
+    known = getattr(target, head)
+    if known or not is_empty(known):
+        return known
+    setattr(target, head, value)
+    return None
+
+
 def join_field(span: GenAISpan, field: str, value: Any) -> None:
     """Add to a field that gathers: new keys of a dict, new items of a list."""
     current = get_field(span, field)

@@ -15,6 +15,7 @@ import msgspec
 from spanweir.schemas.convention import Convention, Many, Rule
 from spanweir.schemas.paths import GROUPS, check
 from spanweir.schemas.raw import Attributes
+from spanweir.schemas.values import integer, text
 
 MAX_PLANS = 4096
 MAX_MARKED = 65_536
@@ -26,8 +27,9 @@ JOINED = frozenset(
 )
 
 Read = Callable[..., Any]
-Item = tuple[str, str, Read, tuple[tuple[str, Read], ...]]
-"""Attribute of the group, key, reader, further (key, reader) in order of strength."""
+Item = tuple[str, str, type | None, Read, tuple[tuple[str, Read], ...]]
+"""Attribute of the group, key, the type of which any value that is not empty or 0 stands as it is, reader, further
+(key, reader) in order of strength."""
 
 
 class Candidate(NamedTuple):
@@ -158,6 +160,9 @@ def _matches(key: str, pattern: str) -> bool:
     return key == pattern or (pattern[-1:] in (".", ":") and key.startswith(pattern))
 
 
+_PLAIN: dict[Read, type] = {text: str, integer: int}
+
+
 class _Draft:
     """A shape in the making."""
 
@@ -238,7 +243,7 @@ class _Draft:
             head, _, tail = field.partition(".")
             group, name = (head, tail) if tail else ("", head)
             (key, read), *others = self._pairs(field)
-            groups.setdefault(group, []).append((name, key, read, tuple(others)))
+            groups.setdefault(group, []).append((name, key, _PLAIN.get(read), read, tuple(others)))
         return tuple((name, GROUPS.get(name), tuple(items)) for name, items in groups.items())
 
     def _content(self) -> tuple[Field, ...]:

@@ -199,7 +199,9 @@ def _unmarked(cut: str) -> str:
 
 _MARK_CHARS = 256
 MAX_SALVAGE_CHARS = 4_000_000
-_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+)', re.DOTALL)
+_MARK = re.compile(r'(?:[^"{}\[\],]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\],])', re.DOTALL)
+"""A bracket or comma, and the whole strings, colons and words before it."""
+_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s{}\[\],"]+)', re.DOTALL)
 
 
 def salvage(cut: str) -> Any:
@@ -211,17 +213,20 @@ def salvage(cut: str) -> Any:
     stack: list[str] = []
     position = whole = 0
     depth = 0  # of `stack` at `whole`; all that comes on top of it later is open still
-    while match := _TOKEN.match(cut, position):
-        token = match[1]
+    while match := _MARK.match(cut, position):
+        mark = match[1]
         position = match.end()
-        if token == "{" or token == "[":
-            stack.append("}" if token == "{" else "]")
-        elif token == "}" or token == "]":
-            if not stack or stack.pop() != token:
+        if mark == ",":
+            if stack:
+                whole, depth = position - 1, len(stack)
+        elif mark == "{" or mark == "[":
+            stack.append("}" if mark == "{" else "]")
+        else:
+            if not stack or stack.pop() != mark:
                 return None
             whole, depth = position, len(stack)
-        elif token == "," and stack:
-            whole, depth = match.start(1), len(stack)
+    while match := _TOKEN.match(cut, position):
+        position = match.end()
     closing = "".join(reversed(stack))
     attempts = [cut[:whole] + "".join(reversed(stack[:depth]))] if whole else []
     rest = cut[position:].lstrip()

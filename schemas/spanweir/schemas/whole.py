@@ -23,7 +23,7 @@ from spanweir.schemas.genai import (
     Usage,
 )
 from spanweir.schemas.notes import Notes, first
-from spanweir.schemas.paths import get_field, is_empty, set_field
+from spanweir.schemas.paths import fill_field, is_empty
 from spanweir.schemas.values import UNREADABLE, Broken, loads, plain
 
 
@@ -296,8 +296,8 @@ def _embedding(span: GenAISpan, notes: Notes) -> None:
 
 def _fill(span: GenAISpan, fields: Mapping[str, Any]) -> None:
     for field, value in fields.items():
-        if (value or not is_empty(value)) and (not (known := get_field(span, field)) and is_empty(known)):
-            set_field(span, field, value)
+        if value or not is_empty(value):
+            fill_field(span, field, value)
 
 
 _QUERY_NAMES = (

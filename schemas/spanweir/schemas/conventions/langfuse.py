@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from spanweir.schemas import associations, usage
-from spanweir.schemas.content import params, tools
+from spanweir.schemas.content import tools
 from spanweir.schemas.convention import OVERRIDE, WHOLE, Convention, rules, verbatim, word
 from spanweir.schemas.genai import Error, GenAISpan, Timing, TraceIO, Usage
 from spanweir.schemas.langchain import tool_arguments, tool_result
 from spanweir.schemas.messages import otel_parts, parse
 from spanweir.schemas.notes import Notes
+from spanweir.schemas.params import params
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import instant, number, plain, quoted, strings, text
 

@@ -7,11 +7,12 @@ Models, operation names and token counts are OpenTelemetry's keys beside them.
 from typing import Any
 
 from spanweir.schemas import usage
-from spanweir.schemas.content import documents, params
+from spanweir.schemas.content import documents
 from spanweir.schemas.convention import WHOLE, Convention, rules, word
 from spanweir.schemas.genai import Agent, GenAISpan, Tool
 from spanweir.schemas.messages import parse
 from spanweir.schemas.notes import Notes
+from spanweir.schemas.params import params
 from spanweir.schemas.raw import RawSpan
 from spanweir.schemas.values import json_or_text, milliseconds, number, strings, text
 

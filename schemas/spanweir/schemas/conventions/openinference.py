@@ -32,6 +32,7 @@ from spanweir.schemas.indexed import flatten, gather
 from spanweir.schemas.media import media
 from spanweir.schemas.messages import messages, parse
 from spanweir.schemas.notes import Notes, arguments, rest
+from spanweir.schemas.params import params
 from spanweir.schemas.parts import tool_output
 from spanweir.schemas.raw import Attributes, RawSpan, Value
 from spanweir.schemas.values import count, json_or_text, model_name, number, quoted, strings, text
@@ -59,7 +60,7 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
         return Message(speaker, [Text(said)])
     found: list[Part] = []
     calls: list[ToolCall] = []
-    contents, tool_calls, more = _layout(tuple(item)) if len(item) <= _LAYOUT_KEYS else _layout.__wrapped__(tuple(item))
+    contents, tool_calls, named, more = (_layout if len(item) <= _LAYOUT_KEYS else _layout.__wrapped__)(tuple(item))
     for one in gather(item, contents, "message.contents.", notes) if contents else ():
         read = _content(one, notes)
         if isinstance(read, ToolCall):
@@ -72,7 +73,8 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
         elif said not in [p.content for p in found if isinstance(p, Text)]:
             notes.lossy = True
     elif said not in (None, ""):
-        found += _structured(said, notes)
+        structured = messages([{"role": "user", "content": said}], notes)
+        found += structured[0].parts if structured else []
     for one in gather(item, tool_calls, "message.tool_calls.", notes) if tool_calls else ():
         if not any(one.values()):
             continue  # some say nothing
@@ -82,6 +84,8 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
         ]
         if not same:
             calls.append(call)
+    if not named and speaker != "tool":
+        return Message(speaker or ("assistant" if calls else "user"), [*found, *calls])
     if name := text(get("message.function_call_name")):
         calls.append(ToolCall(name, None, arguments(get("message.function_call_arguments_json"))))
     results = function_results(item, notes) if more else []
@@ -98,11 +102,12 @@ def _message(item: Mapping[str, Value], notes: Notes) -> Message:
 
 
 @lru_cache(maxsize=1024)
-def _layout(keys: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """Of a message's keys, those of its contents and those of its calls; and whether any is of neither and unusual."""
+def _layout(keys: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], bool, bool]:
+    """Keys of contents, and of calls; whether there are others than role and content; whether an unusual one is."""
     contents = tuple(key for key in keys if key.startswith("message.contents."))
     calls = tuple(key for key in keys if key.startswith("message.tool_calls."))
-    return contents, calls, not _KNOWN.issuperset(set(keys).difference(contents, calls))
+    others = set(keys).difference(contents, calls)
+    return contents, calls, bool(others - {"message.role", "message.content"}), not _KNOWN.issuperset(others)
 
 
 _LAYOUT_KEYS = 64
@@ -111,11 +116,6 @@ _KNOWN = frozenset(
     f"message.{name}"
     for name in ("role", "content", "name", "tool_call_id", "function_call_name", "function_call_arguments_json")
 )
-
-
-def _structured(said: Value, notes: Notes) -> list[Part]:
-    read = messages([{"role": "user", "content": said}], notes)
-    return read[0].parts if read else []
 
 
 _CALL = frozenset({"type", "tool_call.function.name", "tool_call.function.arguments"})
@@ -181,9 +181,8 @@ def marshalled(value: Any, notes: Notes) -> list[Message] | None:
     """The whole list as JSON text, each message with dotted or nested names, or in any other shape."""
     value = parse(value, notes)
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        if any(str(key).startswith("message.") for key in value[0]):
-            return [_message(flatten(item), notes) for item in value if isinstance(item, dict)]
-        if isinstance(value[0].get("message"), dict) and "role" not in value[0]:
+        nested = isinstance(value[0].get("message"), dict) and "role" not in value[0]
+        if nested or any(str(key).startswith("message.") for key in value[0]):
             return [_message(flatten(item), notes) for item in value if isinstance(item, dict)]
     return messages(value, notes)
 
@@ -273,7 +272,7 @@ def whole(name: str) -> Any:
 def _parameters(value: Any, notes: Notes) -> dict[str, Any] | None:
     """Invocation parameters; the model that was asked for is among them, and with some senders the tools."""
     value = parse(value, notes)
-    found = content.params(value, notes) or {}
+    found = params(value, notes) or {}
     if isinstance(value, dict):
         model = value.get("model") or value.get("model_name")
         if isinstance(model, str):

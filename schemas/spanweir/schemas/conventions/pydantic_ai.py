@@ -11,7 +11,7 @@ from typing import Any
 from spanweir.schemas import associations, usage
 from spanweir.schemas.content import request, response, tools
 from spanweir.schemas.convention import NATIVE, WHOLE, Convention, Many, Rule, rules, verbatim
-from spanweir.schemas.genai import Agent, GenAISpan, Message, Text
+from spanweir.schemas.genai import Agent, GenAISpan, Message, Text, ToolDef
 from spanweir.schemas.messages import message, messages, parse
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.raw import Attributes, RawSpan
@@ -78,17 +78,16 @@ def call_events(value: Any, notes: Notes) -> dict[str, Any] | None:
     return fields
 
 
-def model_parameters(value: Any, notes: Notes) -> Any:
+def model_parameters(value: Any, notes: Notes) -> list[ToolDef]:
     """`model_request_parameters`: the tools that were offered, and those that only structure the output."""
     found = parse(value, notes)
     if not isinstance(found, dict):
-        return None
+        return []
     offered: list[Any] = []
     for name in ("function_tools", "output_tools", "builtin_tools"):
         if isinstance(found.get(name), list):
             offered += found[name]
-    notes.lossy = True
-    return tools(offered, notes) if offered else None
+    return tools(offered, notes) or []
 
 
 def response_data(value: Any, notes: Notes) -> dict[str, Any] | None:
@@ -116,7 +115,9 @@ def _tells_all(raw: RawSpan) -> bool:
 
 
 def refine(raw: RawSpan, span: GenAISpan, notes: Notes) -> None:
-    """Formats 1 and 2 put no operation name on tool and agent spans."""
+    """Formats 1 and 2 put no operation name on tool and agent spans; tools stand in the request's parameters only."""
+    if not span.tools and "model_request_parameters" in raw.attributes:
+        span.tools = model_parameters(raw.attributes["model_request_parameters"], notes)
     if span.op is None:
         if raw.name.startswith(_RUNNING) and raw.name != "running tools" and not raw.name.startswith("running tools:"):
             span.kind = "tool"
@@ -157,7 +158,6 @@ CONVENTION = Convention(
                 "events": ("*", call_events),
                 "request_data": ("*", request),
                 "response_data": ("*", response_data),
-                "model_request_parameters": ("tools", model_parameters),
                 "tool_arguments": ("tool.arguments", verbatim),
                 "tool_response": ("tool.result", verbatim),
                 "final_result": ("io.output", verbatim),

@@ -6,11 +6,11 @@ Source: traceai-openai 0.1 with fi-instrumentation-otel 1.1.
 from collections.abc import Sequence
 from typing import Any
 
-from spanweir.schemas.content import params
 from spanweir.schemas.convention import INDEXED, WHOLE, Convention, Many, rules, verbatim, word
 from spanweir.schemas.conventions.openinference import document_list, message_list
 from spanweir.schemas.genai import Message
 from spanweir.schemas.notes import Notes
+from spanweir.schemas.params import params
 from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import number, text
 
