@@ -30,11 +30,11 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         spans, row = trace(rng, 3, START_NS + number % 3 * DAY_NS)
         usage = json.dumps({"input_tokens": 10 + number, "output_tokens": 5, "total_tokens": 15 + number})
         cost = json.dumps({"input_cost": 0.0, "output_cost": 0.5, "total_cost": 0.5})
-        spans[0].attributes |= {"mlflow.spanType": '"AGENT"', "mlflow.chat.tokenUsage": usage, "mlflow.llm.cost": cost}
-        spans[1].attributes["mlflow.spanType"] = '"RETRIEVER"'
-        spans[1].attributes["mlflow.spanOutputs"] = json.dumps([{"page_content": "x"}] * (number % 2 + 1))
-        spans[2].attributes |= {"mlflow.chat.tokenUsage": usage, "mlflow.llm.cost": cost}
-        spans[2].attributes["mlflow.llm.model"] = json.dumps(MODELS[number % 2])
+        spans[0].own |= {"mlflow.spanType": '"AGENT"', "mlflow.chat.tokenUsage": usage, "mlflow.llm.cost": cost}
+        spans[1].own["mlflow.spanType"] = '"RETRIEVER"'
+        spans[1].own["mlflow.spanOutputs"] = json.dumps([{"page_content": "x"}] * (number % 2 + 1))
+        spans[2].own |= {"mlflow.chat.tokenUsage": usage, "mlflow.llm.cost": cost}
+        spans[2].own["mlflow.llm.model"] = json.dumps(MODELS[number % 2])
         spans[2].attributes |= {"gen_ai.prompt.name": '"greeting"', "gen_ai.prompt.version": f'"{number % 5}"'}
         if number == 7:
             spans[0].status = "ERROR"

@@ -203,7 +203,7 @@ def test_odd_values_cost_no_neighbour(tmp_path: Path) -> None:
     batch, other = whole(4), whole(5)
     odd = batch.spans[0]
     odd.name, odd.raw.flags, odd.end_ns = "lone \ud800 surrogate", 1 << 32, 1 << 64
-    odd.attributes["note"] = '"\\ud800"'
+    odd.own["note"] = '"\\ud800"'
     batch.traces[0].request_preview = batch.traces[0].tags["odd"] = "half a pair \ud800"
     batch.traces += other.traces
     batch.spans += other.spans

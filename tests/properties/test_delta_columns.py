@@ -57,7 +57,7 @@ def test_attributes_stand_as_text(bags: list[dict[str, Any]], blank: str) -> Non
         {key: value if isinstance(value, str) else rendered[i][key] for key, value in bag.items()}
         for i, bag in enumerate(bags)
     ]
-    found = unquoted(parse("MAP<STRING,STRING>"), rendered).to_pylist()
+    found = unquoted(parse("MAP<STRING,STRING>"), rendered, [{}] * len(rendered)).to_pylist()
     assert [dict(bag) for bag in found] == expected
 
 

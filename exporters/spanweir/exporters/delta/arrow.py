@@ -36,6 +36,9 @@ class Type(msgspec.Struct, frozen=True):
     fields: tuple[tuple[str, "Type"], ...] = ()
 
 
+_TEXT: Final = Type("STRING")
+
+
 def parse(sql: str) -> Type:
     """`ARRAY<STRUCT<a:INT, b:MAP<STRING,STRING>>>` -> Type. Raises ValueError."""
     tokens = _TOKEN.findall(sql)
@@ -165,7 +168,7 @@ def _integers(values: Column, kind: DataType, most: int) -> Array:
         return Array([None if v is None else max(min(v, most), -most) for v in values], kind)
 
 
-def _strings(values: Column) -> Array:
+def _strings_in_python(values: Column) -> Array:
     if not any(values):
         # The Parquet writer compares texts of a column that has not one byte at an address that is none: the processor
         # takes 150 ns for each. With a byte behind them it takes 10.
@@ -176,6 +179,29 @@ def _strings(values: Column) -> Array:
         return Array([v if v is None else v.encode("utf-8", "replace").decode() for v in values], _STRING)
     except TypeError:
         return Array(values, _BINARY).cast(_STRING)
+
+
+def _strings_natively(values: Column) -> Array:
+    made = native_strings(values)
+    return _strings_in_python(values) if made is None else imported(_TEXT, made)
+
+
+try:
+    from spanweir.exporters.delta._native import strings as native_strings
+except ImportError:  # installed where no C compiler was
+    _strings = _strings_in_python
+else:
+    _strings = _strings_natively
+
+
+def imported(kind: Type, capsule: object) -> Array:
+    """An array of a column type that something else has made, by the Arrow PyCapsule interface."""
+    return Array.from_arrow_pycapsule(_schema_capsule(kind), capsule)
+
+
+@cache
+def _schema_capsule(kind: Type) -> object:
+    return Field("", _arrow_type(kind)).__arrow_c_schema__()
 
 
 def _nulls(values: Column) -> Array | None:

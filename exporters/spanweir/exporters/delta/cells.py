@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from arro3.core import Array
 
-from spanweir.exporters.delta.arrow import Type, build, flat_maps
+from spanweir.exporters.delta.arrow import Type, build, flat_maps, imported
 from spanweir.schemas.raw import Value
 
 Bag = Mapping[str, Value]
@@ -66,7 +66,7 @@ def untouched(attributes: Bag) -> Bag:
     return attributes
 
 
-def unquoted(kind: Type, owns: Sequence[dict[str, str]], givens: Sequence[Bag]) -> Array:
+def _unquoted_in_python(kind: Type, owns: Sequence[dict[str, str]], givens: Sequence[Bag]) -> Array:
     """Attributes as the MAP layout holds them. Of spans' own, which are JSON texts, a JSON string as its text."""
     keys: list[str] = []
     values: list[str | None] = []
@@ -80,6 +80,19 @@ def unquoted(kind: Type, owns: Sequence[dict[str, str]], givens: Sequence[Bag]) 
         ]
         values += [value if value.__class__ is str else text(value) for value in given.values()]
     return flat_maps(kind, keys, values, [len(own) + len(given) for own, given in zip(owns, givens, strict=True)])
+
+
+def _unquoted_natively(kind: Type, owns: Sequence[dict[str, str]], givens: Sequence[Bag]) -> Array:
+    made = attribute_maps(owns, givens, _unblank, text)
+    return _unquoted_in_python(kind, owns, givens) if made is None else imported(kind, made)
+
+
+try:
+    from spanweir.exporters.delta._native import attribute_maps
+except ImportError:  # installed where no C compiler was
+    unquoted = _unquoted_in_python
+else:
+    unquoted = _unquoted_natively
 
 
 def loaded(kind: Type, owns: Sequence[dict[str, str]], givens: Sequence[Bag]) -> Array:
