@@ -51,6 +51,14 @@ class Retry(Exception):  # noqa: N818
         self.after_s = after_s
 
 
+class Lost(Exception):  # noqa: N818
+    """What a `Flushing` exporter accepted after `durable` is gone, and the batch that it is called with is not written.
+
+    The delivery makes all of it again from its queue, at once: an exporter that has to fear the same failure accepts no
+    more than it makes durable then, and says `Retry` of the batch in its hands.
+    """
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One OTLP request exactly as it was received, for exporters that forward or archive it."""
 
@@ -134,7 +142,8 @@ class Flushing(Protocol):
     """An exporter that holds data back (sized commits) or has work to do while nothing arrives.
 
     `export` of such an exporter may return before the data is durable; `durable` is the last sequence number that is.
-    The delivery moves its cursor to `durable`, and calls `idle` about once a second.
+    The delivery moves its cursor to `durable`, and calls `idle` while nothing arrives: a few times a second while
+    something is not durable, else about once. `export` and `idle` may raise `Lost`.
     """
 
     @property

@@ -25,7 +25,7 @@ from spanweir.collector.queue.api import QueueFull, Record
 from spanweir.collector.queue.disk import Config as DiskQueue
 from spanweir.collector.queue.memory import Config as MemoryQueue
 from spanweir.collector.telemetry import Counters
-from spanweir.exporters.api import CANONICAL, MAPPED, Batch, Retry, wants
+from spanweir.exporters.api import CANONICAL, MAPPED, Batch, Exporter, Lost, Retry, wants
 from spanweir.exporters.encode import spans_request
 from spanweir.schemas.mapping import Mapper
 from spanweir.schemas.mlflow import Renderer
@@ -59,12 +59,12 @@ class Bench:
             self.writer.append(Record(signal="traces", received_ns=1, body=body))
 
     @contextmanager
-    def delivering(self, **exporters: Recorder) -> Iterator[Runner]:
+    def delivering(self, **exporters: Exporter) -> Iterator[Runner]:
         """Deliver until the block ends, then drain."""
         reader = self.queue.open_reader([*exporters, "assembly"])
         room = threading.Event()
 
-        def outlet(name: str, exporter: Recorder) -> Outlet:
+        def outlet(name: str, exporter: Exporter) -> Outlet:
             worker = Worker(
                 name, exporter, self.options, cursor=reader.cursor(name),
                 advance=lambda sequence: reader.advance(name, sequence),
@@ -153,6 +153,67 @@ def test_an_exporter_that_fails_does_not_hold_the_other_and_catches_up(tmp_path:
         until(lambda: bench.gauge("spanweir_delivery_detached_lanes") == 0)
     assert set(good.spans) == set(bad.spans) == ids(bodies)
     assert all(row.complete for row in bad.rows.values())
+
+
+class Losing(Recorder):
+    """Accepts `at` batches, loses them, and holds nothing back from then on."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.durable = 0
+        self.losses = 0
+        self._at = at
+
+    def export(self, batch: Batch) -> None:
+        if not self.losses and len(self.batches) == self._at:
+            self._lose()
+        super().export(batch)
+        if self.losses:
+            self.durable = batch.last
+
+    def idle(self) -> None:
+        if self.batches and not self.losses:
+            self._lose()
+
+    def _lose(self) -> None:
+        self.losses += 1
+        self.batches.clear()
+        self.spans.clear()
+        self.rows.clear()
+        raise Lost("a transaction")
+
+
+@pytest.mark.parametrize("at", [1, 4, 1000])
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_an_exporter_has_lost_is_made_again_for_it_alone(tmp_path: Path, at: int, others: int) -> None:
+    bodies = make_requests(20, 2)
+    bench = Bench(tmp_path)
+    bench.put(*bodies)
+    losing, other = Losing(at), [Recorder() for _ in range(others)]
+    with bench.delivering(losing=losing, **{f"other-{n}": one for n, one in enumerate(other)}):
+        until(lambda: losing.losses and len(losing.rows) == 40)
+        until(lambda: bench.gauge("spanweir_delivery_detached_lanes") == 0)
+        bench.put(*(late := make_requests(4, 2, seed=5)))
+        until(lambda: len(losing.rows) == 48)
+    assert set(losing.spans) == ids([*bodies, *late])
+    assert all(row.complete for row in losing.rows.values())
+    assert bench.counters.get("otelcol_exporter_sent_spans", exporter="losing") == 240, "only what it has is counted"
+    for one in other:
+        assert sum(len(batch.spans) for batch in one.batches) == 240
+        assert set(one.spans) == set(losing.spans)
+
+
+def test_a_trace_that_was_open_is_whole_after_a_loss(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, idle_timeout=100)
+    bench.put(body(span("llm", "agent", op="chat", start=5, asked="q", said="a", tokens=(7, 3))))
+    bench.put(*make_requests(2, 1))
+    losing = Losing(2)
+    with bench.delivering(losing=losing):
+        until(lambda: losing.rows)
+        bench.put(body(span("agent", op="invoke_agent", end=90)))
+        until(lambda: losing.losses and TRACE in losing.rows and losing.rows[TRACE].complete)
+    row = losing.rows[TRACE]
+    assert (row.state, row.span_count, row.usage and row.usage.total_tokens, row.request_preview) == ("OK", 2, 10, "q")
 
 
 def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:

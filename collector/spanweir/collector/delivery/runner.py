@@ -207,6 +207,8 @@ class _Track:
         return Lane(stages, outlets, self._reader, position, self._options, group.undeliverable, group.receivers)
 
     def step(self, wait_s: float) -> int:
+        for lane in list(self.lanes):
+            self._begin_again(lane)
         moved = self.shared.step(wait_s)
         for lane in list(self.lanes[1:]):
             moved += lane.step(0.0, until=self.shared.position)
@@ -239,6 +241,24 @@ class _Track:
     def _is_stuck(self, worker: Worker, now: float) -> bool:
         since = worker.failing_since
         return since is not None and now - since >= self._options.detach_after and not worker.has_room()
+
+    def _begin_again(self, lane: Lane) -> None:
+        """Give each exporter that has lost what it had accepted a lane that begins where a restart would."""
+        lost = [outlet for outlet in lane.outlets if outlet.worker.lost]
+        if not lost:
+            return
+        snapshot = self.group.snapshot.read()
+        for outlet in lost:
+            lane.outlets.remove(outlet)
+            outlet.worker.begin_again()
+            self.lanes.append(self._lane([outlet], snapshot))
+        if lane.outlets:
+            return
+        self.lanes.remove(lane)
+        if lane is self.shared:
+            self.shared = self.lanes.pop()
+            self.lanes.insert(0, self.shared)
+            self._pending = None
 
     def _attach(self, lane: Lane) -> None:
         """Take an exporter back that has caught up."""

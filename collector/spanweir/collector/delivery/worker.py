@@ -17,7 +17,7 @@ import msgspec
 from spanweir.collector.delivery import Count, Options
 from spanweir.collector.delivery.bisection import halves, named
 from spanweir.collector.delivery.deadletters import DeadLetters
-from spanweir.exporters.api import Batch, Exporter, Flushing, Permanent, Retry
+from spanweir.exporters.api import Batch, Exporter, Flushing, Lost, Permanent, Retry
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 1.0
@@ -43,6 +43,13 @@ class Waiting(msgspec.Struct):
     """The cursor may not pass this record once the batch is written; 0: no bound."""
 
 
+class _Sent(msgspec.Struct):
+    """What is counted when the destination has everything up to `last` durably."""
+
+    last: int
+    counts: dict[str, int]
+
+
 class Worker:
     """Started once, stopped once. `offer` is the lane's, everything else the worker's thread."""
 
@@ -64,6 +71,8 @@ class Worker:
         self.failing_since: float | None = None
         self.fatal: str | None = None
         """Why this exporter can never work as it is configured."""
+        self.lost = False
+        """The exporter has lost what it had accepted after `durable`: nothing is taken until `begin_again`."""
         self.crash: Exception | None = None
         """A mistake in the delivery itself that has ended the thread: the process has to start again."""
         self.durable = cursor
@@ -90,6 +99,7 @@ class Worker:
         self._stopping = threading.Event()
         self._draining = False
         self._refused = 0
+        self._sent: list[_Sent] = []
         self._pause_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"exporter-{name}", daemon=True)
 
@@ -99,17 +109,25 @@ class Worker:
         self._thread.start()
 
     def has_room(self) -> bool:
-        return self._bytes < self._options.buffer_bytes
+        return self._bytes < self._options.buffer_bytes and not self.lost
 
     def offer(self, batch: Batch, size_bytes: int, taken: int = 0, held: int = 0) -> None:
         """Put a batch into the buffer, over its bound if need be: ask `has_room` first."""
         with self._changed:
+            if self.lost:  # meanwhile; it is made again
+                return
             self._buffer.append(Waiting(batch, size_bytes, taken, held))
             self._bytes += size_bytes
             self.taken += 1
             if batch.last > self.offered:
                 self.offered = batch.last
             self._changed.notify_all()
+
+    def begin_again(self) -> None:
+        """After `lost`: take batches from behind `durable`."""
+        with self._changed:
+            self.offered = self.durable
+            self.lost = False
 
     def idle(self) -> bool:
         with self._changed:
@@ -148,8 +166,11 @@ class Worker:
             return
         try:
             while (waiting := self._next()) is not None:
-                refused = self._deliver(waiting.batch, waiting.held)
-                self._count("spanweir_exporter_answered_spans", waiting.taken - refused, exporter=self.name)
+                try:
+                    self._deliver(waiting)
+                except Lost as error:
+                    self._lose(error)
+                    continue
                 with self._changed:
                     self._bytes -= self._buffer.popleft().size_bytes
                     self.done += 1
@@ -179,11 +200,12 @@ class Worker:
     def _leave(self) -> None:
         try:
             self.exporter.__exit__(None, None, None)
-        except (Retry, Permanent, OSError) as error:
+        except (Retry, Permanent, Lost, OSError) as error:
             _log.warning("%s: could not finish, what it has not written stays queued: %s", self.name, error)
         except Exception:
             _log.exception("%s: failed while it was closed", self.name)
-        self._move(force=True)
+        if self.crash is None:
+            self._move(force=True)
 
     def _next(self) -> Waiting | None:
         """The oldest batch, which stays in the buffer until it is written; None to stop."""
@@ -195,7 +217,8 @@ class Worker:
                     return self._buffer[0]
                 if self._draining:
                     return None
-                self._changed.wait(_ADVANCE_S if self.durable > self._advanced else _IDLE_S)
+                moves = self.durable > self._advanced or self._reached > self.written
+                self._changed.wait(_ADVANCE_S if moves else _IDLE_S)
                 if self._buffer:
                     continue
             self._idle()
@@ -205,12 +228,29 @@ class Worker:
             try:
                 self.exporter.idle()
                 self.failing_since = None
+            except Lost as error:
+                self._lose(error)
             except Exception as error:
                 self._note_failure(error)
         self._move(force=True)
 
-    def _deliver(self, batch: Batch, held: int) -> int:
-        """Write the batch; how many of its spans were set aside."""
+    def _lose(self, error: Lost) -> None:
+        """Nothing that was offered after `durable` counts any more."""
+        self._note_failure(error)
+        self._move(force=True)
+        _log.warning("%s: what came after record %d is made again: %s", self.name, self.durable, error)
+        with self._changed:
+            self.lost = True
+            self._buffer.clear()
+            self._bytes = 0
+            self.done = self.taken
+            self._reached, self._held = self.durable, 0
+            self._sent.clear()
+        self._on_room()
+
+    def _deliver(self, waiting: Waiting) -> None:
+        """Write the batch, or set aside what is refused of it."""
+        batch = waiting.batch
         self._refused = 0
         try:
             self._attempt(batch)
@@ -219,10 +259,10 @@ class Worker:
                 self._set_aside_named(batch, error)
             else:
                 self._bisect(batch, str(error))
-        self._held = held
+        self._held = waiting.held
         self._reached = max(self._reached, batch.last)
+        self._sent.append(_Sent(batch.last, {"spanweir_exporter_answered_spans": waiting.taken - self._refused}))
         self._move(force=False)
-        return self._refused
 
     def _attempt(self, batch: Batch) -> None:
         """Try until the destination has the batch. Raises `Permanent` or `Interrupted`."""
@@ -231,7 +271,7 @@ class Worker:
             try:
                 self.exporter.export(batch)
                 break
-            except Permanent:
+            except (Permanent, Lost):
                 raise
             except Exception as error:
                 attempt += 1
@@ -240,17 +280,24 @@ class Worker:
                     raise Permanent(f"{type(error).__name__}: {error}") from error
                 self._failed(error, attempt, "will try again")
         self.failing_since = None
-        self._sent(batch, len(batch.spans))
+        self._accepted(batch, len(batch.spans))
 
-    def _sent(self, batch: Batch, spans: int) -> None:
-        """Count what the destination has of the batch: so many of its spans, and all else."""
-        if spans:
-            self._count("otelcol_exporter_sent_spans", spans, exporter=self.name)
-        if batch.logs:
-            self._count("otelcol_exporter_sent_log_records", len(batch.logs), exporter=self.name)
-        points = sum(request.signal == "metrics" for request in batch.requests)
-        if points:
-            self._count("otelcol_exporter_sent_metric_points", points, exporter=self.name)
+    def _accepted(self, batch: Batch, spans: int) -> None:
+        """Note what the destination will have of the batch: so many of its spans, and all else."""
+        counts = {
+            "otelcol_exporter_sent_spans": spans,
+            "otelcol_exporter_sent_log_records": len(batch.logs),
+            "otelcol_exporter_sent_metric_points": sum(request.signal == "metrics" for request in batch.requests),
+        }
+        self._sent.append(_Sent(batch.last, counts))
+
+    def _count_sent(self, reached: int) -> None:
+        """Count what is durable up to there."""
+        sent = self._sent
+        while sent and sent[0].last <= reached:
+            for name, n in sent.pop(0).counts.items():
+                if n:
+                    self._count(name, n, exporter=self.name)
 
     def _failed(self, error: Exception, attempt: int, what: str) -> None:
         """Note a failure and wait before the next attempt. Raises `Interrupted`."""
@@ -293,7 +340,7 @@ class Worker:
         before = self._refused
         for part, reason in named(batch, error):
             self._set_aside(part, reason)
-        self._sent(batch, len(batch.spans) - (self._refused - before))
+        self._accepted(batch, len(batch.spans) - (self._refused - before))
 
     def _set_aside(self, batch: Batch, reason: str) -> None:
         """Waits while the disk is full: nothing but this batch knows of it. Raises `Interrupted`."""
@@ -319,6 +366,7 @@ class Worker:
         if isinstance(self.exporter, Flushing):
             reached = min(self.exporter.durable, reached)
         self.written = max(self.written, reached)
+        self._count_sent(reached)
         self.durable = max(self.durable, min(reached, self._held - 1) if self._held else reached)
         now = time.monotonic()
         if self.durable > self._advanced and (force or now >= self._advance_at):

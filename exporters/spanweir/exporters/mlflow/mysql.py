@@ -85,6 +85,9 @@ class Mysql:
     def begin(self, content_bytes: int = 0) -> None:
         self._open_connection().begin()
 
+    def may_stay_open(self, content_bytes: int) -> bool:
+        return False
+
     def commit(self) -> None:
         self._open_connection().commit()
 

@@ -83,6 +83,9 @@ class Postgresql:
     def begin(self, content_bytes: int = 0) -> None:
         self.execute("BEGIN")
 
+    def may_stay_open(self, content_bytes: int) -> bool:
+        return False
+
     def commit(self) -> None:
         self.execute("COMMIT")
 

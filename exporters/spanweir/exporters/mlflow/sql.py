@@ -1,4 +1,5 @@
-"""The exporter for databases: one transaction a batch, a handful of set-based statements, whatever the database.
+"""The exporter for databases: one transaction a batch or a few (`held`), a handful of set-based statements, whatever
+the database.
 
 What a transaction does, in the order in which its locks are taken (MLflow takes the same): rebuild queue of the
 roll-ups, rows of traces that exist, then traces, tags, metadata, spans, assessments and run links, each by key.
@@ -8,27 +9,20 @@ Not here: what is written (`rows`), to which tables (`revisions`), and how a dat
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 
 from spanweir.exporters.api import Batch, Exporter, KnownTrace, Permanent, Retry
-from spanweir.exporters.mlflow import attachments, experiments, known, retract, rollups
+from spanweir.exporters.mlflow import attachments, experiments, finalized, known, retract, rollups
 from spanweir.exporters.mlflow.artifacts import Artifacts
 from spanweir.exporters.mlflow.database import Database, Trouble, select_in
-from spanweir.exporters.mlflow.revisions import (
-    COST_COLUMNS,
-    LINKS,
-    METADATA,
-    SPAN_METRICS,
-    TAGS,
-    TOKEN_COLUMNS,
-    TRACE_METRICS,
-    Layout,
-)
+from spanweir.exporters.mlflow.held import Held
+from spanweir.exporters.mlflow.revisions import LINKS, METADATA, SPAN_METRICS, TAGS, TRACE_METRICS, Layout
 from spanweir.exporters.mlflow.rows import FINALIZED, SPANS_LOCATION, TRACKING_STORE, Home, Rows, build, cleaned
 from spanweir.exporters.mlflow.rows import request_id as mlflow_id
 from spanweir.exporters.mlflow.schema import SchemaError, UnknownRevision, is_empty, settled_layout
@@ -37,6 +31,8 @@ from spanweir.schemas.trace import MappedSpan, TraceRow
 RACES: Final = 5
 """How often a batch is written again at once after another writer got in between."""
 BUSY_RETRY_S: Final = 1.0
+READ_WAIT_S: Final = 1.0
+"""How long reading what is known waits for a transaction to end."""
 GONE_RETRY_S: Final = 2.0
 
 _log = logging.getLogger(__name__)
@@ -66,7 +62,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class SqlStore:
-    """An `Exporter`, and `Hydrating`."""
+    """An `Exporter`, `Flushing` and `Hydrating`."""
 
     def __init__(
         self,
@@ -86,6 +82,9 @@ class SqlStore:
         self._layout: Layout | None = None
         self._reader = known.Reader(connect)
         self._artifacts = Artifacts(options.artifact_server)
+        self._held = Held()
+        self._lock = threading.Lock()
+        """The connection and what is held: reading what is known commits, from another thread."""
 
     def __enter__(self) -> Self:
         try:
@@ -99,28 +98,72 @@ class SqlStore:
     ) -> None:
         self._reader.close()
         self._artifacts.close()
-        self._close()
-        self._leave_fallback()
+        try:
+            with self._lock:
+                self._commit_held()
+            self._held.tell()
+        finally:
+            self._close()
+            self._leave_fallback()
 
     def known(self, trace_ids: Sequence[str], /) -> dict[str, KnownTrace]:
+        if self._held:
+            if not self._lock.acquire(timeout=READ_WAIT_S):
+                raise Retry("a transaction does not end")
+            try:
+                self._commit_held()
+            finally:
+                self._lock.release()
         return self._reader.known(trace_ids)
 
+    @property
+    def durable(self) -> int:
+        return self._held.durable
+
+    def idle(self) -> None:
+        with self._lock:
+            self._commit_held()
+            self._held.tell()
+
     def export(self, batch: Batch) -> None:
+        with self._lock:
+            self._held.tell()
+            self._export(batch)
+
+    def _commit_held(self) -> None:
+        if self._held and self._database is not None:
+            try:
+                self._database.commit()
+            except Exception as error:
+                self._undo(self._database, error)
+            else:
+                self._held.committed()
+
+    def _undo(self, database: Database, error: Exception) -> None:
+        database.rollback()
+        if self._held:
+            self._held.lost(f"{database.place}: {error}; batches in the same transaction are undone")
+
+    def _export(self, batch: Batch) -> None:
         if not batch.traces and not batch.spans and not batch.retracted:
+            self._held.passed(batch.last)
             return
         clean = False
         for races in range(RACES):
             database = self._open()
             if self._fallback is not None:
                 self._fallback.export(batch)
+                self._held.committed(batch.last)
                 return
             try:
                 rejected = self._write(database, batch, clean)
-            except (Permanent, Retry):
-                database.rollback()
+            except (Permanent, Retry) as error:
+                self._undo(database, error)
+                self._held.tell()
                 raise
             except Exception as error:
-                database.rollback()
+                self._undo(database, error)
+                self._held.tell()
                 clean = self._recover(database, error, clean, last=races == RACES - 1)
             else:
                 if rejected:
@@ -192,7 +235,8 @@ class SqlStore:
         """Write what can be written, in one transaction. Returns trace id -> reason for what cannot."""
         layout = self._layout
         assert layout is not None, "opened without a layout"
-        database.begin(sum(len(span.content) for span in batch.spans))
+        content_bytes = sum(len(span.content) for span in batch.spans)
+        database.begin(content_bytes)
         revision = database.select("SELECT version_num FROM alembic_version")
         if [row[0] for row in revision] != [self._revision]:
             self._close()
@@ -205,11 +249,13 @@ class SqlStore:
         if self._options.rollups and layout.analytics:
             before = {key: (trace.experiment_id, trace.timestamp_ms) for key, trace in stored.items()}
             rollups.enqueue(database, rows, before)
-        self._keep_finalized(database, layout, rows, stored)
+        finalized.keep(database, layout, rows, [key for key, trace in stored.items() if trace.finalized])
         retract.spans(database, batch.retracted)
         self._put(database, layout, rows, stored, homes)
         retract.empty_traces(database, batch.retracted)
-        database.commit()
+        if rejected or not database.may_stay_open(content_bytes) or not self._held.take(batch, content_bytes):
+            database.commit()
+            self._held.committed(batch.last)
         return rejected
 
     def _without_attachments(self, spans: Sequence[MappedSpan], homes: Mapping[str, Home]) -> Sequence[MappedSpan]:
@@ -288,30 +334,6 @@ class SqlStore:
             now_ms=time.time_ns() // 1_000_000,
         )
 
-    def _keep_finalized(self, database: Database, layout: Layout, rows: Rows, stored: Mapping[str, Stored]) -> None:
-        """Where MLflow's client wrote the row itself, its times and totals stand; only gaps are filled."""
-        keys = sorted(key for key, known_trace in stored.items() if known_trace.finalized)
-        if not keys:
-            return
-        columns = [name for name in layout.traces.columns if name != layout.traces.counter]
-        names = ", ".join(f"i.{name}" for name in columns)
-        found = select_in(database, f"SELECT {names} FROM trace_info i WHERE i.request_id IN", keys)
-        theirs = {row[0]: dict(zip(columns, row, strict=True)) for row in found}
-        for index, ours in enumerate(rows.traces):
-            if kept := theirs.get(ours[0]):
-                rows.traces[index] = _merged(layout, ours, kept)
-        if not layout.analytics:
-            self._keep_finalized_metadata(database, rows, keys)
-
-    @staticmethod
-    def _keep_finalized_metadata(database: Database, rows: Rows, keys: Sequence[str]) -> None:
-        names = "m.key IN ('mlflow.trace.tokenUsage', 'mlflow.trace.cost', 'mlflow.trace.session')"
-        statement = f"SELECT m.request_id, m.key FROM trace_request_metadata m WHERE {names} AND m.request_id IN"
-        kept = {(row[0], row[1]) for row in select_in(database, statement, keys)}
-        rows.metadata = [row for row in rows.metadata if row[:2] not in kept]
-        usage = {key for key, name in kept if name == "mlflow.trace.tokenUsage"}
-        rows.trace_metrics = [row for row in rows.trace_metrics if row[0] not in usage]
-
     def _put(
         self,
         database: Database,
@@ -353,28 +375,6 @@ def _conflict(known_trace: Stored | None, experiment: experiments.Experiment) ->
     if known_trace.experiment_id != experiment.experiment_id:
         return f"the trace is in experiment {known_trace.experiment_id}, not in {experiment.experiment_id}"
     return None
-
-
-def _merged(layout: Layout, ours: tuple[Any, ...], theirs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """MLflow 3.18 `_log_spans_once`: of a finalised trace times stay, and each total that is there at all."""
-    has_tokens = any(theirs.get(name) is not None for name in TOKEN_COLUMNS)
-    has_cost = any(theirs.get(name) is not None for name in COST_COLUMNS)
-    merged = []
-    for name, value in zip(layout.traces.columns, ours, strict=True):
-        if name == layout.traces.counter:
-            keep = False
-        elif name in TOKEN_COLUMNS:
-            keep = has_tokens
-        elif name in COST_COLUMNS:
-            keep = has_cost
-        elif name == "status":
-            keep = theirs[name] not in ("IN_PROGRESS", "STATE_UNSPECIFIED")
-        elif name in ("timestamp_ms", "execution_time_ms"):
-            keep = True
-        else:
-            keep = theirs[name] is not None
-        merged.append(theirs[name] if keep else value)
-    return tuple(merged)
 
 
 def _link(database: Database, runs: Mapping[str, str]) -> None:

@@ -180,15 +180,16 @@ class Sqlite:
             self._connection.close()
             self._connection = None
 
+    def may_stay_open(self, content_bytes: int) -> bool:
+        """Past the log nobody else had the file open. Pages of indexes that batches share are then written once."""
+        return self._past_log and PAST_LOG_BYTES <= content_bytes < LARGE_BYTES
+
     def begin(self, content_bytes: int = 0) -> None:
         """Raises sqlite3.OperationalError, also if the file was deleted or replaced since it was opened."""
-        try:
-            if os.stat(self._path).st_ino != self._inode:
-                raise FileNotFoundError
-        except FileNotFoundError:
-            # SQLite would go on writing into the deleted file.
-            self.close()
-            raise sqlite3.OperationalError(f"{self._path} was deleted or replaced") from None
+        self._check_place()
+        if self._open_connection().in_transaction:
+            self._turns -= 1
+            return
         self._choose_journal(content_bytes)
         large = self._past_log and content_bytes >= LARGE_BYTES
         self._set_cache(LARGE_CACHE_KIB if large else CACHE_KIB)
@@ -196,7 +197,18 @@ class Sqlite:
         if large:
             self._write_back.start(self._inode)
 
+    def _check_place(self) -> None:
+        try:
+            if os.stat(self._path).st_ino != self._inode:
+                raise FileNotFoundError
+        except FileNotFoundError:
+            # SQLite would go on writing into the deleted file.
+            self.close()
+            raise sqlite3.OperationalError(f"{self._path} was deleted or replaced") from None
+
     def commit(self) -> None:
+        """Raises as `begin` does."""
+        self._check_place()
         self._open_connection().execute("COMMIT")
         self._write_back.stop()
 
