@@ -270,6 +270,27 @@ def test_traces_are_finalised_by_the_clock(tmp_path: Path) -> None:
     assert store.rows[TRACE].state == "OK"
 
 
+def test_small_requests_that_follow_one_another_are_one_batch(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.options = msgspec.structs.replace(OPTIONS, read_max_records=5, batch_interval=Duration(1))
+    first, *bodies = make_requests(6, 1)
+    store = Recorder()
+    with bench.delivering(one=store):
+        bench.put(first)
+        until(lambda: len(store.rows) == 1)
+        for one in bodies:
+            bench.writer.submit(Record(signal="traces", received_ns=1, body=one), lambda result: None)
+        until(lambda: len(store.rows) == 6)
+        bench.put(*make_requests(1, 1, seed=2))
+    assert [(batch.first, batch.last) for batch in store.batches] == [(1, 1), (2, 6), (7, 7)]
+    assert set(store.spans) >= ids(bodies)
+
+
+def test_batches_cannot_wait_for_long() -> None:
+    with pytest.raises(ValueError, match="batch_interval must be at most 1s, not 2s"):
+        Options(batch_interval=Duration(2))
+
+
 def test_undecodable_records_are_passed_over(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bodies = make_requests(1, 1)

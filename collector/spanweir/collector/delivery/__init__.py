@@ -21,6 +21,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Queue records that are mapped as one batch, at most."""
     read_max_bytes: Size = Size(2 * 1024 * 1024)
     """Bytes of queue records that are mapped as one batch, at most; a larger record is a batch of its own."""
+    batch_interval: Duration = Duration(0.1)
+    """Batches that are not full begin so far apart at least: small requests that follow one another are written
+    together. A request after a pause does not wait; 0 never waits, and more than a second is no use."""
     buffer_bytes: Size = Size(1024 * 1024)
     """Bound of the batches that wait for one exporter; over it its lane waits. One batch of a busy collector is more,
     so that mapping and writing take turns: done at the same time they cost a quarter more, and batches stay small."""
@@ -36,6 +39,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     snapshot_interval: Duration = Duration(5)
     """How often the state of open traces is written to disk; more often while the queue is nearly full, because its
     records are kept until then."""
+
+    def __post_init__(self) -> None:
+        if self.batch_interval > 1:
+            raise ValueError(f"batch_interval must be at most 1s, not {self.batch_interval:g}s")
 
 
 class Count(Protocol):

@@ -19,6 +19,7 @@ from spanweir.collector.queue.api import RECEIVER_HEADER, Reader, Record
 from spanweir.exporters.api import MAPPED, REQUESTS, Batch, Request
 
 _log = logging.getLogger(__name__)
+_LOOK_S = 0.01
 
 
 class Outlet(NamedTuple):
@@ -53,6 +54,8 @@ class Lane:
         self.stuck: list[tuple[Record, str]] = []
         """Records that cannot be taken in, and why, for which there is no room where they are set aside. They are
         tried again, no cursor passes them, and what is behind them goes on while they are few."""
+        self._taken_s = 0.0
+        """When records were taken in last (monotonic)."""
         self._reader = reader
         self._options = options
         self._undeliverable = undeliverable
@@ -69,7 +72,7 @@ class Lane:
         boundary = min((b for b in (self._boundary(), until) if b is not None), default=None)
         if boundary is not None:
             limit = min(limit, boundary - self.position)
-        records = self._reader.read(self.position, limit, options.read_max_bytes, wait_s)
+        records = self._read(limit, wait_s)
         if boundary is not None:
             records = [record for record in records if record.sequence <= boundary]
             if not records:  # numbers may be left out of a queue
@@ -77,8 +80,23 @@ class Lane:
                 return 0
         if not records:
             return 0
+        self._taken_s = time.monotonic()
         self._take_in(records)
         return len(records)
+
+    def _read(self, max_records: int, wait_s: float) -> list[Record]:
+        """The next records. Where they do not fill a batch, those are waited for that come soon: each batch costs a
+        commit of each destination, and much else that does not depend on how much is in it."""
+        max_bytes = self._options.read_max_bytes
+        records = list(self._reader.read(self.position, max_records, max_bytes, wait_s))
+        size = sum([len(record.body) for record in records])
+        until_s = self._taken_s + self._options.batch_interval if wait_s else 0.0
+        while records and len(records) < max_records and size < max_bytes and time.monotonic() < until_s:
+            time.sleep(_LOOK_S)
+            more = self._reader.read(records[-1].sequence, max_records - len(records), max_bytes - size, 0.0)
+            size += sum([len(record.body) for record in more])
+            records += more
+        return records
 
     def _take_in(self, records: Sequence[Record]) -> None:
         last = records[-1].sequence
