@@ -1,19 +1,22 @@
-"""The native twin of `decode_traces` reads what Python reads of a request that protobuf accepts, or leaves it to it."""
+"""The native twin of `otlp_proto` reads what Python reads of what protobuf accepts, or leaves it to Python."""
 
 import random
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from spanweir.collector.decode import otlp_proto
-from spanweir.schemas.raw import RawSpan
+from spanweir.schemas.raw import RawLog, RawSpan
 from tests.benchmarks.load import make_requests
 
 _native = pytest.importorskip("spanweir.collector.decode._native", reason="no C compiler where this was installed")
@@ -22,22 +25,41 @@ TWINS = settings(max_examples=100, deadline=None)
 BODIES = make_requests(2, 2)
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
 WIRES = {1: I64, 3: VARINT, 5: VARINT, 6: I64, 7: I32, 8: VARINT, 9: LEN, 11: LEN, 12: LEN, 13: VARINT, 14: VARINT}
-"""Of the types in a descriptor, those that trace requests have."""
+"""Of the types in a descriptor, those that requests of traces and logs have."""
 
 
-def natively(body: bytes) -> list[RawSpan] | None:
-    return _native.spans(body, otlp_proto._resource_of, otlp_proto._scope_of, otlp_proto._flag)
+class Twins(NamedTuple):
+    """The two that read one signal."""
+
+    request: Any
+    native: Callable[..., Any]
+    flag: Callable[..., None]
+    python: Callable[[Any, tuple[str, ...]], Any]
+
+    def natively(self, body: bytes) -> list[RawSpan] | list[RawLog] | None:
+        found: list[RawSpan] | None = self.native(body, otlp_proto._resource_of, otlp_proto._scope_of, self.flag)
+        return found
+
+    def in_python(self, body: bytes) -> Any:
+        return self.python(self.request.FromString(body), ())
+
+    def assert_same(self, body: bytes) -> None:
+        """Every field, its type and the order of keys; `nan` is like itself."""
+        found = self.natively(body)
+        assert found is not None
+        assert repr(found) == repr(self.in_python(body))
+
+    def same_or_left(self, body: bytes) -> bool:
+        """Whether it was neither refused by protobuf nor left to Python."""
+        try:
+            self.request.FromString(body)
+        except DecodeError:
+            return False
+        return self.natively(body) is not None and self.assert_same(body) is None
 
 
-def in_python(body: bytes) -> list[RawSpan]:
-    return otlp_proto._spans_in_python(body, ExportTraceServiceRequest.FromString(body), ())
-
-
-def assert_same(body: bytes) -> None:
-    """Every field, its type and the order of keys; `nan` is like itself."""
-    found = natively(body)
-    assert found is not None
-    assert repr(found) == repr(in_python(body))
+TRACES = Twins(ExportTraceServiceRequest, _native.spans, otlp_proto._flag, otlp_proto._spans)
+LOGS = Twins(ExportLogsServiceRequest, _native.logs, otlp_proto._flag_log, otlp_proto._logs)
 
 
 # Messages as senders make them.
@@ -68,7 +90,8 @@ def deeper(values: st.SearchStrategy[AnyValue]) -> st.SearchStrategy[AnyValue]:
     return arrays | st.builds(lambda items: AnyValue(kvlist_value={"values": items}), pairs(values))
 
 
-ATTRIBUTES = pairs(st.recursive(SCALARS, deeper, max_leaves=6))
+VALUES = st.recursive(SCALARS, deeper, max_leaves=6)
+ATTRIBUTES = pairs(VALUES)
 EVENTS = st.builds(Span.Event, time_unix_nano=UINT64, name=TEXT, attributes=ATTRIBUTES, dropped_attributes_count=UINT32)
 LINKS = st.builds(
     Span.Link,
@@ -108,13 +131,39 @@ RESOURCE_SPANS = st.builds(
 @TWINS
 @given(st.lists(RESOURCE_SPANS, max_size=2))
 def test_both_read_the_same(resource_spans: list[ResourceSpans]) -> None:
-    assert_same(ExportTraceServiceRequest(resource_spans=resource_spans).SerializeToString())
+    TRACES.assert_same(ExportTraceServiceRequest(resource_spans=resource_spans).SerializeToString())
+
+
+RECORDS = st.builds(
+    LogRecord,
+    time_unix_nano=UINT64,
+    observed_time_unix_nano=UINT64,
+    severity_number=st.integers(-1, 30),
+    severity_text=TEXT,
+    body=st.none() | VALUES,
+    attributes=ATTRIBUTES,
+    dropped_attributes_count=UINT32,
+    flags=UINT32,
+    trace_id=TRACE_ID,
+    span_id=SPAN_ID,
+    event_name=TEXT,
+)
+SCOPE_LOGS = st.builds(ScopeLogs, scope=SHARED, log_records=st.lists(RECORDS, max_size=3), schema_url=TEXT)
+RESOURCE_LOGS = st.builds(ResourceLogs, resource=SHARED, scope_logs=st.lists(SCOPE_LOGS, max_size=2), schema_url=TEXT)
+
+
+@TWINS
+@given(st.lists(RESOURCE_LOGS, max_size=2))
+def test_both_read_the_same_records(resource_logs: list[ResourceLogs]) -> None:
+    LOGS.assert_same(ExportLogsServiceRequest(resource_logs=resource_logs).SerializeToString())
 
 
 @TWINS
 @given(st.lists(SPANS, min_size=1, max_size=3))
 def test_both_read_the_same_spans(spans: list[Span]) -> None:
-    assert_same(ExportTraceServiceRequest(resource_spans=[{"scope_spans": [{"spans": spans}]}]).SerializeToString())
+    TRACES.assert_same(
+        ExportTraceServiceRequest(resource_spans=[{"scope_spans": [{"spans": spans}]}]).SerializeToString()
+    )
 
 
 # Any order and number of fields, known and unknown, of their wire type and of others: what protobuf accepts.
@@ -162,26 +211,24 @@ def any_message(rng: random.Random, descriptor: Any, depth: int = 0) -> bytes:
     return b"".join(parts)
 
 
-def assert_same_or_left(body: bytes) -> bool:
-    """Whether it was neither refused by protobuf nor left to Python."""
-    try:
-        ExportTraceServiceRequest.FromString(body)
-    except DecodeError:
-        return False
-    return natively(body) is not None and assert_same(body) is None
-
-
 @pytest.mark.parametrize("seed", range(8))
-def test_fields_in_any_order_and_number(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("twins", "messages", "attributes"),
+    [
+        (TRACES, [ExportTraceServiceRequest, ScopeSpans, Span, KeyValue], 9),
+        (LOGS, [ExportLogsServiceRequest, ScopeLogs, LogRecord, KeyValue], 6),
+    ],
+    ids=["traces", "logs"],
+)
+def test_fields_in_any_order_and_number(twins: Twins, messages: list[Any], attributes: int, seed: int) -> None:
     rng = random.Random(seed)
-    descriptors = ExportTraceServiceRequest.DESCRIPTOR, ScopeSpans.DESCRIPTOR, Span.DESCRIPTOR, KeyValue.DESCRIPTOR
     read = 0
     for turn in range(1000):
         start = turn % 4  # of which message the content is random: a whole request seldom gets as far as a value
-        body = any_message(rng, descriptors[start])
-        for number in ([], [2, 1], [2, 2, 1], [9, 2, 2, 1])[start]:
+        body = any_message(rng, messages[start].DESCRIPTOR)
+        for number in ([], [2, 1], [2, 2, 1], [attributes, 2, 2, 1])[start]:
             body = field(number, LEN, body)
-        read += assert_same_or_left(body)
+        read += twins.same_or_left(body)
     assert read > 400
 
 
@@ -194,7 +241,7 @@ def test_damaged_requests(seed: int) -> None:
         for _ in range(rng.choice([1, 1, 1, 3])):
             at = rng.randrange(len(damaged))
             damaged[at : at + rng.choice([0, 1, 1, 1, 2])] = rng.randbytes(rng.choice([0, 1, 1, 1, 2]))
-        read += assert_same_or_left(bytes(damaged))
+        read += TRACES.same_or_left(bytes(damaged))
     assert read > 30
 
 
@@ -223,13 +270,21 @@ RARE = {
 
 @pytest.mark.parametrize("body", RARE.values(), ids=RARE)
 def test_what_is_rare_is_left_to_python(body: bytes) -> None:
-    assert natively(body) is None
-    assert repr(otlp_proto.decode_traces(body)) == repr(in_python(body))
+    assert TRACES.natively(body) is None
+    assert repr(otlp_proto.decode_traces(body)) == repr(TRACES.in_python(body))
 
 
 def test_what_is_cut_short_is_not_read_beyond() -> None:
     """Protobuf refuses it, so that in service it never comes as far."""
-    assert [cut for cut in range(1, len(BODIES[0])) if natively(BODIES[0][:cut]) is not None] == []
+    assert [cut for cut in range(1, len(BODIES[0])) if TRACES.natively(BODIES[0][:cut]) is not None] == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [b"\x39\1\2\3\4\5\6\7", b"\x85\1\1\2\3", b"\x30\xff", b"\x30" + b"\xff" * 10 + b"\1", b"\x2a\2a", b"\x2a", b"\xff"],
+)
+def test_a_field_does_not_reach_beyond_its_message(end: bytes) -> None:
+    assert TRACES.natively(wrapped(end) + wrapped(b"")) is None
 
 
 @pytest.mark.parametrize("depth", [1, 40, 47])
@@ -237,14 +292,19 @@ def test_values_as_deep_as_protobuf_accepts(depth: int) -> None:
     value = field(1, LEN, b"bottom")
     for _ in range(depth):
         value = field(5, LEN, field(1, LEN, value))
-    assert_same(valued(field(2, LEN, value)))
+    TRACES.assert_same(valued(field(2, LEN, value)))
 
 
 def test_values_deeper_than_protobuf_accepts_are_not_followed() -> None:
     value = b""
     for _ in range(2_000):
         value = field(5, LEN, field(1, LEN, value))
-    assert natively(valued(field(2, LEN, value))) is None
+    assert TRACES.natively(valued(field(2, LEN, value))) is None
+
+
+def test_a_body_in_two_parts_is_left_to_python() -> None:
+    record = 2 * field(5, LEN, field(1, LEN, b"text"))
+    assert LOGS.natively(field(1, LEN, field(2, LEN, field(2, LEN, record)))) is None
 
 
 def test_what_a_callback_raises_is_raised() -> None:
@@ -269,10 +329,10 @@ def test_nothing_is_kept_of_a_request_but_known_texts() -> None:
         watched.append(None)  # from then on immortal, and its count means nothing
     bodies = [*RARE.values(), wrapped(STRING), wrapped(field(2, LEN, b"\0" * 8))]
     for body in bodies:
-        natively(body)
+        TRACES.natively(body)
     before = [sys.getrefcount(each) for each in watched]
     for body in bodies * 50:
-        natively(body)
+        TRACES.natively(body)
     after = [sys.getrefcount(each) for each in watched]
     # Others may hold one more or less meanwhile; a leak would be 50 at least.
     assert all(abs(now - then) < 25 for now, then in zip(after, before, strict=True))

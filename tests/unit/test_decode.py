@@ -10,10 +10,11 @@ from spanweir.collector.decode.otlp_proto import decode_logs, decode_traces
 
 @pytest.fixture(autouse=True, params=["native", "python"])
 def twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test is run with both that read spans, of which an installation without a C compiler has one."""
+    """Each test is run with both that read requests, of which an installation without a C compiler has one."""
     if request.param == "python":
-        monkeypatch.setattr(otlp_proto, "_spans", otlp_proto._spans_in_python)
-    elif otlp_proto._spans is otlp_proto._spans_in_python:
+        monkeypatch.setattr(otlp_proto, "_native_spans", otlp_proto._left_to_python)
+        monkeypatch.setattr(otlp_proto, "_native_logs", otlp_proto._left_to_python)
+    elif otlp_proto._native_spans is otlp_proto._left_to_python:
         pytest.skip("no C compiler where this was installed")
 
 

@@ -1,14 +1,14 @@
-/* The native twin of `otlp_proto.decode_traces`: the wire format of an ExportTraceServiceRequest as `RawSpan` values.
+/* The native twin of `otlp_proto`: the wire format of a request of traces or logs as `RawSpan` or `RawLog` values.
  *
  * It walks a body that protobuf itself has accepted, so structure, nesting and UTF-8 are known to be right; every bound
  * is checked all the same. What is rare is not repeated here: a group, a submessage that stands twice and would have to
  * be merged, an AnyValue with more than one field, and whatever is unexpected end the walk without an exception set,
- * and `spans` answers None. The Python twin then does the whole request; it is the specification.
+ * and None is answered. The Python twin then does the whole request; it is the specification.
  *
  * As in protobuf, a known field of another wire type than declared is an unknown one and is passed over, and of a field
  * that stands twice the last one counts. A function that answers NULL or -1 has set an exception, or ends the walk.
  *
- * Not here: resources, scopes and what is wrong with a span's ids (Python's, by callback), repairs, logs.
+ * Not here: resources, scopes and what is wrong with a span's ids or a record's keys (Python's, by callback), repairs.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -38,7 +38,8 @@ typedef struct {
 
 /* How an attribute of a struct is made of a field. */
 typedef enum {
-    NOTHING, TEXT, NAME, HEX, TRACE_ID, INT32, UINT32, UINT64, PAIRS, EVENTS, LINKS, STATUS, RESOURCE, SCOPE
+    NOTHING, TEXT, NAME, HEX, TRACE_ID, LOG_TRACE_ID, LOG_SPAN_ID, INT32, UINT32, UINT64, VALUE, PAIRS, EVENTS, LINKS,
+    STATUS, RESOURCE, SCOPE
 } Kind;
 
 typedef struct {
@@ -47,8 +48,8 @@ typedef struct {
     const char *name; /* of the attribute */
 } Row;
 
-/* The messages that become structs, each field at its number in OTLP (trace.proto). What is not sent as a
- * field of a span stands behind: those of its Status from OF_STATUS on, then what its neighbours share with it. */
+/* The messages that become structs, each field at its number in OTLP (trace.proto, logs.proto). What is not sent as a
+ * field of theirs stands behind: those of a span's Status from OF_STATUS on, then what neighbours share. */
 enum { OF_STATUS = 16, MOST = 22 };
 
 static const Row SPAN[MOST] = {
@@ -83,6 +84,22 @@ static const Row EVENT[MOST] = {
     [4] = {VARINT, UINT32, "dropped_attributes_count"},
 };
 
+static const Row LOG[MOST] = {
+    [1] = {I64, UINT64, "time_ns"},
+    [2] = {VARINT, INT32, "severity_number"},
+    [3] = {LEN, NAME, "severity_text"},
+    [5] = {LEN, VALUE, "body"},
+    [6] = {LEN, PAIRS, "attributes"},
+    [7] = {VARINT, UINT32, "dropped_attributes_count"},
+    [8] = {I32, UINT32, "flags"},
+    [9] = {LEN, LOG_TRACE_ID, "trace_id"},
+    [10] = {LEN, LOG_SPAN_ID, "span_id"},
+    [11] = {I64, UINT64, "observed_ns"},
+    [12] = {LEN, NAME, "event_name"},
+    [20] = {NOT_SENT, RESOURCE, "resource"},
+    [21] = {NOT_SENT, SCOPE, "scope"},
+};
+
 static const Row LINK[MOST] = {
     [1] = {LEN, HEX, "trace_id"},
     [2] = {LEN, HEX, "span_id"},
@@ -92,10 +109,9 @@ static const Row LINK[MOST] = {
     [6] = {I32, UINT32, "flags"},
 };
 
-/* The messages around and below them, by tags. */
-enum { REQUEST_RESOURCE_SPANS = 1 << 3 | LEN };
-enum { RESOURCE_SPANS_SCOPE_SPANS = 2 << 3 | LEN, SCOPE_SPANS_SPANS = 2 << 3 | LEN };
-enum { SHARED = 1 << 3 | LEN, SCHEMA_URL = 3 << 3 | LEN }; /* of ResourceSpans and of ScopeSpans */
+/* The messages around and below them, by tags; those around are alike for traces and logs: what ResourceSpans and
+ * ScopeSpans, or ResourceLogs and ScopeLogs, share (a resource or scope), their parts, and a schema's URL. */
+enum { RESOURCES = 1 << 3 | LEN, SHARED = 1 << 3 | LEN, PARTS = 2 << 3 | LEN, SCHEMA_URL = 3 << 3 | LEN };
 enum { PAIR_KEY = 1 << 3 | LEN, PAIR_VALUE = 2 << 3 | LEN };
 enum { VALUES = 1 << 3 | LEN }; /* of ArrayValue and of KeyValueList */
 enum {
@@ -118,14 +134,15 @@ typedef struct {
 } Shape;
 
 typedef struct {
-    Shape span, event, link;
+    Shape span, event, link, log;
     PyObject *known[KNOWN]; /* ASCII texts by their hash; the last one stays */
 } State;
 
 typedef struct {
     State *state;
+    const Shape *shape;                      /* of what is looked for: spans or log records */
     PyObject *resource_of, *scope_of, *flag; /* Python's */
-    PyObject *spans, *resource, *scope;      /* where the walk is */
+    PyObject *found, *resource, *scope;      /* where the walk is */
     Slice trace;                             /* the last trace id */
     PyObject *trace_text;
 } Walk;
@@ -348,14 +365,23 @@ static int read_message(Walk *walk, const Row *rows, Slice bytes, Field *fields,
             read = add_item(&message->links, struct_of(walk, &walk->state->link, field.bytes));
             break;
         case STATUS:
-            if (fields[number].tag) return -1;
-            read = read_message(walk, STATUS_ROWS, field.bytes, fields + OF_STATUS, message);
-            /* fall through */
+            read = fields[number].tag ? -1 : read_message(walk, STATUS_ROWS, field.bytes, fields + OF_STATUS, message);
+            break;
+        case VALUE:
+            read = fields[number].tag ? -1 : 0;
+            break;
         default:
-            fields[number] = field;
+            break;
         }
+        fields[number] = field;
     }
     return read < 0 ? -1 : more;
+}
+
+static int is_id(Slice id, int length) {
+    int set = 0;
+    for (const uint8_t *at = id.at; at < id.end; at++) set |= *at;
+    return set && id.end - id.at == length;
 }
 
 static PyObject *attribute_of(Walk *walk, Kind kind, const Field *field, const Message *message) {
@@ -364,9 +390,12 @@ static PyObject *attribute_of(Walk *walk, Kind kind, const Field *field, const M
     case NAME: return known_text(walk->state, field->bytes);
     case HEX: return hex_of(field->bytes);
     case TRACE_ID: return trace_id_of(walk, field->bytes);
+    case LOG_TRACE_ID: return trace_id_of(walk, is_id(field->bytes, 16) ? field->bytes : (Slice){0});
+    case LOG_SPAN_ID: return hex_of(is_id(field->bytes, 8) ? field->bytes : (Slice){0});
     case INT32: return PyLong_FromLong((int32_t)field->number);
     case UINT32: return PyLong_FromUnsignedLong((uint32_t)field->number);
     case UINT64: return PyLong_FromUnsignedLongLong(field->number);
+    case VALUE: return field->tag ? value_of(walk, field->bytes, 0) : Py_NewRef(Py_None);
     case PAIRS: return Py_NewRef(message->attributes);
     case EVENTS: return message->events != NULL ? Py_NewRef(message->events) : PyList_New(0);
     case LINKS: return message->links != NULL ? Py_NewRef(message->links) : PyList_New(0);
@@ -390,20 +419,17 @@ static PyObject *made_of(Walk *walk, const Shape *shape, const Message *message)
     return made;
 }
 
-static int is_id(Slice id, int length) {
-    int set = 0;
-    for (const uint8_t *at = id.at; at < id.end; at++) set |= *at;
-    return set && id.end - id.at == length;
+static int is_ordinary(const Shape *shape, const Message *message) {
+    Slice parent = message->fields[4].bytes;
+    if (shape->rows != SPAN && shape->rows != LOG) return 1;
+    if (PyDict_GET_SIZE(message->attributes) != message->pairs) return 0;
+    return shape->rows == LOG || (is_id(message->fields[1].bytes, 16) && is_id(message->fields[2].bytes, 8)
+                                  && (parent.at == parent.end || is_id(parent, 8)));
 }
 
-/* What is wrong with a span is Python's to say. */
-static int flag(Walk *walk, PyObject *raw, const Message *span) {
-    const Field *fields = span->fields;
-    Slice parent = fields[4].bytes;
-    if (is_id(fields[1].bytes, 16) && is_id(fields[2].bytes, 8) && (parent.at == parent.end || is_id(parent, 8))
-        && PyDict_GET_SIZE(span->attributes) == span->pairs)
-        return 0;
-    PyObject *none = PyObject_CallFunction(walk->flag, "On", raw, span->pairs);
+/* What is wrong with it is Python's to say. */
+static int flag(Walk *walk, PyObject *made, const Message *message) {
+    PyObject *none = PyObject_CallFunction(walk->flag, "On", made, message->pairs);
     Py_XDECREF(none);
     return none == NULL ? -1 : 0;
 }
@@ -413,7 +439,7 @@ static PyObject *struct_of(Walk *walk, const Shape *shape, Slice bytes) {
     PyObject *made = NULL;
     if (message.attributes != NULL && read_message(walk, shape->rows, bytes, message.fields, &message) >= 0)
         made = made_of(walk, shape, &message);
-    if (made != NULL && shape->rows == SPAN && flag(walk, made, &message) < 0) Py_CLEAR(made);
+    if (made != NULL && !is_ordinary(shape, &message) && flag(walk, made, &message) < 0) Py_CLEAR(made);
     Py_XDECREF(message.attributes);
     Py_XDECREF(message.events);
     Py_XDECREF(message.links);
@@ -438,25 +464,23 @@ static PyObject *shared_of(PyObject *python, Slice message) {
                                  url.at == NULL ? "" : (const char *)url.at, (Py_ssize_t)(url.end - url.at));
 }
 
-static int add_scope_spans(Walk *walk, Slice message) {
+static int add_scope(Walk *walk, Slice message) {
     Field field;
     int more;
     Py_XSETREF(walk->scope, shared_of(walk->scope_of, message));
     if (walk->scope == NULL) return -1;
     while ((more = next_field(&message, &field)) > 0)
-        if (field.tag == SCOPE_SPANS_SPANS
-            && add_item(&walk->spans, struct_of(walk, &walk->state->span, field.bytes)) < 0)
-            return -1;
+        if (field.tag == PARTS && add_item(&walk->found, struct_of(walk, walk->shape, field.bytes)) < 0) return -1;
     return more;
 }
 
-static int add_resource_spans(Walk *walk, Slice message) {
+static int add_resource(Walk *walk, Slice message) {
     Field field;
     int more;
     Py_XSETREF(walk->resource, shared_of(walk->resource_of, message));
     if (walk->resource == NULL) return -1;
     while ((more = next_field(&message, &field)) > 0)
-        if (field.tag == RESOURCE_SPANS_SCOPE_SPANS && add_scope_spans(walk, field.bytes) < 0) return -1;
+        if (field.tag == PARTS && add_scope(walk, field.bytes) < 0) return -1;
     return more;
 }
 
@@ -464,28 +488,38 @@ static int add_request(Walk *walk, Slice message) {
     Field field;
     int more;
     while ((more = next_field(&message, &field)) > 0)
-        if (field.tag == REQUEST_RESOURCE_SPANS && add_resource_spans(walk, field.bytes) < 0) return -1;
+        if (field.tag == RESOURCES && add_resource(walk, field.bytes) < 0) return -1;
     return more;
 }
 
-static PyObject *spans(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+static PyObject *found_in(State *state, const Shape *shape, PyObject *const *args, Py_ssize_t count) {
     char *body;
     Py_ssize_t size;
     if (count != 4) {
-        PyErr_SetString(PyExc_TypeError, "spans takes four arguments: body, resource_of, scope_of, flag");
+        PyErr_SetString(PyExc_TypeError, "four arguments are taken: body, resource_of, scope_of, flag");
         return NULL;
     }
     if (PyBytes_AsStringAndSize(args[0], &body, &size) < 0) return NULL;
-    Walk walk = {.state = PyModule_GetState(module), .resource_of = args[1], .scope_of = args[2], .flag = args[3]};
-    walk.spans = PyList_New(0);
-    if (walk.spans != NULL && add_request(&walk, (Slice){(uint8_t *)body, (uint8_t *)body + size}) < 0)
-        Py_CLEAR(walk.spans);
+    Walk walk = {.state = state, .shape = shape, .resource_of = args[1], .scope_of = args[2], .flag = args[3]};
+    walk.found = PyList_New(0);
+    if (walk.found != NULL && add_request(&walk, (Slice){(uint8_t *)body, (uint8_t *)body + size}) < 0)
+        Py_CLEAR(walk.found);
     Py_XDECREF(walk.resource);
     Py_XDECREF(walk.scope);
     Py_XDECREF(walk.trace_text);
-    if (walk.spans == NULL && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+    if (walk.found == NULL && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
         PyErr_Clear(); /* Python's to say */
-    return walk.spans != NULL || PyErr_Occurred() ? walk.spans : Py_NewRef(Py_None);
+    return walk.found != NULL || PyErr_Occurred() ? walk.found : Py_NewRef(Py_None);
+}
+
+static PyObject *spans(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    State *state = PyModule_GetState(module);
+    return found_in(state, &state->span, args, count);
+}
+
+static PyObject *logs(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    State *state = PyModule_GetState(module);
+    return found_in(state, &state->log, args, count);
 }
 
 /* The names of the arguments interned, as those of a struct are: msgspec then compares pointers. */
@@ -506,7 +540,8 @@ static int start(PyObject *module) {
     if (raw == NULL) return -1;
     int failed = start_shape(&state->span, SPAN, raw, "RawSpan") < 0
         || start_shape(&state->event, EVENT, raw, "Event") < 0
-        || start_shape(&state->link, LINK, raw, "Link") < 0;
+        || start_shape(&state->link, LINK, raw, "Link") < 0
+        || start_shape(&state->log, LOG, raw, "RawLog") < 0;
     Py_DECREF(raw);
     return failed ? -1 : PyModule_AddStringConstant(module, "SOURCE", SOURCE_DIGEST);
 }
@@ -516,13 +551,14 @@ static int traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->span.type);
     Py_VISIT(state->event.type);
     Py_VISIT(state->link.type);
+    Py_VISIT(state->log.type);
     return 0;
 }
 
 static int clear(PyObject *module) {
     State *state = PyModule_GetState(module);
-    Shape *const shapes[] = {&state->span, &state->event, &state->link};
-    for (int i = 0; i < 3; i++) {
+    Shape *const shapes[] = {&state->span, &state->event, &state->link, &state->log};
+    for (int i = 0; i < 4; i++) {
         Py_CLEAR(shapes[i]->type);
         Py_CLEAR(shapes[i]->names);
     }
@@ -534,7 +570,11 @@ static void release(void *module) {
     clear(module);
 }
 
-static PyMethodDef METHODS[] = {{"spans", (PyCFunction)(void (*)(void))spans, METH_FASTCALL, NULL}, {0}};
+static PyMethodDef METHODS[] = {
+    {"spans", (PyCFunction)(void (*)(void))spans, METH_FASTCALL, NULL},
+    {"logs", (PyCFunction)(void (*)(void))logs, METH_FASTCALL, NULL},
+    {0},
+};
 static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, start}, {0}};
 
 /* What it keeps is the module's, so that each interpreter has its own. */

@@ -34,44 +34,26 @@ def decode_traces(body: bytes) -> list[RawSpan]:
     Raises `Undecodable`. Spans with invalid ids are kept, with `invalid_trace_id` or `invalid_span_id` in `issues`.
     """
     request, issues = _parse(ExportTraceServiceRequest, body)
-    return _spans(body, request, issues)
-
-
-def _spans_in_python(body: bytes, request: Any, issues: tuple[str, ...]) -> list[RawSpan]:
-    spans: list[RawSpan] = []
-    append = spans.append
-    for resource_spans in request.resource_spans:
-        resource = _resource(resource_spans)
-        for scope_spans in resource_spans.scope_spans:
-            scope = _scope(scope_spans)
-            for span in scope_spans.spans:
-                append(_span(span, resource, scope, issues))
-    return spans
-
-
-def _spans_natively(body: bytes, request: Any, issues: tuple[str, ...]) -> list[RawSpan]:
-    found = None if issues else native_spans(body, _resource_of, _scope_of, _flag)
-    return _spans_in_python(body, request, issues) if found is None else found
-
-
-try:
-    from spanweir.collector.decode._native import spans as native_spans
-except ImportError:  # installed where no C compiler was
-    _spans = _spans_in_python
-else:
-    _spans = _spans_natively
+    found = None if issues else _native_spans(body, _resource_of, _scope_of, _flag)
+    return _spans(request, issues) if found is None else found
 
 
 def decode_logs(body: bytes) -> list[RawLog]:
     """All log records of an ExportLogsServiceRequest, in order. Raises `Undecodable`."""
     request, issues = _parse(ExportLogsServiceRequest, body)
-    logs: list[RawLog] = []
-    for resource_logs in request.resource_logs:
-        resource = _resource(resource_logs)
-        for scope_logs in resource_logs.scope_logs:
-            scope = _scope(scope_logs)
-            logs.extend(_log(record, resource, scope, issues) for record in scope_logs.log_records)
-    return logs
+    found = None if issues else _native_logs(body, _resource_of, _scope_of, _flag_log)
+    return _logs(request, issues) if found is None else found
+
+
+def _left_to_python(*_: Any) -> None:
+    """What the native twin answers of a request that has something rare in it."""
+
+
+try:
+    from spanweir.collector.decode._native import logs as _native_logs
+    from spanweir.collector.decode._native import spans as _native_spans
+except ImportError:  # installed where no C compiler was
+    _native_logs = _native_spans = _left_to_python
 
 
 def readable(signal: str, body: bytes) -> bytes:
@@ -95,6 +77,28 @@ def _parse(message: Any, body: bytes) -> tuple[Any, tuple[str, ...]]:
             return message.FromString(repaired), issues
         except DecodeError as error:
             raise Undecodable(f"{len(body)} bytes are not an {message.DESCRIPTOR.name}: {error}") from None
+
+
+def _spans(request: Any, issues: tuple[str, ...]) -> list[RawSpan]:
+    spans: list[RawSpan] = []
+    append = spans.append
+    for resource_spans in request.resource_spans:
+        resource = _resource(resource_spans)
+        for scope_spans in resource_spans.scope_spans:
+            scope = _scope(scope_spans)
+            for span in scope_spans.spans:
+                append(_span(span, resource, scope, issues))
+    return spans
+
+
+def _logs(request: Any, issues: tuple[str, ...]) -> list[RawLog]:
+    logs: list[RawLog] = []
+    for resource_logs in request.resource_logs:
+        resource = _resource(resource_logs)
+        for scope_logs in resource_logs.scope_logs:
+            scope = _scope(scope_logs)
+            logs.extend(_log(record, resource, scope, issues) for record in scope_logs.log_records)
+    return logs
 
 
 def _span(span: Any, resource: Resource, scope: Scope, issues: tuple[str, ...]) -> RawSpan:
@@ -179,10 +183,8 @@ def _link(link: Any) -> Link:
 
 
 def _log(record: Any, resource: Resource, scope: Scope, issues: tuple[str, ...]) -> RawLog:
-    attributes = _attributes(record.attributes)
-    if len(attributes) != len(record.attributes):
-        issues = (*issues, "duplicate_keys")
-    return RawLog(
+    pairs = record.attributes
+    log = RawLog(
         trace_id=_id(record.trace_id, _ZERO_TRACE),
         span_id=_id(record.span_id, _ZERO_SPAN),
         event_name=record.event_name,
@@ -191,13 +193,21 @@ def _log(record: Any, resource: Resource, scope: Scope, issues: tuple[str, ...])
         severity_number=record.severity_number,
         severity_text=record.severity_text,
         body=_value(record.body) if record.HasField("body") else None,
-        attributes=attributes,
+        attributes=_attributes(pairs),
         flags=record.flags,
         dropped_attributes_count=record.dropped_attributes_count,
         resource=resource,
         scope=scope,
         issues=issues,
     )
+    if len(log.attributes) != len(pairs):
+        _flag_log(log, len(pairs))
+    return log
+
+
+def _flag_log(log: RawLog, pairs: int) -> None:
+    """Say that keys stand twice among a record's attributes, of which so many were sent."""
+    log.issues = (*log.issues, "duplicate_keys")
 
 
 def _id(value: bytes, zero: str) -> str:
