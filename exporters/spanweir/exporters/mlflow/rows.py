@@ -51,7 +51,8 @@ FULL_CLIENT_REQUEST: Final = "spanweir.client_request_id"
 _COLUMN_KEYS = frozenset((SESSION, TOKEN_USAGE, COST))
 _WRITTEN_HERE = frozenset((SPANS_LOCATION, ARTIFACT_LOCATION, TRACE_NAME))
 _INT64 = (1 << 63) - 1
-_key = itemgetter(0, 1)
+KEY: Final = itemgetter(0, 1)
+"""Of a row: its primary key, or what it begins with."""
 
 
 class Home(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ Places: TypeAlias = dict[str, tuple[Home, list[int]]]
 
 
 class Rows(msgspec.Struct):
-    """Rows by table, each list in the order of the table's primary key."""
+    """Rows by table, each list but that of spans in the order of the table's primary key."""
 
     traces: list[Row]
     tags: list[Row]
@@ -109,8 +110,10 @@ def build(
         place = places.get(trace.trace_id)
         if place is not None:
             _add_trace(rows, layout, trace, *place, null)
-    for table in (rows.traces, rows.tags, rows.metadata, rows.spans, rows.assessments):
-        table.sort(key=_key)
+    rows.traces.sort(key=KEY)
+    rows.tags.sort()
+    rows.metadata.sort()
+    rows.assessments.sort(key=KEY)
     return rows
 
 
@@ -124,16 +127,17 @@ def _add_spans(into: list[Row], spans: Sequence[MappedSpan], places: Places, nul
         home, sizes = place
         sizes.append(len(span.content))
         cost, model, provider = span.cost, span.model, span.provider
+        parent_id, end_ns = span.parent_id, span.end_ns
         row: Row = (
             home.request_id,
             span.span_id,
             home.experiment_id,
-            null if span.parent_id is None else span.parent_id,
+            null if parent_id is None else parent_id,
             text(span.name, SPAN_NAME_CHARS),
             text(span.type, LABEL_CHARS),
             span.status,
             span.start_ns,
-            null if span.end_ns is None else span.end_ns,
+            null if end_ns is None else end_ns,
             span.content,
         )
         if cost is None and model is None and provider is None:
@@ -220,12 +224,15 @@ def _add_pairs(into: list[Row], key: str, pairs: Mapping[str, str]) -> None:
     for name, value in pairs.items():
         if len(name) > KEY_CHARS:
             name = distinct(name, KEY_CHARS)
-        into.append((key, text(name, KEY_CHARS), text(value, VALUE_CHARS)))
+        if "\0" in name or "\0" in value or len(value) > VALUE_CHARS:
+            name, value = text(name, KEY_CHARS), text(value, VALUE_CHARS)
+        into.append((key, name, value))
 
 
 def metadata_of(trace: TraceRow, sizes: list[int]) -> dict[str, str]:
     """What is no column in any layout. `sizes` are those of the contents written with it, in bytes."""
-    metadata = {name: value for name, value in trace.metadata.items() if name not in _COLUMN_KEYS}
+    given = trace.metadata
+    metadata = {name: value for name, value in given.items() if name not in _COLUMN_KEYS} if given else {}
     if trace.user_id:
         metadata[USER] = trace.user_id
     if trace.run_id:
@@ -243,19 +250,18 @@ def metadata_of(trace: TraceRow, sizes: list[int]) -> dict[str, str]:
 
 
 def _size_stats(sizes: list[int], total: int) -> str:
-    p25, p50, p75 = (_quantile(sizes, share) for share in (0.25, 0.5, 0.75))
+    last = len(sizes) - 1
     return (
-        f'{{"total_size_bytes": {total}, "num_spans": {len(sizes)}, "max": {sizes[-1]},'
-        f' "p25": {p25}, "p50": {p50}, "p75": {p75}}}'
+        f'{{"total_size_bytes": {total}, "num_spans": {last + 1}, "max": {sizes[last]},'
+        f' "p25": {_at(sizes, last * 0.25)}, "p50": {_at(sizes, last * 0.5)}, "p75": {_at(sizes, last * 0.75)}}}'
     )
 
 
-def _quantile(ordered: list[int], share: float) -> int:
+def _at(ordered: list[int], position: float) -> int:
     """Linear interpolation, as MLflow's `add_size_stats_to_trace_metadata` does it."""
-    position = (len(ordered) - 1) * share
     low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    return int(ordered[low] + (ordered[high] - ordered[low]) * (position - low))
+    found = ordered[low]
+    return found if low == position else int(found + (ordered[low + 1] - found) * (position - low))
 
 
 def _promote(

@@ -23,7 +23,7 @@ from spanweir.exporters.mlflow.artifacts import Artifacts
 from spanweir.exporters.mlflow.database import Database, Trouble, select_in
 from spanweir.exporters.mlflow.held import Held
 from spanweir.exporters.mlflow.revisions import LINKS, METADATA, SPAN_METRICS, TAGS, TRACE_METRICS, Layout
-from spanweir.exporters.mlflow.rows import FINALIZED, SPANS_LOCATION, TRACKING_STORE, Home, Rows, build, cleaned
+from spanweir.exporters.mlflow.rows import FINALIZED, KEY, SPANS_LOCATION, TRACKING_STORE, Home, Rows, build, cleaned
 from spanweir.exporters.mlflow.rows import request_id as mlflow_id
 from spanweir.exporters.mlflow.schema import SchemaError, UnknownRevision, is_empty, settled_layout
 from spanweir.schemas.trace import MappedSpan, TraceRow
@@ -343,6 +343,8 @@ class SqlStore:
         homes: Mapping[str, Home],
     ) -> None:
         fresh = {home.request_id for home in homes.values() if home.request_id not in stored}
+        if database.lock:  # of several writers each takes its locks in the order of keys
+            rows.spans.sort(key=KEY)
         database.write(layout.traces, rows.traces, fresh)
         database.write(TAGS, rows.tags, fresh)
         database.write(METADATA, rows.metadata, fresh)

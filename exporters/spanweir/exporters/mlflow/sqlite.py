@@ -10,7 +10,6 @@ import os
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -281,7 +280,10 @@ class Sqlite:
         whole = len(rows) // many * many
         execute = self._open_connection().execute
         for start in range(0, whole, many):
-            execute(statement, tuple(chain.from_iterable(rows[start : start + many])))
+            values: list[object] = []
+            for row in rows[start : start + many]:
+                values += row
+            execute(statement, values)
         return whole
 
     def trouble(self, error: BaseException) -> Trouble:
