@@ -1,9 +1,8 @@
 """The engine that turns a raw span into a canonical one, by the tables in `conventions`.
 
 What has to be done for a span depends on its scope and its attribute keys only, so it is worked out once for each such
-shape (`plan`) and then done for each span of it. Per field the strongest source wins: rank first, then the place in
-`conventions.ORDER`; a value that is cut short loses against a whole one, fewer messages against more. Token counts
-come from one convention as a set. Nothing raises, and nothing is lost: what was not understood stays in the raw span.
+shape (`plan`) and then done for each span of it (`fill`); events and log records are read here. Nothing raises, and
+nothing is lost: what was not understood stays in the raw span.
 
 How a convention is written: `convention`. What came from where: `explain`.
 """
@@ -15,17 +14,16 @@ from typing import Any, TypeAlias
 from spanweir.schemas.convention import EVENT, LOG, Convention, Occurrence
 from spanweir.schemas.conventions import load
 from spanweir.schemas.deltas import Deltas
-from spanweir.schemas.genai import Error, GenAISpan, Usage
+from spanweir.schemas.fill import merge, run
+from spanweir.schemas.genai import Error, GenAISpan
 from spanweir.schemas.messages import join_turn
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.paths import GROUPS, fill_field, get_field, is_empty, join_field, set_field
-from spanweir.schemas.plan import JOIN, JOINED, Plan, Planner, UsageSet
-from spanweir.schemas.raw import NO_RESOURCE, Attributes, RawLog, RawSpan, Resource
+from spanweir.schemas.paths import get_field, is_empty
+from spanweir.schemas.plan import Plan, Planner
+from spanweir.schemas.raw import NO_RESOURCE, RawLog, RawSpan, Resource
 from spanweir.schemas.settle import settle
-from spanweir.schemas.values import content_state, count, text
-from spanweir.schemas.vocabulary import provider
+from spanweir.schemas.values import text
 
-_SENTINEL_CHARS = 64
 _LOCATIONS = (("event", EVENT), ("log", LOG))
 _time_of = attrgetter("time_ns")
 Groups: TypeAlias = list[tuple[Convention, list[Occurrence]]]
@@ -49,17 +47,17 @@ class Mapper:
         """The canonical span, from the span and the log records that carry its ids; `None` for a span that says
         nothing about generative AI, a session, a user or an evaluation (HTTP, databases). Never raises."""
         try:
-            plan = self.planner.plan(raw.scope.name, raw.attributes)
-            if raw.resource is not self._resource:
-                self._resource, self._context = raw.resource, _context(raw.resource)
-            occurrences = self._occurrences(raw, logs) if raw.events or logs else None
-            if plan.idle and not occurrences and not self._context:
-                return None
-            return self._map(raw, plan, occurrences)
+            return self._map(raw, logs)
         except Exception as error:
             return GenAISpan(flags=[f"mapping_failed:{type(error).__name__}: {error}"[:500]])
 
-    def _map(self, raw: RawSpan, plan: Plan, occurrences: Groups | None) -> GenAISpan | None:
+    def _map(self, raw: RawSpan, logs: Sequence[RawLog]) -> GenAISpan | None:
+        plan = self.planner.plan(raw.scope.name, raw.attributes)
+        if raw.resource is not self._resource:
+            self._resource, self._context = raw.resource, _context(raw.resource)
+        occurrences = self._occurrences(raw, logs) if raw.events or logs else None
+        if plan.idle and not occurrences and not self._context:
+            return None
         notes = Notes()
         span = GenAISpan(conventions=plan.shape.names)
         run(plan, raw.attributes, span, notes)
@@ -155,190 +153,6 @@ class Mapper:
                 else:
                     fields[field] = value
         return fields
-
-
-def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
-    """Do what the plan says: scalars, then content, then tokens."""
-    shape = plan.shape
-    for name, factory, items in shape.groups:
-        target: Any = span if factory is None else None
-        for field, key, plain, read, others in items:
-            given = attributes[key]
-            value = given if given and given.__class__ is plain else read(given)
-            if value is None:
-                if given is not None and given != "":
-                    notes.flags.append(f"unread:{key}")
-                for other, reader in others:
-                    value = reader(attributes[other])
-                    if value is not None:
-                        break
-                else:
-                    continue
-            if target is None:
-                assert factory is not None
-                target = factory()
-                setattr(span, name, target)
-            setattr(target, field, value)
-    if shape.content:
-        _content(plan, attributes, span, notes)
-    if shape.usages:
-        _usage(shape.usages, attributes, span, notes)
-    for key in shape.providers:
-        if _provider(span, attributes[key]):
-            break
-
-
-def _content(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
-    ranks: dict[str, int] | None = None
-    flags, flagged = notes.flags, len(notes.flags)
-    best_rank, cut = 0, False
-    for field, head, tail, how, candidates in plan.shape.content:
-        best: Any = None
-        taken: tuple[str, ...] = ()
-        for read, rank, key, keys, many, content in candidates:
-            notes.lossy = notes.truncated = False
-            try:
-                if key:
-                    if taken and rank > best_rank and key in taken:
-                        continue  # a stronger source has read all of it
-                    given: Any = attributes[key]
-                    if given.__class__ is bytes:
-                        given = given.decode(errors="replace")
-                    if given.__class__ is str:
-                        if len(given) < _SENTINEL_CHARS and (not given or _is_sentinel(given, span, field)):
-                            continue
-                    elif given is None:
-                        continue
-                    value = read(given, notes) if content else read(given)
-                else:
-                    keys = plan.keys[many]
-                    value = read(attributes, keys, notes)
-            except Exception as error:  # a reader that fails costs its own field only
-                flags.append(f"failed:{type(error).__name__}")
-                value = None
-            if flags and len(flags) > flagged:
-                flags[flagged:] = [f"{flag}:{keys[0]}" for flag in flags[flagged:]]
-                flagged = len(flags)
-            if not value and is_empty(value):
-                continue
-            if how:
-                if how == JOIN:
-                    join_field(span, field, value)
-                    continue
-                ranks = ranks if ranks is not None else dict(plan.shape.ranks)
-                for path, part in value.items():
-                    merge(span, path, part, rank, ranks, notes)
-                continue
-            if best is None or _fuller(value, notes.truncated, best, cut, rank == best_rank):
-                best, best_rank, cut = value, rank, notes.truncated
-                taken = keys if content and not notes.lossy else ()
-            elif content and value == best and not notes.lossy:
-                taken += keys
-        if best is not None:
-            if tail:
-                if (group := getattr(span, head)) is None:
-                    group = GROUPS[head]()
-                    setattr(span, head, group)
-                setattr(group, tail, best)
-            else:
-                setattr(span, head, best)
-            if cut:
-                _state(span, field, "truncated")
-            if taken:
-                notes.taken[field] = taken
-
-
-def _is_sentinel(given: str, span: GenAISpan, field: str) -> bool:
-    """Whether a text says that what was there is hidden or cut off, which is noted."""
-    state = content_state(given)
-    if state is not None:
-        _state(span, field, state)
-    return state is not None
-
-
-def _fuller(value: Any, cut: bool, best: Any, best_cut: bool, equals: bool) -> bool:
-    """Whether a weaker source's value is preferred: whole to cut short, and among equals the longer list."""
-    longer = isinstance(value, list) and isinstance(best, list) and len(value) > len(best)
-    if best_cut:
-        return longer or not cut
-    return equals and longer and not cut
-
-
-def _state(span: GenAISpan, field: str, state: str) -> None:
-    if span.content_state is None:
-        span.content_state = {}
-    span.content_state.setdefault(field, state)
-
-
-def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, int], notes: Notes) -> None:
-    """Put a value that was found while running into a field, unless something stronger is there."""
-    if not value and is_empty(value):
-        return
-    if field == "provider":
-        _provider(span, value)
-        return
-    if field in JOINED:
-        join_field(span, field, value)
-        return
-    current = fill_field(span, field, value)
-    if current is None:
-        ranks[field] = rank
-        return
-    if current == value:
-        return
-    truncated = span.content_state is not None and span.content_state.get(field) == "truncated"
-    if rank < ranks.get(field, 9) or truncated:
-        notes.taken.pop(field, None)
-        set_field(span, field, value)
-        ranks[field] = rank
-        if truncated and span.content_state is not None:
-            del span.content_state[field]
-
-
-def _usage(sets: tuple[UsageSet, ...], attributes: Attributes, span: GenAISpan, notes: Notes) -> None:
-    """Token counts of the strongest convention that has input or output; details it lacks from the others."""
-    chosen: Usage | None = span.usage
-    for one in sets:
-        counts: dict[str, Any] = {}
-        for field, key in one.items:
-            amount: Any = attributes[key]
-            if amount.__class__ is not int or amount < 0:
-                given, amount = amount, count(amount)
-                if amount is None:
-                    if given is not None and given != "":
-                        notes.flags.append(f"unread:{key}")
-                    continue
-            if field not in counts:
-                counts[field] = amount
-        if not counts:
-            continue
-        if chosen is None:
-            chosen = span.usage = Usage(**counts)
-            continue
-        if chosen.input is None and chosen.output is None and ("input" in counts or "output" in counts):
-            usage = Usage(**counts)
-            for field in usage.__struct_fields__:
-                if getattr(usage, field) is None:
-                    setattr(usage, field, getattr(chosen, field))
-            chosen = span.usage = usage
-        elif chosen.input == counts.get("input") and chosen.output == counts.get("output"):
-            # The same counts by another name: details may be added, because they were counted the same way.
-            for field, amount in counts.items():
-                if getattr(chosen, field) is None:
-                    setattr(chosen, field, amount)
-
-
-def _provider(span: GenAISpan, given: Any) -> bool:
-    """A real provider beats a framework's name (semconv guide 7.3.ii). Returns whether it is one."""
-    known, framework = provider(given)
-    if framework is not None and span.framework is None:
-        span.framework = framework
-    if known is None or span.provider is not None:
-        return span.provider is not None
-    span.provider = known
-    if known != given:
-        span.provider_raw = given
-    return True
 
 
 # ------------------------------------------------------------------------------------------------ helpers

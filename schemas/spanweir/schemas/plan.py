@@ -52,6 +52,10 @@ Field = tuple[str, str, str, int, tuple[Source, ...]]
 """A content field, the two parts of its path, what becomes of its values, and its sources by strength."""
 
 
+Group = tuple[str, type | None, tuple[Item, ...]]
+"""A group of scalars (`model`), what makes it, and its items; without a name those of the span itself."""
+
+
 class UsageSet(msgspec.Struct, frozen=True):
     """Where one convention has its token counts."""
 
@@ -65,7 +69,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     names: tuple[str, ...] = ()
     """Conventions that apply, strongest first, without general ones."""
-    groups: tuple[tuple[str, type | None, tuple[Item, ...]], ...] = ()
+    groups: tuple[Group, ...] = ()
     content: tuple[Field, ...] = ()
     usages: tuple[UsageSet, ...] = ()
     providers: tuple[str, ...] = ()
@@ -235,7 +239,7 @@ class _Draft:
         found = sorted(self.scalars.get(field, ()), key=lambda entry: entry[:2])
         return tuple((key, read) for _, _, key, read in found)
 
-    def _groups(self) -> tuple[tuple[str, type | None, tuple[Item, ...]], ...]:
+    def _groups(self) -> tuple[Group, ...]:
         groups: dict[str, list[Item]] = {}
         for field in self.scalars:
             if field in ("kind", "kind!", "provider"):

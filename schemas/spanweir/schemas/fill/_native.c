@@ -1,0 +1,343 @@
+/* The loops of `fill` over a span's attributes, twin of `_scalars_in_python`, `_content_in_python` and
+ * `_counts_in_python`: the same readers are called with the same values in the same order.
+ *
+ * Plans are tuples of tuples (see `plan`), which Python takes apart one by one and C does not. What a plan holds is
+ * known to have its shape; what comes from outside is asked for its type.
+ *
+ * Not here: what readers do, and what is rare (`RARE` names the Python functions for that).
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#ifndef SOURCE_DIGEST
+#define SOURCE_DIGEST ""
+#endif
+
+enum { SENTINEL_CHARS = 64 };
+enum { IS_SENTINEL, SAY_WHERE, ADD, FULLER, PUT, STATE, RARE };
+
+static PyObject *FLAGS, *LOSSY, *TRUNCATED, *TAKEN, *NO_KEYS;
+
+static inline PyObject *part(PyObject *tuple, Py_ssize_t place) {
+    return PyTuple_GET_ITEM(tuple, place);
+}
+
+/* A borrowed reference; NULL with an exception where there is none, which a plan rules out. */
+static PyObject *attribute_of(PyObject *attributes, PyObject *key) {
+    PyObject *given = PyDict_GetItemWithError(attributes, key);
+    if (given == NULL && !PyErr_Occurred()) PyErr_SetObject(PyExc_KeyError, key);
+    return given;
+}
+
+/* ------------------------------------------------------------------------------------------------ scalars */
+
+static int say_unread(PyObject *flags, PyObject *key, PyObject *given) {
+    if (given == Py_None || (PyUnicode_Check(given) && PyUnicode_GET_LENGTH(given) == 0)) return 0;
+    PyObject *flag = PyUnicode_FromFormat("unread:%U", key);
+    int added = flag == NULL ? -1 : PyList_Append(flags, flag);
+    Py_XDECREF(flag);
+    return added;
+}
+
+enum { ITEM_FIELD, ITEM_KEY, ITEM_PLAIN, ITEM_READ, ITEM_OTHERS };
+
+static PyObject *scalar_of(PyObject *item, PyObject *attributes, PyObject *flags) {
+    PyObject *given = attribute_of(attributes, part(item, ITEM_KEY));
+    if (given == NULL) return NULL;
+    if ((PyObject *)Py_TYPE(given) == part(item, ITEM_PLAIN)) {
+        int is_full = PyObject_IsTrue(given);
+        if (is_full) return is_full < 0 ? NULL : Py_NewRef(given);
+    }
+    PyObject *value = PyObject_CallOneArg(part(item, ITEM_READ), given), *others = part(item, ITEM_OTHERS);
+    if (value == Py_None && say_unread(flags, part(item, ITEM_KEY), given) < 0) Py_CLEAR(value);
+    for (Py_ssize_t i = 0; value == Py_None && i < PyTuple_GET_SIZE(others); i++) {
+        PyObject *other = part(others, i); /* key and reader */
+        Py_DECREF(value);
+        given = attribute_of(attributes, part(other, 0));
+        value = given == NULL ? NULL : PyObject_CallOneArg(part(other, 1), given);
+    }
+    return value;
+}
+
+enum { GROUP_NAME, GROUP_FACTORY, GROUP_ITEMS };
+
+static int fill_group(PyObject *group, PyObject *attributes, PyObject *span, PyObject *flags) {
+    PyObject *factory = part(group, GROUP_FACTORY), *items = part(group, GROUP_ITEMS);
+    PyObject *target = factory == Py_None ? Py_NewRef(span) : NULL;
+    int done = 0;
+    for (Py_ssize_t i = 0; done == 0 && i < PyTuple_GET_SIZE(items); i++) {
+        PyObject *item = part(items, i), *value = scalar_of(item, attributes, flags);
+        if (value == NULL) done = -1;
+        else if (value != Py_None) {
+            if (target == NULL) {
+                target = PyObject_CallNoArgs(factory);
+                done = target == NULL ? -1 : PyObject_SetAttr(span, part(group, GROUP_NAME), target);
+            }
+            if (done == 0) done = PyObject_SetAttr(target, part(item, ITEM_FIELD), value);
+        }
+        Py_XDECREF(value);
+    }
+    Py_XDECREF(target);
+    return done;
+}
+
+static PyObject *scalars(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    if (count != 4 || !PyTuple_Check(args[0]) || !PyDict_Check(args[1]) || !PyList_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "scalars takes what _native.pyi says");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[0]); i++)
+        if (fill_group(part(args[0], i), args[1], args[2], args[3]) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------------------------------------ tokens */
+
+static int is_count(PyObject *given) {
+    int overflow = 0;
+    return PyLong_CheckExact(given) && (PyLong_AsLongLongAndOverflow(given, &overflow) >= 0 || overflow > 0);
+}
+
+static int add_count(PyObject *found, PyObject *item, PyObject *attributes, PyObject *flags, PyObject *read) {
+    PyObject *field = part(item, 0), *key = part(item, 1), *given = attribute_of(attributes, key);
+    if (given == NULL) return -1;
+    PyObject *amount = is_count(given) ? Py_NewRef(given) : PyObject_CallOneArg(read, given);
+    int added = amount == NULL ? -1
+        : amount == Py_None ? say_unread(flags, key, given)
+        : PyDict_SetDefault(found, field, amount) == NULL ? -1 : 0;
+    Py_XDECREF(amount);
+    return added;
+}
+
+static PyObject *counts(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    if (count != 4 || !PyTuple_Check(args[0]) || !PyDict_Check(args[1]) || !PyList_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "counts takes what _native.pyi says");
+        return NULL;
+    }
+    PyObject *found = PyDict_New();
+    for (Py_ssize_t i = 0; found != NULL && i < PyTuple_GET_SIZE(args[0]); i++)
+        if (add_count(found, part(args[0], i), args[1], args[2], args[3]) < 0) Py_CLEAR(found);
+    return found;
+}
+
+/* ------------------------------------------------------------------------------------------------ content */
+
+/* What one call is about, and the best value of the field at hand. */
+typedef struct {
+    PyObject *keys_of, *attributes, *span, *notes, *ranks, *rare; /* arguments */
+    PyObject *flags;
+    Py_ssize_t flagged;
+    PyObject *best, *taken; /* `best` is NULL where there is none yet */
+    long best_rank;
+    int cut;
+} Run;
+
+enum { SOURCE_READ, SOURCE_RANK, SOURCE_KEY, SOURCE_KEYS, SOURCE_MANY, SOURCE_CONTENT };
+enum { FIELD_NAME, FIELD_HEAD, FIELD_TAIL, FIELD_HOW, FIELD_SOURCES };
+
+/* Calls a Python function for what is rare; what it returns is not wanted. */
+static int call(Run *run, int which, PyObject *const *args, size_t count) {
+    PyObject *result = PyObject_Vectorcall(part(run->rare, which), args, count, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* As `call`, whether it returned a true value; -1 for an exception. */
+static int ask(Run *run, int which, PyObject *const *args, size_t count) {
+    PyObject *result = PyObject_Vectorcall(part(run->rare, which), args, count, NULL);
+    int truth = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return truth;
+}
+
+static int note_of(Run *run, PyObject *name) {
+    PyObject *value = PyObject_GetAttr(run->notes, name);
+    int truth = value == NULL ? -1 : PyObject_IsTrue(value);
+    Py_XDECREF(value);
+    return truth;
+}
+
+/* Whether an attribute is passed over: it is nothing, or stands for what was hidden or cut off. */
+static int is_nothing(Run *run, PyObject *given, PyObject *field) {
+    if (!PyUnicode_CheckExact(given)) return given == Py_None;
+    Py_ssize_t length = PyUnicode_GET_LENGTH(given);
+    if (length == 0 || length >= SENTINEL_CHARS) return length == 0;
+    PyObject *args[] = {given, run->span, field};
+    return ask(run, IS_SENTINEL, args, 3);
+}
+
+/* What one key says, None where it says nothing. */
+static PyObject *read_one(Run *run, PyObject *source, PyObject *field) {
+    PyObject *read = part(source, SOURCE_READ), *value = NULL;
+    PyObject *given = Py_XNewRef(attribute_of(run->attributes, part(source, SOURCE_KEY)));
+    if (given != NULL && PyBytes_CheckExact(given))
+        Py_SETREF(given, PyUnicode_DecodeUTF8(PyBytes_AS_STRING(given), PyBytes_GET_SIZE(given), "replace"));
+    int nothing = given == NULL ? -1 : is_nothing(run, given, field);
+    PyObject *args[] = {given, run->notes};
+    if (nothing == 0) value = PyObject_Vectorcall(read, args, part(source, SOURCE_CONTENT) == Py_True ? 2 : 1, NULL);
+    else if (nothing > 0) value = Py_NewRef(Py_None);
+    Py_XDECREF(given);
+    return value;
+}
+
+/* A reader that fails costs its own field only. */
+static PyObject *none_with_flag(Run *run) {
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyObject *name = PyType_Check(type) ? PyObject_GetAttrString(type, "__name__") : NULL;
+    PyObject *flag = name == NULL ? NULL : PyUnicode_FromFormat("failed:%S", name);
+    int added = flag == NULL ? -1 : PyList_Append(run->flags, flag);
+    Py_XDECREF(name);
+    Py_XDECREF(flag);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    return added < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static int is_empty(PyObject *value) {
+    return value == Py_None || (PyUnicode_CheckExact(value) && PyUnicode_GET_LENGTH(value) == 0)
+        || (PyList_CheckExact(value) && PyList_GET_SIZE(value) == 0)
+        || (PyDict_CheckExact(value) && PyDict_GET_SIZE(value) == 0);
+}
+
+static int weigh(Run *run, PyObject *source, PyObject *keys, PyObject *value) {
+    int lossy = note_of(run, LOSSY), cut = note_of(run, TRUNCATED), better = run->best == NULL;
+    long rank = PyLong_AsLong(part(source, SOURCE_RANK));
+    if (lossy < 0 || cut < 0 || (rank == -1 && PyErr_Occurred())) return -1;
+    int whole = part(source, SOURCE_CONTENT) == Py_True && !lossy;
+    if (!better) {
+        PyObject *args[] = {
+            value, PyBool_FromLong(cut), run->best, PyBool_FromLong(run->cut), PyBool_FromLong(rank == run->best_rank),
+        };
+        better = ask(run, FULLER, args, 5);
+        Py_DECREF(args[1]);
+        Py_DECREF(args[3]);
+        Py_DECREF(args[4]);
+        if (better < 0) return -1;
+    }
+    if (better) {
+        Py_XSETREF(run->best, Py_NewRef(value));
+        Py_SETREF(run->taken, Py_NewRef(whole ? keys : NO_KEYS));
+        run->best_rank = rank;
+        run->cut = cut;
+        return 0;
+    }
+    int same = whole ? PyObject_RichCompareBool(value, run->best, Py_EQ) : 0;
+    if (same <= 0) return same;
+    PyObject *more = PySequence_Concat(run->taken, keys);
+    if (more == NULL) return -1;
+    Py_SETREF(run->taken, more);
+    return 0;
+}
+
+static int read_source(Run *run, PyObject *source, PyObject *field) {
+    PyObject *key = part(source, SOURCE_KEY), *keys = part(source, SOURCE_KEYS), *value;
+    if (PyObject_SetAttr(run->notes, LOSSY, Py_False) < 0 || PyObject_SetAttr(run->notes, TRUNCATED, Py_False) < 0)
+        return -1;
+    if (PyUnicode_GET_LENGTH(key) > 0) {
+        if (PyTuple_GET_SIZE(run->taken) > 0 && PyLong_AsLong(part(source, SOURCE_RANK)) > run->best_rank) {
+            int read_already = PySequence_Contains(run->taken, key);
+            if (read_already) return read_already < 0 ? -1 : 0;
+        }
+        value = read_one(run, source, part(field, FIELD_NAME));
+    } else {
+        keys = part(run->keys_of, PyLong_AsSsize_t(part(source, SOURCE_MANY)));
+        PyObject *args[] = {run->attributes, keys, run->notes};
+        value = PyObject_Vectorcall(part(source, SOURCE_READ), args, 3, NULL);
+    }
+    if (value == NULL && (value = none_with_flag(run)) == NULL) return -1;
+    int done = 0;
+    if (PyList_GET_SIZE(run->flags) > run->flagged) {
+        PyObject *start = PyLong_FromSsize_t(run->flagged), *args[] = {run->flags, start, keys};
+        done = start == NULL ? -1 : call(run, SAY_WHERE, args, 3);
+        run->flagged = PyList_GET_SIZE(run->flags);
+        Py_XDECREF(start);
+    }
+    if (done == 0 && !is_empty(value)) {
+        PyObject *how = part(field, FIELD_HOW), *rank = part(source, SOURCE_RANK);
+        PyObject *args[] = {run->span, part(field, FIELD_NAME), how, value, rank, run->ranks, run->notes};
+        done = PyObject_IsTrue(how) ? call(run, ADD, args, 7) : weigh(run, source, keys, value);
+    }
+    Py_DECREF(value);
+    return done;
+}
+
+static int keep_best(Run *run, PyObject *field) {
+    PyObject *name = part(field, FIELD_NAME), *head = part(field, FIELD_HEAD), *tail = part(field, FIELD_TAIL);
+    PyObject *group = PyUnicode_GET_LENGTH(tail) > 0 ? PyObject_GetAttr(run->span, head) : Py_NewRef(run->span);
+    PyObject *args[] = {run->span, head, tail, run->best};
+    int put = group == NULL ? -1 : group == Py_None ? call(run, PUT, args, 4)
+        : PyObject_SetAttr(group, group == run->span ? head : tail, run->best);
+    Py_XDECREF(group);
+    if (put < 0) return -1;
+    if (run->cut) {
+        PyObject *state[] = {run->span, name, TRUNCATED};
+        if (call(run, STATE, state, 3) < 0) return -1;
+    }
+    if (PyTuple_GET_SIZE(run->taken) == 0) return 0;
+    PyObject *taken = PyObject_GetAttr(run->notes, TAKEN);
+    int kept = taken == NULL ? -1 : PyObject_SetItem(taken, name, run->taken);
+    Py_XDECREF(taken);
+    return kept;
+}
+
+static int fill_field(Run *run, PyObject *field) {
+    PyObject *sources = part(field, FIELD_SOURCES);
+    run->best = NULL;
+    run->taken = Py_NewRef(NO_KEYS);
+    run->best_rank = run->cut = 0;
+    int done = 0;
+    for (Py_ssize_t i = 0; done == 0 && i < PyTuple_GET_SIZE(sources); i++)
+        done = read_source(run, part(sources, i), field);
+    if (done == 0 && run->best != NULL) done = keep_best(run, field);
+    Py_XDECREF(run->best);
+    Py_DECREF(run->taken);
+    return done;
+}
+
+static PyObject *content(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    Run run = {.flags = NULL};
+    if (count == 7 && PyTuple_Check(args[0]) && PyTuple_Check(args[1]) && PyDict_Check(args[2])
+        && PyTuple_Check(args[6]) && PyTuple_GET_SIZE(args[6]) == RARE) {
+        run = (Run){.keys_of = args[1], .attributes = args[2], .span = args[3], .notes = args[4], .ranks = args[5],
+                    .rare = args[6], .flags = PyObject_GetAttr(args[4], FLAGS)};
+        if (run.flags == NULL) return NULL;
+    }
+    if (run.flags == NULL || !PyList_CheckExact(run.flags)) {
+        Py_XDECREF(run.flags);
+        PyErr_SetString(PyExc_TypeError, "content takes what _native.pyi says");
+        return NULL;
+    }
+    run.flagged = PyList_GET_SIZE(run.flags);
+    int done = 0;
+    for (Py_ssize_t i = 0; done == 0 && i < PyTuple_GET_SIZE(args[0]); i++) done = fill_field(&run, part(args[0], i));
+    Py_DECREF(run.flags);
+    return done < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef methods[] = {
+    {"scalars", (PyCFunction)(void (*)(void))scalars, METH_FASTCALL, NULL},
+    {"counts", (PyCFunction)(void (*)(void))counts, METH_FASTCALL, NULL},
+    {"content", (PyCFunction)(void (*)(void))content, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_native", .m_size = -1, .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__native(void) {
+    FLAGS = PyUnicode_InternFromString("flags");
+    LOSSY = PyUnicode_InternFromString("lossy");
+    TRUNCATED = PyUnicode_InternFromString("truncated");
+    TAKEN = PyUnicode_InternFromString("taken");
+    NO_KEYS = PyTuple_New(0);
+    if (FLAGS == NULL || LOSSY == NULL || TRUNCATED == NULL || TAKEN == NULL || NO_KEYS == NULL) return NULL;
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && PyModule_AddStringConstant(module, "SOURCE", SOURCE_DIGEST) < 0) Py_CLEAR(module);
+    return module;
+}
