@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars
 import pytest
+from deltalake.transaction import AddAction
 
-from spanweir.exporters.api import Batch, Context
-from spanweir.exporters.delta import Config
+from spanweir.exporters.api import Batch, Context, Retry
+from spanweir.exporters.delta import Config, committing
 from spanweir.schemas.options import Duration
 from tests.support.traces import received, records, row, sliced, together, trace
 
@@ -95,6 +97,26 @@ def test_records_that_come_again_while_they_wait(tmp_path: Path, attributes: str
         for batch in sliced(batches[4:], rng):
             one.export(given(batch, attributes))
     assert_right(tmp_path, batches, attributes)
+
+
+def test_rows_that_come_after_a_commit_whose_answer_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committing, "_STAGE_BYTES", 1)
+    batches = records(5, 2)
+    with exporter(tmp_path, interval=3600) as one:
+        one.export(batches[0])
+        target = one._targets["spans"]
+        append = target.append
+
+        def lost(actions: Sequence[AddAction], last: int) -> None:
+            append(actions, last)
+            raise Retry("the answer was lost")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(target, "append", lost)
+            with pytest.raises(Retry):
+                one.flush()
+        one.export(batches[1])
+    assert_all_there_once(tmp_path, batches)
 
 
 def test_a_state_directory_that_is_lost(tmp_path: Path) -> None:

@@ -143,10 +143,14 @@ class Committing(ABC):
         self._taken = None
 
     def _stage(self) -> None:
-        """Turn into files what has become large."""
+        """Turn into files what has become large.
+
+        Not while it is open whether files were committed: if they were, those that come after would be taken for them.
+        """
         for name, target in self._targets.items():
-            if self._pending[name].appends.bytes >= _STAGE_BYTES:
-                self._pending[name].stage(target.write)
+            pending = self._pending[name]
+            if pending.attempted is None and pending.appends.bytes >= _STAGE_BYTES:
+                pending.stage(target.write)
 
     def _flush_when_due(self, *, idle: bool = False) -> None:
         if self._oldest is None:
