@@ -93,6 +93,10 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 Values = dict[Key, float]
 
 
+def key_of(name: str, **labels: str) -> Key:
+    return name, tuple(sorted(labels.items()))
+
+
 class Counters:
     """The values of one process. Thread-safe."""
 
@@ -101,13 +105,18 @@ class Counters:
         self._lock = threading.Lock()
 
     def add(self, name: str, n: float = 1, **labels: str) -> None:
-        key = (name, tuple(sorted(labels.items())))
+        self.add_all(((key_of(name, **labels), n),))
+
+    def add_all(self, amounts: Iterable[tuple[Key, float]]) -> None:
+        """Several at once, for who counts each request."""
+        values = self._values
         with self._lock:
-            self._values[key] = self._values.get(key, 0) + n
+            for key, n in amounts:
+                values[key] = values.get(key, 0) + n
 
     def set(self, name: str, value: float, **labels: str) -> None:
         with self._lock:
-            self._values[(name, tuple(sorted(labels.items())))] = value
+            self._values[key_of(name, **labels)] = value
 
     def get(self, name: str, **labels: str) -> float:
         """The sum over all label values that are not given."""

@@ -126,12 +126,15 @@ class Stages:
         self._mapped = mapped
         self._requests = requests
         self._rewrite = rewrite
+        self._decoded = 0
+        """Spans that are not counted yet."""
         self.joiner = Joiner(options, count=count)
         self.assembler = Assembler(renderer, self._remap, options, hydrate=hydrate, count=count, canonical=canonical)
 
     def run(self, records: Sequence[Record], now_s: float, now_ns: int) -> Made:
         """What comes of `records`."""
         made = Made()
+        self._count_records(records)
         for some in slices(records):
             items: list[Item] = []
             logs: list[RawLog] = []
@@ -139,6 +142,7 @@ class Stages:
                 self._take(record, made, items, logs, now_ns)
             if self._mapped or self._rewrite:
                 self._advance(items, logs, now_s, now_ns, some[0].sequence, made)
+        self._count_spans()
         made.held = self._held()
         return made
 
@@ -147,8 +151,10 @@ class Stages:
         traces is built up again."""
         items: list[Item] = []
         logs: list[RawLog] = []
+        self._count_records(records)
         for record in records:
             self._take(record, Made(), items, logs, now_ns)
+        self._count_spans()
         sequence = records[0].sequence if records else 0
         joined = self.joiner.join([item.raw for item in items], logs, now_s, sequence)
         found = [Item(raw, GenAISpan(kind="llm"), logs) for raw, logs in joined.spans if logs]
@@ -192,11 +198,19 @@ class Stages:
 
     # ---------------------------------------------------------------------------------------- steps
 
+    def _count_records(self, records: Sequence[Record]) -> None:
+        for signal, n in Counter([record.signal for record in records]).items():
+            self._count("spanweir_delivery_records", n, signal=signal)
+
+    def _count_spans(self) -> None:
+        if self._decoded:
+            self._count("spanweir_delivery_spans", self._decoded)
+            self._decoded = 0
+
     def _take(self, record: Record, made: Made, items: list[Item], logs: list[RawLog], now_ns: int) -> None:
         """Decode a record; coding agents' spans and log records are held back."""
         signal = record.signal
         made.size_bytes += len(record.body)
-        self._count("spanweir_delivery_records", 1, signal=signal)
         if signal == "metrics" or (self._requests and not self._rewrite):
             body = readable(signal, record.body)
             if signal == "metrics" and self._metric_processors:
@@ -223,7 +237,7 @@ class Stages:
     def _take_spans(self, record: Record, made: Made, items: list[Item], now_ns: int) -> None:
         spans = []
         decoded = decode_traces(record.body)
-        self._count("spanweir_delivery_spans", len(decoded))
+        self._decoded += len(decoded)
         made.taken += len(decoded)
         for raw in decoded:
             if raw.issues and not _BAD_IDS.isdisjoint(raw.issues):
