@@ -17,7 +17,7 @@ from spanweir.schemas.messages import otel
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.plan import Planner
 from spanweir.schemas.raw import Attributes
-from spanweir.schemas.values import count, json_or_text, number, text
+from spanweir.schemas.values import count, integer, json_or_text, model_name, number, quoted, text
 from tests.golden.test_golden import CASES, read
 
 _native = pytest.importorskip("spanweir.schemas.fill._native", reason="no C compiler where this was installed")
@@ -110,6 +110,9 @@ def _joined(attributes: Attributes, keys: Sequence[str], notes: Notes) -> list[M
 _RULES = (
     Rule("t.op", "op", text),
     Rule("t.in", "usage.input", count),
+    Rule("t.name", "model.response", model_name),
+    Rule("t.quoted", "session_id", quoted),
+    Rule("t.whole", "params.seed", integer),
     Rule("t.first", "params.top_p", number),
     Rule("t.second", "params.top_p", number, INDEXED),
     Rule("t.strong", "input", _noting, SEMCONV, content=True),

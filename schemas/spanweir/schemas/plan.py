@@ -15,7 +15,7 @@ import msgspec
 from spanweir.schemas.convention import Convention, Many, Rule
 from spanweir.schemas.paths import GROUPS, check
 from spanweir.schemas.raw import Attributes
-from spanweir.schemas.values import integer, text
+from spanweir.schemas.values import count, integer, model_name, number, quoted, text
 
 MAX_PLANS = 4096
 MAX_MARKED = 65_536
@@ -27,9 +27,11 @@ JOINED = frozenset(
 )
 
 Read = Callable[..., Any]
-Item = tuple[str, str, type | None, Read, tuple[tuple[str, Read], ...]]
-"""Attribute of the group, key, the type of which any value that is not empty or 0 stands as it is, reader, further
-(key, reader) in order of strength."""
+OTHER, TEXT, NAME, UNQUOTED, INTEGER, COUNT, NUMBER = range(7)
+"""Which of the readers of `values` one is: what these make of an ordinary value is the value itself."""
+
+Item = tuple[str, str, int, Read, tuple[tuple[str, Read], ...]]
+"""Attribute of the group, key, which reader it is, reader, further (key, reader) in order of strength."""
 
 
 class Candidate(NamedTuple):
@@ -164,7 +166,9 @@ def _matches(key: str, pattern: str) -> bool:
     return key == pattern or (pattern[-1:] in (".", ":") and key.startswith(pattern))
 
 
-_PLAIN: dict[Read, type] = {text: str, integer: int}
+_KNOWN: dict[Read, int] = {
+    text: TEXT, model_name: NAME, quoted: UNQUOTED, integer: INTEGER, count: COUNT, number: NUMBER,
+}  # fmt: skip
 
 
 class _Draft:
@@ -247,7 +251,7 @@ class _Draft:
             head, _, tail = field.partition(".")
             group, name = (head, tail) if tail else ("", head)
             (key, read), *others = self._pairs(field)
-            groups.setdefault(group, []).append((name, key, _PLAIN.get(read), read, tuple(others)))
+            groups.setdefault(group, []).append((name, key, _KNOWN.get(read, OTHER), read, tuple(others)))
         return tuple((name, GROUPS.get(name), tuple(items)) for name, items in groups.items())
 
     def _content(self) -> tuple[Field, ...]:

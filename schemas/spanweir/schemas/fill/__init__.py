@@ -15,7 +15,7 @@ from typing import Any
 from spanweir.schemas.genai import GenAISpan, Usage
 from spanweir.schemas.notes import Notes
 from spanweir.schemas.paths import GROUPS, fill_field, is_empty, join_field, set_field
-from spanweir.schemas.plan import JOIN, JOINED, SEVERAL, Field, Group, Plan, UsageSet
+from spanweir.schemas.plan import JOIN, JOINED, SEVERAL, TEXT, Field, Group, Plan, UsageSet
 from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import content_state, count
 from spanweir.schemas.vocabulary import provider
@@ -40,9 +40,9 @@ def run(plan: Plan, attributes: Attributes, span: GenAISpan, notes: Notes) -> No
 def _scalars_in_python(groups: tuple[Group, ...], attributes: Attributes, span: GenAISpan, flags: list[str]) -> None:
     for name, factory, items in groups:
         target: Any = span if factory is None else None
-        for field, key, plain, read, others in items:
+        for field, key, known, read, others in items:
             given = attributes[key]
-            value = given if given and given.__class__ is plain else read(given)
+            value = given if known == TEXT and given and given.__class__ is str else read(given)
             if value is None:
                 if given is not None and given != "":
                     flags.append(f"unread:{key}")

@@ -9,6 +9,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <math.h>
 
 #ifndef SOURCE_DIGEST
 #define SOURCE_DIGEST ""
@@ -40,15 +41,40 @@ static int say_unread(PyObject *flags, PyObject *key, PyObject *given) {
     return added;
 }
 
-enum { ITEM_FIELD, ITEM_KEY, ITEM_PLAIN, ITEM_READ, ITEM_OTHERS };
+static int is_count(PyObject *given) {
+    int overflow = 0;
+    return PyLong_CheckExact(given) && (PyLong_AsLongLongAndOverflow(given, &overflow) >= 0 || overflow > 0);
+}
+
+static int is_text(PyObject *given) {
+    return PyUnicode_CheckExact(given) && PyUnicode_GET_LENGTH(given) > 0;
+}
+
+static int is_any_of(PyObject *text, const char *one, const char *other) {
+    return PyUnicode_CompareWithASCIIString(text, one) == 0 || PyUnicode_CompareWithASCIIString(text, other) == 0;
+}
+
+enum { OTHER, TEXT, NAME, UNQUOTED, INTEGER, COUNT, NUMBER }; /* `plan` says which reader is which */
+
+/* Whether a reader of `values` gives back the very value. */
+static int stands(long known, PyObject *given) {
+    switch (known) {
+    case TEXT: return is_text(given);
+    case NAME: return is_text(given) && !is_any_of(given, "unknown", "none");
+    case UNQUOTED: return is_text(given) && PyUnicode_READ_CHAR(given, 0) != '"';
+    case INTEGER: return PyLong_CheckExact(given);
+    case COUNT: return is_count(given);
+    case NUMBER: return PyFloat_CheckExact(given) && isfinite(PyFloat_AS_DOUBLE(given));
+    default: return 0;
+    }
+}
+
+enum { ITEM_FIELD, ITEM_KEY, ITEM_KNOWN, ITEM_READ, ITEM_OTHERS };
 
 static PyObject *scalar_of(PyObject *item, PyObject *attributes, PyObject *flags) {
     PyObject *given = attribute_of(attributes, part(item, ITEM_KEY));
     if (given == NULL) return NULL;
-    if ((PyObject *)Py_TYPE(given) == part(item, ITEM_PLAIN)) {
-        int is_full = PyObject_IsTrue(given);
-        if (is_full) return is_full < 0 ? NULL : Py_NewRef(given);
-    }
+    if (stands(PyLong_AsLong(part(item, ITEM_KNOWN)), given)) return Py_NewRef(given);
     PyObject *value = PyObject_CallOneArg(part(item, ITEM_READ), given), *others = part(item, ITEM_OTHERS);
     if (value == Py_None && say_unread(flags, part(item, ITEM_KEY), given) < 0) Py_CLEAR(value);
     for (Py_ssize_t i = 0; value == Py_None && i < PyTuple_GET_SIZE(others); i++) {
@@ -94,11 +120,6 @@ static PyObject *scalars(PyObject *module, PyObject *const *args, Py_ssize_t cou
 }
 
 /* ------------------------------------------------------------------------------------------------ tokens */
-
-static int is_count(PyObject *given) {
-    int overflow = 0;
-    return PyLong_CheckExact(given) && (PyLong_AsLongLongAndOverflow(given, &overflow) >= 0 || overflow > 0);
-}
 
 static int add_count(PyObject *found, PyObject *item, PyObject *attributes, PyObject *flags, PyObject *read) {
     PyObject *field = part(item, 0), *key = part(item, 1), *given = attribute_of(attributes, key);
