@@ -22,9 +22,9 @@ from tests.golden.test_golden import CASES, read
 
 _native = pytest.importorskip("spanweir.schemas.fill._native", reason="no C compiler where this was installed")
 
-_LOOPS: tuple[tuple[Any, Any, Any], ...] = (
-    (fill._scalars_in_python, fill._content_in_python, fill._counts_in_python),
-    (_native.scalars, fill._content_natively, fill._counts_natively),
+_LOOPS: tuple[dict[str, Any], ...] = (
+    {"_scalars": fill._scalars_in_python, "_content": fill._content_in_python, "_counts": fill._counts_in_python},
+    {"_scalars": _native.scalars, "_content": fill._content_natively, "_counts": fill._counts_natively},
 )
 
 
@@ -36,11 +36,10 @@ def both(planner: Planner, scope: str, attributes: Attributes, monkeypatch: pyte
     """What is left behind by Python and by C, as text: NaN does not equal itself, and 1 equals 1.0."""
     plan = planner.plan(scope, attributes)
     left = []
-    for scalars, content, counts in _LOOPS:
+    for loops in _LOOPS:
         with monkeypatch.context() as patch:
-            patch.setattr(fill, "_scalars", scalars)
-            patch.setattr(fill, "_content", content)
-            patch.setattr(fill, "_counts", counts)
+            for name, loop in loops.items():
+                patch.setattr(fill, name, loop)
             span, notes = GenAISpan(), Notes()
             fill.run(plan, attributes, span, notes)
             left.append(
@@ -77,7 +76,7 @@ def test_both_leave_the_same_of_golden_spans_with_odd_values(monkeypatch: pytest
 
 
 @given(st.dictionaries(st.sampled_from(_KEYS), st.sampled_from(_ODD) | st.sampled_from(_VALUES), max_size=12))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_both_leave_the_same_of_any_keys_together(attributes: Attributes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         python, native = both(PLANNER, "", attributes, patch)
@@ -138,11 +137,35 @@ _TEST_KEYS = [rule.key for rule in _RULES] + ["t.out", "t.out2", "t.list.0", "t.
 
 
 @given(st.dictionaries(st.sampled_from(_TEST_KEYS), _WORDS | _WORDS.map(str.encode) | st.sampled_from(_ODD)))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_both_choose_among_sources_alike(attributes: Attributes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         python, native = both(Planner([_TEST]), "", attributes, patch)
     assert native == python
+
+
+_FIELDS = ["input", "model.request", "usage.input", "provider", "metadata", "tags", "params.extra", "error.failed"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.dictionaries(st.sampled_from(_FIELDS), st.sampled_from(_ODD) | _WORDS), st.integers(0, 9)),
+        max_size=4,
+    )
+)
+@settings(max_examples=500, deadline=None)
+def test_both_merge_alike(given_: list[tuple[dict[str, Any], int]]) -> None:
+    left = []
+    for merge in (fill._merge_in_python, fill._merge_natively):
+        span, notes, ranks = GenAISpan(content_state={"input": "truncated"}), Notes(), {"input": 3}
+        failed = ""
+        for fields, rank in given_:
+            try:
+                merge(span, dict(fields), rank, ranks, notes)
+            except Exception as error:  # of two values that cannot be joined
+                failed = repr(error)
+        left.append((repr(msgspec.to_builtins(span, builtin_types=(bytes,))), repr(notes), ranks, failed))
+    assert left[0] == left[1]
 
 
 @pytest.mark.parametrize("content", [True, False])
@@ -172,6 +195,12 @@ def test_arguments_of_other_types_are_refused() -> None:
     with pytest.raises(TypeError):
         _native.counts((), [], [], count)
     with pytest.raises(TypeError):
-        _native.content((), (), {}, span, notes, {}, ())
+        _native.content((), (), {}, span, notes, {}, (), fill._MERGING)
+    with pytest.raises(TypeError):
+        _native.content((), (), {}, span, notes, {}, fill._RARE, ())
     with pytest.raises(AttributeError):
-        _native.content((), (), {}, span, None, {}, fill._RARE)
+        _native.content((), (), {}, span, None, {}, fill._RARE, fill._MERGING)
+    with pytest.raises(TypeError):
+        _native.merge(span, [], 1, {}, notes, fill._MERGING)
+    with pytest.raises(KeyError):
+        fill._merge_natively(span, {"no.such": 1}, 1, {}, notes)

@@ -118,11 +118,9 @@ class Mapper:
                 here.sort(key=_time_of)
                 like = [one for one in here if one.name in like_span]
                 if like:
-                    for field, value in self._like_span(like, notes).items():
-                        merge(span, field, value, rank, ranks, notes)
+                    merge(span, self._like_span(like, notes), rank, ranks, notes)
                 rest = [one for one in here if one.name not in like_span] if like else here
-                for field, value in self._events(convention, rest, notes).items():
-                    merge(span, field, value, rank, ranks, notes)
+                merge(span, self._events(convention, rest, notes), rank, ranks, notes)
 
     def _events(self, convention: Convention, occurrences: list[Occurrence], notes: Notes) -> dict[str, Any]:
         if not occurrences or convention.read_events is None:

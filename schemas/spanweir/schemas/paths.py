@@ -15,9 +15,10 @@ GROUPS: dict[str, type[msgspec.Struct]] = {
 }  # fmt: skip
 
 _FIELDS = {name: frozenset(group.__struct_fields__) for name, group in GROUPS.items()}
-_PATHS = {name: (name, "") for name in GenAISpan.__struct_fields__} | {
+PATHS = {name: (name, "") for name in GenAISpan.__struct_fields__} | {
     f"{name}.{field}": (name, field) for name, fields in _FIELDS.items() for field in fields
 }
+"""Of each path of a field, the group or the field of the span, and the field of the group or nothing."""
 
 
 def check(field: str) -> None:
@@ -31,7 +32,7 @@ def check(field: str) -> None:
 
 
 def get_field(span: GenAISpan, field: str) -> Any:
-    path = _PATHS.get(field)
+    path = PATHS.get(field)
     if path is None:
         return None
     head, tail = path
@@ -42,7 +43,7 @@ def get_field(span: GenAISpan, field: str) -> Any:
 
 
 def set_field(span: GenAISpan, field: str, value: Any) -> None:
-    head, tail = _PATHS[field]
+    head, tail = PATHS[field]
     if not tail:
         setattr(span, head, value)
         return
@@ -55,7 +56,7 @@ def set_field(span: GenAISpan, field: str, value: Any) -> None:
 
 def fill_field(span: GenAISpan, field: str, value: Any) -> Any:
     """Put a value into a field that is empty. What the field says already; None where it was empty."""
-    head, tail = _PATHS[field]
+    head, tail = PATHS[field]
     target: Any = span
     if tail:
         target = getattr(span, head)

@@ -14,7 +14,7 @@ from typing import Any
 
 from spanweir.schemas.genai import GenAISpan, Usage
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.paths import GROUPS, fill_field, is_empty, join_field, set_field
+from spanweir.schemas.paths import GROUPS, PATHS, fill_field, is_empty, join_field, set_field
 from spanweir.schemas.plan import JOIN, JOINED, SEVERAL, TEXT, Field, Group, Plan, UsageSet
 from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import content_state, count
@@ -100,8 +100,10 @@ def _content_in_python(
                 flagged = _say_where(flags, flagged, keys)
             if not value and is_empty(value):
                 continue
-            if how:
-                _add(span, field, how, value, rank, ranks, notes)
+            if how == SEVERAL:
+                _merge_in_python(span, value, rank, ranks, notes)
+            elif how == JOIN:
+                join_field(span, field, value)
             elif best is None or _fuller(value, notes.truncated, best, cut, rank == best_rank):
                 best, best_rank, cut = value, rank, notes.truncated
                 taken = keys if content and not notes.lossy else ()
@@ -153,17 +155,13 @@ def _state(span: GenAISpan, field: str, state: str) -> None:
     span.content_state.setdefault(field, state)
 
 
-def _add(span: GenAISpan, field: str, how: int, value: Any, rank: int, ranks: dict[str, int], notes: Notes) -> None:
-    """What is joined to a field, or is several fields."""
-    if how == JOIN:
-        join_field(span, field, value)
-        return
-    for path, part in value.items():
-        merge(span, path, part, rank, ranks, notes)
+def _merge_in_python(span: GenAISpan, fields: dict[str, Any], rank: int, ranks: dict[str, int], notes: Notes) -> None:
+    """Put values that were found while running into their fields, unless something stronger is there."""
+    for field, value in fields.items():
+        _merge_one(span, field, value, rank, ranks, notes)
 
 
-def merge(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, int], notes: Notes) -> None:
-    """Put a value that was found while running into a field, unless something stronger is there."""
+def _merge_one(span: GenAISpan, field: str, value: Any, rank: int, ranks: dict[str, int], notes: Notes) -> None:
     if not value and is_empty(value):
         return
     if field == "provider":
@@ -244,7 +242,9 @@ def _provider(span: GenAISpan, given: Any) -> bool:
 
 # ------------------------------------------------------------------------------------------------ the native twin
 
-_RARE = (_is_sentinel, _say_where, _add, _fuller, _put, _state)
+_PLACES = {path: place for path, place in PATHS.items() if path != "provider" and path not in JOINED}
+_MERGING = (_merge_one, _PLACES, GROUPS)
+_RARE = (_is_sentinel, _say_where, join_field, _fuller, _state)
 
 
 def _content_natively(
@@ -255,7 +255,11 @@ def _content_natively(
     notes: Notes,
     ranks: dict[str, int],
 ) -> None:
-    _native.content(fields, keys_of, attributes, span, notes, ranks, _RARE)
+    _native.content(fields, keys_of, attributes, span, notes, ranks, _RARE, _MERGING)
+
+
+def _merge_natively(span: GenAISpan, fields: dict[str, Any], rank: int, ranks: dict[str, int], notes: Notes) -> None:
+    _native.merge(span, fields, rank, ranks, notes, _MERGING)
 
 
 def _counts_natively(items: tuple[tuple[str, str], ...], attributes: Attributes, flags: list[str]) -> dict[str, Any]:
@@ -266,7 +270,7 @@ try:
     from spanweir.schemas.fill import _native
 except ImportError:  # installed where no C compiler was
     _scalars: Callable[[tuple[Group, ...], Attributes, GenAISpan, list[str]], None] = _scalars_in_python
-    _content, _counts = _content_in_python, _counts_in_python
+    _content, _counts, merge = _content_in_python, _counts_in_python, _merge_in_python
 else:
     _scalars = _native.scalars
-    _content, _counts = _content_natively, _counts_natively
+    _content, _counts, merge = _content_natively, _counts_natively, _merge_natively

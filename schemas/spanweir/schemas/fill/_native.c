@@ -16,7 +16,9 @@
 #endif
 
 enum { SENTINEL_CHARS = 64 };
-enum { IS_SENTINEL, SAY_WHERE, ADD, FULLER, PUT, STATE, RARE };
+enum { IS_SENTINEL, SAY_WHERE, JOIN_FIELD, FULLER, STATE, RARE };
+enum { MERGE_ONE, PLACES, GROUPS, MERGING };
+enum { ONE, JOIN, SEVERAL }; /* what becomes of the values of a field, see `plan` */
 
 static PyObject *FLAGS, *LOSSY, *TRUNCATED, *TAKEN, *NO_KEYS;
 
@@ -144,11 +146,84 @@ static PyObject *counts(PyObject *module, PyObject *const *args, Py_ssize_t coun
     return found;
 }
 
+/* ------------------------------------------------------------------------------------------------ fields */
+
+static int is_empty(PyObject *value) {
+    return value == Py_None || (PyUnicode_CheckExact(value) && PyUnicode_GET_LENGTH(value) == 0)
+        || (PyList_CheckExact(value) && PyList_GET_SIZE(value) == 0)
+        || (PyDict_CheckExact(value) && PyDict_GET_SIZE(value) == 0);
+}
+
+/* What holds a field of this place: the span, or its group, which is made where it is missing. A new reference. */
+static PyObject *holder_of(PyObject *span, PyObject *head, PyObject *tail, PyObject *groups, int *made) {
+    *made = 0;
+    if (PyUnicode_GET_LENGTH(tail) == 0) return Py_NewRef(span);
+    PyObject *group = PyObject_GetAttr(span, head);
+    if (group != Py_None) return group;
+    *made = 1;
+    PyObject *factory = PyDict_GetItemWithError(groups, head);
+    Py_SETREF(group, factory == NULL ? NULL : PyObject_CallNoArgs(factory));
+    if (group != NULL && PyObject_SetAttr(span, head, group) < 0) Py_CLEAR(group);
+    return group;
+}
+
+/* As `_merge_one`, which is asked where something is there already, or the field is joined or the provider. */
+static int merge_one(PyObject *const *args, PyObject *path, PyObject *value, PyObject *merging) {
+    PyObject *span = args[0], *rank = args[2], *ranks = args[3], *notes = args[4], *known = NULL;
+    if (is_empty(value)) return 0;
+    PyObject *place = PyDict_GetItemWithError(part(merging, PLACES), path);
+    if (place != NULL) {
+        PyObject *head = part(place, 0), *tail = part(place, 1), *name = PyUnicode_GET_LENGTH(tail) > 0 ? tail : head;
+        int made;
+        PyObject *holder = holder_of(span, head, tail, part(merging, GROUPS), &made);
+        known = holder == NULL ? NULL : PyObject_GetAttr(holder, name);
+        int put = known == NULL ? -1 : made || is_empty(known) ? PyObject_SetAttr(holder, name, value) : 1;
+        Py_XDECREF(holder);
+        Py_XDECREF(known);
+        if (put <= 0) return put < 0 ? -1 : PyObject_SetItem(ranks, path, rank);
+    } else if (PyErr_Occurred()) {
+        return -1;
+    }
+    PyObject *all[] = {span, path, value, rank, ranks, notes};
+    PyObject *result = PyObject_Vectorcall(part(merging, MERGE_ONE), all, 6, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* `args` are the span, the fields, the rank, the ranks and the notes. */
+static int merge_all(PyObject *const *args, PyObject *merging) {
+    PyObject *path, *value;
+    Py_ssize_t place = 0;
+    int done = 0;
+    while (done == 0 && PyDict_Next(args[1], &place, &path, &value)) {
+        Py_INCREF(path);
+        Py_INCREF(value);
+        done = merge_one(args, path, value, merging);
+        Py_DECREF(path);
+        Py_DECREF(value);
+    }
+    return done;
+}
+
+static int is_merging(PyObject *merging) {
+    return PyTuple_Check(merging) && PyTuple_GET_SIZE(merging) == MERGING && PyDict_Check(part(merging, PLACES))
+        && PyDict_Check(part(merging, GROUPS));
+}
+
+static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    if (count != 6 || !PyDict_Check(args[1]) || !PyDict_Check(args[3]) || !is_merging(args[5])) {
+        PyErr_SetString(PyExc_TypeError, "merge takes what _native.pyi says");
+        return NULL;
+    }
+    return merge_all(args, args[5]) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* ------------------------------------------------------------------------------------------------ content */
 
 /* What one call is about, and the best value of the field at hand. */
 typedef struct {
-    PyObject *keys_of, *attributes, *span, *notes, *ranks, *rare; /* arguments */
+    PyObject *keys_of, *attributes, *span, *notes, *ranks, *rare, *merging; /* arguments */
     PyObject *flags;
     Py_ssize_t flagged;
     PyObject *best, *taken; /* `best` is NULL where there is none yet */
@@ -220,12 +295,6 @@ static PyObject *none_with_flag(Run *run) {
     return added < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static int is_empty(PyObject *value) {
-    return value == Py_None || (PyUnicode_CheckExact(value) && PyUnicode_GET_LENGTH(value) == 0)
-        || (PyList_CheckExact(value) && PyList_GET_SIZE(value) == 0)
-        || (PyDict_CheckExact(value) && PyDict_GET_SIZE(value) == 0);
-}
-
 static int weigh(Run *run, PyObject *source, PyObject *keys, PyObject *value) {
     int lossy = note_of(run, LOSSY), cut = note_of(run, TRUNCATED), better = run->best == NULL;
     long rank = PyLong_AsLong(part(source, SOURCE_RANK));
@@ -256,6 +325,22 @@ static int weigh(Run *run, PyObject *source, PyObject *keys, PyObject *value) {
     return 0;
 }
 
+static int use(Run *run, PyObject *source, PyObject *field, PyObject *keys, PyObject *value) {
+    PyObject *name = part(field, FIELD_NAME), *rank = part(source, SOURCE_RANK);
+    long how = PyLong_AsLong(part(field, FIELD_HOW));
+    if (how == ONE) return weigh(run, source, keys, value);
+    if (how == JOIN) {
+        PyObject *args[] = {run->span, name, value};
+        return call(run, JOIN_FIELD, args, 3);
+    }
+    if (!PyDict_Check(value)) {
+        PyErr_SetString(PyExc_AttributeError, "a reader of several fields gave no dictionary of them");
+        return -1;
+    }
+    PyObject *args[] = {run->span, value, rank, run->ranks, run->notes};
+    return merge_all(args, run->merging);
+}
+
 static int read_source(Run *run, PyObject *source, PyObject *field) {
     PyObject *key = part(source, SOURCE_KEY), *keys = part(source, SOURCE_KEYS), *value;
     if (PyObject_SetAttr(run->notes, LOSSY, Py_False) < 0 || PyObject_SetAttr(run->notes, TRUNCATED, Py_False) < 0)
@@ -279,22 +364,17 @@ static int read_source(Run *run, PyObject *source, PyObject *field) {
         run->flagged = PyList_GET_SIZE(run->flags);
         Py_XDECREF(start);
     }
-    if (done == 0 && !is_empty(value)) {
-        PyObject *how = part(field, FIELD_HOW), *rank = part(source, SOURCE_RANK);
-        PyObject *args[] = {run->span, part(field, FIELD_NAME), how, value, rank, run->ranks, run->notes};
-        done = PyObject_IsTrue(how) ? call(run, ADD, args, 7) : weigh(run, source, keys, value);
-    }
+    if (done == 0 && !is_empty(value)) done = use(run, source, field, keys, value);
     Py_DECREF(value);
     return done;
 }
 
 static int keep_best(Run *run, PyObject *field) {
     PyObject *name = part(field, FIELD_NAME), *head = part(field, FIELD_HEAD), *tail = part(field, FIELD_TAIL);
-    PyObject *group = PyUnicode_GET_LENGTH(tail) > 0 ? PyObject_GetAttr(run->span, head) : Py_NewRef(run->span);
-    PyObject *args[] = {run->span, head, tail, run->best};
-    int put = group == NULL ? -1 : group == Py_None ? call(run, PUT, args, 4)
-        : PyObject_SetAttr(group, group == run->span ? head : tail, run->best);
-    Py_XDECREF(group);
+    int made;
+    PyObject *holder = holder_of(run->span, head, tail, part(run->merging, GROUPS), &made);
+    int put = holder == NULL ? -1 : PyObject_SetAttr(holder, PyUnicode_GET_LENGTH(tail) > 0 ? tail : head, run->best);
+    Py_XDECREF(holder);
     if (put < 0) return -1;
     if (run->cut) {
         PyObject *state[] = {run->span, name, TRUNCATED};
@@ -324,10 +404,10 @@ static int fill_field(Run *run, PyObject *field) {
 static PyObject *content(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     (void)module;
     Run run = {.flags = NULL};
-    if (count == 7 && PyTuple_Check(args[0]) && PyTuple_Check(args[1]) && PyDict_Check(args[2])
-        && PyTuple_Check(args[6]) && PyTuple_GET_SIZE(args[6]) == RARE) {
+    if (count == 8 && PyTuple_Check(args[0]) && PyTuple_Check(args[1]) && PyDict_Check(args[2])
+        && PyDict_Check(args[5]) && PyTuple_Check(args[6]) && PyTuple_GET_SIZE(args[6]) == RARE && is_merging(args[7])) {
         run = (Run){.keys_of = args[1], .attributes = args[2], .span = args[3], .notes = args[4], .ranks = args[5],
-                    .rare = args[6], .flags = PyObject_GetAttr(args[4], FLAGS)};
+                    .rare = args[6], .merging = args[7], .flags = PyObject_GetAttr(args[4], FLAGS)};
         if (run.flags == NULL) return NULL;
     }
     if (run.flags == NULL || !PyList_CheckExact(run.flags)) {
@@ -345,6 +425,7 @@ static PyObject *content(PyObject *module, PyObject *const *args, Py_ssize_t cou
 static PyMethodDef methods[] = {
     {"scalars", (PyCFunction)(void (*)(void))scalars, METH_FASTCALL, NULL},
     {"counts", (PyCFunction)(void (*)(void))counts, METH_FASTCALL, NULL},
+    {"merge", (PyCFunction)(void (*)(void))merge, METH_FASTCALL, NULL},
     {"content", (PyCFunction)(void (*)(void))content, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

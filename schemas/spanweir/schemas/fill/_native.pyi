@@ -25,6 +25,13 @@ def content(
     notes: Notes,
     ranks: dict[str, int],
     rare: tuple[Callable[..., Any], ...],
+    merging: tuple[Any, ...],
     /,
 ) -> None:
-    """See `_content_in_python`. `rare` are the functions that it calls besides readers, in the order of `_RARE`."""
+    """See `_content_in_python`. `rare` are the functions that it calls besides readers, in the order of `_RARE`;
+    `merging` as for `merge`."""
+
+def merge(
+    span: GenAISpan, fields: dict[str, Any], rank: int, ranks: dict[str, int], notes: Notes, merging: tuple[Any, ...], /
+) -> None:
+    """See `_merge_in_python`. `merging` is `_MERGING`."""
