@@ -203,6 +203,9 @@ class OtlpReceiver:
 
     def _serve(self, protocol: Grpc | Http) -> "GrpcServer | HttpServer":
         if isinstance(protocol, Grpc):
+            from spanweir.collector.receivers._grpc_core import prefer_one_thread
+
+            prefer_one_thread()
             from spanweir.collector.receivers._grpc import serve
 
             return serve(protocol, self._intake)
