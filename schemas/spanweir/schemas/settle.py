@@ -33,13 +33,14 @@ ROLLUP_KINDS = frozenset({"agent", "workflow", "chain", "step", "task"})
 
 def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
     """Complete `span` in place."""
-    kind = _kind(raw, span, shape)
-    if kind is not None:
-        span.kind = kind
+    told = _kind(raw, span, shape)
+    if told is not None:
+        span.kind = told
     if shape.refines:
         _refine(raw, span, shape, notes)
-    if span.kind == "other":
-        span.kind = _guess(raw, span)
+    kind = span.kind
+    if kind == "other":
+        kind = span.kind = _guess(raw, span)
     if span.usage is not None:
         _tokens(raw, span, shape)
     model = span.model
@@ -52,18 +53,19 @@ def settle(raw: RawSpan, span: GenAISpan, shape: Shape, notes: Notes) -> None:
     cost = span.cost
     if cost is not None and not (cost.total or cost.input or cost.output or cost.other):
         span.cost = None  # senders without a price for a model report 0 (OpenLIT)
-    if raw.events and span.kind == "llm":
+    if kind == "llm" and raw.events:
         _first_chunk(raw, span)
     if span.io is not None:
         read_whole(span, notes)
-    if raw.events and span.kind == "llm" and not (span.io is not None and span.io.verbatim):
-        complete(span, raw.events)
-    if len(span.output) > 1 and span.kind == "llm":
-        items = raw.attributes.get("openai.api.type") == "responses"
-        span.output = _turns(span.output, items, "google_adk" in span.conventions, notes)
+    if kind == "llm":
+        if raw.events and not (span.io is not None and span.io.verbatim):
+            complete(span, raw.events)
+        if len(span.output) > 1:
+            items = raw.attributes.get("openai.api.type") == "responses"
+            span.output = _turns(span.output, items, "google_adk" in span.conventions, notes)
     if span.metadata:
         _metadata(span)
-    if span.kind == "embedding" and span.input and not span.embeddings:
+    if kind == "embedding" and span.input and not span.embeddings:
         span.embeddings = [Embedding(p.content) for m in span.input for p in m.parts if hasattr(p, "content")]
 
 

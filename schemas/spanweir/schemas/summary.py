@@ -60,7 +60,11 @@ _NOTHING_CHARS = 4
 def said(mapped: MappedSpan, slot: str) -> str | None:
     """JSON text of the span's inputs or outputs; None where they are missing or empty (a root that returned `{}`)."""
     found = mapped.own.get(slot)
-    return None if found is None or (len(found) <= _NOTHING_CHARS and found in _NOTHING) else found
+    return found if _says(found) else None
+
+
+def _says(json: str | None) -> bool:
+    return json is not None and (len(json) > _NOTHING_CHARS or json not in _NOTHING)
 
 
 def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summary:
@@ -73,8 +77,9 @@ def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summa
     if span.error is not None and span.error.failed:
         summary.error, summary.status_message = True, summary.status_message or span.error.message or ""
     kind = summary.kind = span.kind
-    summary.has_request = said(mapped, "mlflow.spanInputs") is not None
-    summary.has_response = said(mapped, "mlflow.spanOutputs") is not None
+    own = mapped.own
+    summary.has_request = _says(own.get("mlflow.spanInputs"))
+    summary.has_response = _says(own.get("mlflow.spanOutputs"))
     usage = span.usage
     if usage is not None:
         if usage.scope == "own":
@@ -96,9 +101,13 @@ def summarise(raw: RawSpan, span: GenAISpan | None, mapped: MappedSpan) -> Summa
     if span.tags:
         summary.tags = {**summary.tags, "tags": dumps(span.tags)}
     if span.metadata and not raw.parent_id:
-        told = {key: value for key, value in span.metadata.items() if value is not None and value != ""}
-        summary.metadata = {key: value if isinstance(value, str) else dumps(value) for key, value in told.items()}
-    summary.evaluations = span.evaluations
+        summary.metadata = {
+            key: value if isinstance(value, str) else dumps(value)
+            for key, value in span.metadata.items()
+            if value is not None and value != ""
+        }
+    if span.evaluations:
+        summary.evaluations = span.evaluations
     io = span.io
     if io is not None:
         summary.trace_name = io.trace_name
