@@ -225,6 +225,8 @@ class Outcome:
     failed: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    began_s: float = 0.0
+    """When the first request was sent, by the clock that all processes of the machine share (monotonic)."""
     latencies_ms: list[float] = field(default_factory=list)
 
     def percentile(self, share: float) -> float:
@@ -239,6 +241,7 @@ class Outcome:
             "spans": self.spans,
             "megabytes": round(self.bytes / 1e6, 1),
             "seconds": round(self.seconds, 2),
+            "began_s": round(self.began_s, 3),
             "spans_per_s": round(self.spans / self.seconds) if self.seconds else 0,
             "p50_ms": round(self.percentile(0.5), 2),
             "p99_ms": round(self.percentile(0.99), 2),
@@ -309,7 +312,7 @@ def run(
     serials: Iterator[int] = iter(range(requests if requests is not None else 1 << 31))
     lock = threading.Lock()
     total = Outcome()
-    started = time.monotonic()
+    total.began_s = started = time.monotonic()
     deadline = started + seconds if seconds is not None else float("inf")
 
     def work() -> None:
