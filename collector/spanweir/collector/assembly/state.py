@@ -203,14 +203,8 @@ class Kept(msgspec.Struct, array_like=True, gc=False):
     response: bytes | None
     request_preview: str | None
     response_preview: str | None
-
-    @property
-    def size_bytes(self) -> int:
-        size = _KEPT_OVERHEAD + len(self.data)
-        for content in (self.request, self.response, self.request_preview, self.response_preview):
-            if content is not None:
-                size += len(content)
-        return size
+    size_bytes: int
+    """Of memory."""
 
 
 class Saved(msgspec.Struct, array_like=True):
@@ -228,10 +222,14 @@ decode_saved = msgspec.msgpack.Decoder(Saved).decode
 
 def keep(trace: Trace | Whole) -> Kept:
     """What is kept of a complete trace. `trace` is good for nothing else then."""
-    kept = Kept(b"", trace.request, trace.response, trace.request_preview, trace.response_preview)
+    content = trace.request, trace.response, trace.request_preview, trace.response_preview
     trace.request = trace.response = trace.request_preview = trace.response_preview = None
-    kept.data = encode(trace)
-    return kept
+    data = encode(trace)
+    size_bytes = _KEPT_OVERHEAD + len(data)
+    for text in content:
+        if text is not None:
+            size_bytes += len(text)
+    return Kept(data, *content, size_bytes)
 
 
 def of(kept: Kept) -> Trace | Whole:

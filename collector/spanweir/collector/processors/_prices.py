@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -33,13 +34,13 @@ _KEEP_S = 3.0
 _BOOK_MAX = 50_000
 _SILENT_S = 60.0
 """A helper that died without an answer is not started again for so long."""
-_DAY_NS = 86_400_000_000_000
+DAY_NS = 86_400_000_000_000
 
 Tier = tuple[int, float]
 """(from more than so many input tokens of the call, dollars per million tokens)"""
 
 
-class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
+class Prices(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """Dollars per million tokens, each as tiers in ascending order; empty: no price of its own."""
 
     input: list[Tier] = []
@@ -50,6 +51,13 @@ class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     input_audio: list[Tier] = []
     output_audio: list[Tier] = []
     reasoning: list[Tier] = []
+
+    @cached_property
+    def plain(self) -> tuple[float, float] | None:
+        """The prices of input and output, where these are all that a call without cached tokens can need."""
+        if len(self.input) > 1 or len(self.output) > 1 or self.input_audio or self.output_audio or self.reasoning:
+            return None
+        return (self.input[0][1] if self.input else 0.0), (self.output[0][1] if self.output else 0.0)
 
 
 class PriceBook:
@@ -67,7 +75,7 @@ class PriceBook:
 
     def find(self, provider: str | None, model: str, start_ns: int) -> Prices | None:
         """Prices of a model on the day of `start_ns`; None if nothing is known."""
-        day = start_ns // _DAY_NS
+        day = start_ns // DAY_NS
         key = f"{provider or ''}\n{model}\n{day}"
         try:
             return self._answers[key]

@@ -8,12 +8,13 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from spanweir.collector.processors._prices import PriceBook, Prices, Tier
+from spanweir.collector.processors._prices import DAY_NS, PriceBook, Prices, Tier
 from spanweir.collector.processors.api import Context, Item
 from spanweir.schemas.genai import Costs, GenAISpan, Usage
 
 CALLS = frozenset({"llm", "embedding", "rerank", "image", "audio", "moderation"})
 _MILLION = 1_000_000
+_FOUND_MAX = 10_000
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +61,8 @@ class Cost:
         self._count = context.count
         self._book = PriceBook(context.state_directory) if config.library else None
         self._own = [(price, _prices(price)) for price in config.prices]
+        self._found: dict[tuple[str | None, str | None, str | None, int], Prices] = {}
+        """By provider, the model that answered, the one that was asked, and day."""
 
     def process(self, items: list[Item]) -> list[Item]:
         for item in items:
@@ -74,12 +77,18 @@ class Cost:
         model = span.model
         if usage.scope != "own" or model is None:
             return
-        prices = self._find(span.provider, model.response, start_ns) or self._find(
-            span.provider, model.request, start_ns
-        )
+        key = (span.provider, model.response, model.request, start_ns // DAY_NS)
+        prices = self._found.get(key)
         if prices is None:
-            self._count("spanweir_cost_unknown_models", 1)
-            return
+            prices = self._find(span.provider, model.response, start_ns) or self._find(
+                span.provider, model.request, start_ns
+            )
+            if prices is None:
+                self._count("spanweir_cost_unknown_models", 1)
+                return
+            if len(self._found) >= _FOUND_MAX:
+                self._found.clear()
+            self._found[key] = prices
         given, taken = cost_of(usage, prices)
         span.cost = Costs(input=given, output=taken, total=given + taken, computed=True)
 
@@ -104,9 +113,9 @@ def _is_reported(cost: Costs) -> bool:
 def cost_of(usage: Usage, prices: Prices) -> tuple[float, float]:
     """Dollars for input and output. Parts with a price of their own are taken out of the whole they belong to."""
     total = max(usage.input or 0, 0)
-    if not (usage.cache_read or usage.cache_write or prices.input_audio or prices.output_audio or prices.reasoning):
-        out = max(usage.output or 0, 0)
-        return total * _rate(prices.input, total) / _MILLION, out * _rate(prices.output, total) / _MILLION
+    if prices.plain is not None and not (usage.cache_read or usage.cache_write):
+        given, taken = prices.plain
+        return total * given / _MILLION, max(usage.output or 0, 0) * taken / _MILLION
     read = min(usage.cache_read or 0, total)
     long_write = usage.cache_write_1h or 0
     write = max(min(usage.cache_write or 0, total - read), 0)
