@@ -151,6 +151,16 @@ class Flushing(Protocol):
     def idle(self) -> None: ...
 
 
+@runtime_checkable
+class Settling(Flushing, Protocol):
+    """A `Flushing` exporter that waits for its destination where nobody waits for it.
+
+    `settle` is called after each `export`, when the next batch is already in the making. It may raise what `idle` may.
+    """
+
+    def settle(self) -> None: ...
+
+
 class KnownSpan(msgspec.Struct, kw_only=True):
     """A stored span, without what assembly does not need."""
 

@@ -10,9 +10,9 @@ import pytest
 
 from spanweir.exporters.api import Batch, Lost
 from spanweir.exporters.mlflow import Config
-from spanweir.exporters.mlflow.held import HELD_BYTES, HELD_S
+from spanweir.exporters.mlflow.held import HELD_BYTES
 from spanweir.exporters.mlflow.sql import SqlStore
-from spanweir.exporters.mlflow.sqlite import LARGE_BYTES, PAST_LOG_BYTES
+from spanweir.exporters.mlflow.sqlite import LARGE_BYTES, PAST_LOG_BYTES, STAY_OPEN_S
 from tests.benchmarks.load import make_requests
 from tests.contracts.mlflow_store.test_sqlite import CONTEXT, count, large_trace
 from tests.support.mlflow_spans import make_batch, make_trace
@@ -58,11 +58,26 @@ def test_large_batches_are_committed_together_when_nothing_more_comes(sqlite_pat
 def test_no_more_is_held_than_there_is_room_and_time_for(sqlite_path: Path, store: SqlStore) -> None:
     for seed in range(1, 40):
         store.export(batch(seed))
+        store.settle()
         assert (seed - store.durable) * PAST_LOG_BYTES < HELD_BYTES
-    time.sleep(HELD_S)
-    store.export(batch(40))
-    assert store.durable == 40
-    assert count(sqlite_path) == 200
+    hold(store, 40)
+    time.sleep(STAY_OPEN_S)
+    store.settle()
+    assert store.durable >= 40
+    assert count(sqlite_path) == 5 * store.durable
+
+
+def test_beside_a_reader_a_batch_is_committed_when_the_next_one_is_in_the_making(
+    sqlite_path: Path, store: SqlStore
+) -> None:
+    reader = sqlite3.connect(sqlite_path)
+    for seed in range(1, 4):
+        assert reader.execute("SELECT COUNT(*) FROM spans").fetchone() == (5 * seed - 5,)
+        store.export(batch(seed))
+        assert store.durable == seed - 1
+        store.settle()
+        assert store.durable == seed
+    reader.close()
 
 
 @pytest.mark.parametrize("last", [make_batch([make_trace(500)], 500), batch(500, LARGE_BYTES)])

@@ -116,6 +116,7 @@ def test_whoever_reads_keeps_the_log_and_what_it_sees(sqlite_path: Path) -> None
             exporter.export(make_batch([large_trace(seed)], seed))
             assert has_log(sqlite_path)
             assert reader.execute("SELECT COUNT(*) FROM spans").fetchone() == (5,)
+        exporter.idle()  # type: ignore[attr-defined]
         reader.execute("COMMIT")
         assert reader.execute("SELECT COUNT(*) FROM spans").fetchone() == (20,)
         reader.close()

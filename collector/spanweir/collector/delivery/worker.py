@@ -17,7 +17,7 @@ import msgspec
 from spanweir.collector.delivery import Count, Options
 from spanweir.collector.delivery.bisection import halves, named
 from spanweir.collector.delivery.deadletters import DeadLetters
-from spanweir.exporters.api import Batch, Exporter, Flushing, Lost, Permanent, Retry
+from spanweir.exporters.api import Batch, Exporter, Flushing, Lost, Permanent, Retry, Settling
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 1.0
@@ -176,6 +176,9 @@ class Worker:
                     self.done += 1
                     self._changed.notify_all()
                 self._on_room()
+                if isinstance(self.exporter, Settling):
+                    self._flush(self.exporter.settle)
+                    self._move(force=False)
         except Interrupted:
             pass
         except Exception as error:
@@ -225,14 +228,17 @@ class Worker:
 
     def _idle(self) -> None:
         if isinstance(self.exporter, Flushing):
-            try:
-                self.exporter.idle()
-                self.failing_since = None
-            except Lost as error:
-                self._lose(error)
-            except Exception as error:
-                self._note_failure(error)
+            self._flush(self.exporter.idle)
         self._move(force=True)
+
+    def _flush(self, make_durable: Callable[[], None]) -> None:
+        try:
+            make_durable()
+            self.failing_since = None
+        except Lost as error:
+            self._lose(error)
+        except Exception as error:
+            self._note_failure(error)
 
     def _lose(self, error: Lost) -> None:
         """Nothing that was offered after `durable` counts any more."""

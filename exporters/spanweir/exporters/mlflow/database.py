@@ -49,8 +49,9 @@ class Database(Protocol):
         """`content_bytes`: about how much is to be written. A transaction that was left open goes on."""
         ...
 
-    def may_stay_open(self, content_bytes: int) -> bool:
-        """Whether it pays to commit a batch of so much content with the next ones, and hinders nobody."""
+    def may_stay_open(self, content_bytes: int) -> float | None:
+        """For how many seconds a transaction may wait for more, after a batch of so much content. 0: only until the
+        next batch is in the making; None: commit it at once."""
         ...
 
     def commit(self) -> None: ...

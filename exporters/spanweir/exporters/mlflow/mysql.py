@@ -85,8 +85,8 @@ class Mysql:
     def begin(self, content_bytes: int = 0) -> None:
         self._open_connection().begin()
 
-    def may_stay_open(self, content_bytes: int) -> bool:
-        return False
+    def may_stay_open(self, content_bytes: int) -> float | None:
+        return None
 
     def commit(self) -> None:
         self._open_connection().commit()

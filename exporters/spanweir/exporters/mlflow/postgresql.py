@@ -83,8 +83,8 @@ class Postgresql:
     def begin(self, content_bytes: int = 0) -> None:
         self.execute("BEGIN")
 
-    def may_stay_open(self, content_bytes: int) -> bool:
-        return False
+    def may_stay_open(self, content_bytes: int) -> float | None:
+        return None
 
     def commit(self) -> None:
         self.execute("COMMIT")

@@ -7,7 +7,6 @@ roll-ups, rows of traces that exist, then traces, tags, metadata, spans, assessm
 Not here: what is written (`rows`), to which tables (`revisions`), and how a database is spoken to (`sqlite`, ...).
 """
 
-import hashlib
 import logging
 import threading
 import time
@@ -18,11 +17,11 @@ from typing import Final, Self
 import msgspec
 
 from spanweir.exporters.api import Batch, Exporter, KnownTrace, Permanent, Retry
-from spanweir.exporters.mlflow import attachments, experiments, finalized, known, retract, rollups
+from spanweir.exporters.mlflow import attachments, experiments, finalized, known, retract, rollups, runs
 from spanweir.exporters.mlflow.artifacts import Artifacts
 from spanweir.exporters.mlflow.database import Database, Trouble, select_in
 from spanweir.exporters.mlflow.held import Held
-from spanweir.exporters.mlflow.revisions import LINKS, METADATA, SPAN_METRICS, TAGS, TRACE_METRICS, Layout
+from spanweir.exporters.mlflow.revisions import METADATA, SPAN_METRICS, TAGS, TRACE_METRICS, Layout
 from spanweir.exporters.mlflow.rows import FINALIZED, KEY, SPANS_LOCATION, TRACKING_STORE, Home, Rows, build, cleaned
 from spanweir.exporters.mlflow.rows import request_id as mlflow_id
 from spanweir.exporters.mlflow.schema import SchemaError, UnknownRevision, is_empty, settled_layout
@@ -31,7 +30,7 @@ from spanweir.schemas.trace import MappedSpan, TraceRow
 RACES: Final = 5
 """How often a batch is written again at once after another writer got in between."""
 BUSY_RETRY_S: Final = 1.0
-READ_WAIT_S: Final = 1.0
+READ_WAIT_S: Final = 5.0
 """How long reading what is known waits for a transaction to end."""
 GONE_RETRY_S: Final = 2.0
 
@@ -62,7 +61,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class SqlStore:
-    """An `Exporter`, `Flushing` and `Hydrating`."""
+    """An `Exporter`, `Settling` and `Hydrating`."""
 
     def __init__(
         self,
@@ -125,10 +124,19 @@ class SqlStore:
             self._commit_held()
             self._held.tell()
 
+    def settle(self) -> None:
+        with self._lock:
+            self._commit_due()
+
     def export(self, batch: Batch) -> None:
         with self._lock:
-            self._held.tell()
+            self._commit_due()
             self._export(batch)
+
+    def _commit_due(self) -> None:
+        if self._held.due:
+            self._commit_held()
+        self._held.tell()
 
     def _commit_held(self) -> None:
         if self._held and self._database is not None:
@@ -253,7 +261,7 @@ class SqlStore:
         retract.spans(database, batch.retracted)
         self._put(database, layout, rows, stored, homes)
         retract.empty_traces(database, batch.retracted)
-        if rejected or not database.may_stay_open(content_bytes) or not self._held.take(batch, content_bytes):
+        if rejected or not self._held.take(batch, content_bytes, database.may_stay_open(content_bytes)):
             database.commit()
             self._held.committed(batch.last)
         return rejected
@@ -361,7 +369,7 @@ class SqlStore:
             if moved:
                 database.execute_many("UPDATE assessments SET trace_timestamp_ms = ? WHERE trace_id = ?", moved)
         if rows.runs:
-            _link(database, rows.runs)
+            runs.link(database, rows.runs)
 
 
 _TABLES: Final = ("traces", "tags", "metadata", "spans", "assessments", "trace_metrics", "span_metrics")
@@ -377,17 +385,3 @@ def _conflict(known_trace: Stored | None, experiment: experiments.Experiment) ->
     if known_trace.experiment_id != experiment.experiment_id:
         return f"the trace is in experiment {known_trace.experiment_id}, not in {experiment.experiment_id}"
     return None
-
-
-def _link(database: Database, runs: Mapping[str, str]) -> None:
-    """Show traces under their runs, as far as the runs exist (MLflow `link_traces_to_run`)."""
-    found = {
-        row[0] for row in select_in(database, "SELECT run_uuid FROM runs WHERE run_uuid IN", sorted(set(runs.values())))
-    }
-    now_ms = time.time_ns() // 1_000_000
-    links = [
-        (hashlib.sha256(f"{trace}/{run}".encode()).hexdigest()[:32], "trace", trace, "run", run, now_ms)
-        for trace, run in sorted(runs.items())
-        if run in found
-    ]
-    database.write(LINKS, links)

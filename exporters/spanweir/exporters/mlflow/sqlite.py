@@ -33,6 +33,8 @@ PAST_LOG_BYTES: Final = 1024 * 1024
 what was there before. It halves the bytes, and for a trace of 10 MB the CPU."""
 PAST_LOG_BATCHES: Final = 16
 """Then one goes through the log again: a reader that came meanwhile holds it from then on, and is not made to wait."""
+STAY_OPEN_S: Final = 0.5
+"""Who comes meanwhile waits that long to write, and to read where the cache is full."""
 LARGE_BYTES: Final = 4 * 1024 * 1024
 """Batches with so much content are written to the disk while they are made (see `writeback`), where they go past the
 log. For smaller ones it costs a tenth more CPU and gains little; through the log it gained nothing."""
@@ -179,9 +181,11 @@ class Sqlite:
             self._connection.close()
             self._connection = None
 
-    def may_stay_open(self, content_bytes: int) -> bool:
-        """Past the log nobody else had the file open. Pages of indexes that batches share are then written once."""
-        return self._past_log and PAST_LOG_BYTES <= content_bytes < LARGE_BYTES
+    def may_stay_open(self, content_bytes: int) -> float | None:
+        """Past the log nobody else had the file open: pages of indexes that batches share can be written once."""
+        if not PAST_LOG_BYTES <= content_bytes < LARGE_BYTES:
+            return None
+        return STAY_OPEN_S if self._past_log else 0.0
 
     def begin(self, content_bytes: int = 0) -> None:
         """Raises sqlite3.OperationalError, also if the file was deleted or replaced since it was opened."""
