@@ -18,7 +18,7 @@ from spanweir.schemas.fill import merge, run
 from spanweir.schemas.genai import Error, GenAISpan
 from spanweir.schemas.messages import join_turn
 from spanweir.schemas.notes import Notes
-from spanweir.schemas.paths import get_field, is_empty
+from spanweir.schemas.paths import is_empty
 from spanweir.schemas.plan import Plan, Planner
 from spanweir.schemas.raw import NO_RESOURCE, RawLog, RawSpan, Resource
 from spanweir.schemas.settle import settle
@@ -139,8 +139,10 @@ class Mapper:
             plan = self.planner.plan(one.scope, one.attributes)
             run(plan, one.attributes, inner, inner_notes)
             notes.flags += inner_notes.flags
-            for field in (*plan.shape.fields, *(("provider",) if inner.provider else ())):
-                value = get_field(inner, field)
+            for field, head, tail in plan.shape.fields:
+                value = getattr(inner, head)
+                if tail and value is not None:
+                    value = getattr(value, tail)
                 if not value and is_empty(value):
                     continue
                 before = fields.get(field) if fields else None
@@ -150,6 +152,8 @@ class Mapper:
                     continue
                 else:
                     fields[field] = value
+            if inner.provider:
+                fields["provider"] = inner.provider
         return fields
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from spanweir.schemas.convention import Convention, Many, Rule
-from spanweir.schemas.paths import GROUPS, check
+from spanweir.schemas.paths import GROUPS, PATHS, check
 from spanweir.schemas.raw import Attributes
 from spanweir.schemas.values import count, integer, model_name, number, quoted, text
 
@@ -81,7 +81,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     refines: tuple[Any, ...] = ()
     ranks: dict[str, int] = {}
     """Of each field, the rank of its strongest source."""
-    fields: tuple[str, ...] = ()
+    fields: tuple[tuple[str, str, str], ...] = ()
+    """Fields that may be filled: path, the group or the field of the span, the field of the group or nothing."""
     patterns: tuple[tuple[str, ...], ...] = ()
     """Of each `Many` in use, the collapsed keys that matched."""
     idle: bool = False
@@ -211,7 +212,7 @@ class _Draft:
             excludes=tuple(c.excludes for c in self.active if c.excludes is not None),
             refines=tuple(c.refine for c in self.active if c.refine is not None),
             ranks=ranks,
-            fields=tuple(field for field in fields if field not in ("kind", "kind!", "*")),
+            fields=tuple((field, *PATHS[field]) for field in fields if field not in ("kind", "kind!", "*")),
             patterns=tuple(self.patterns),
             idle=not names and not groups and not content,
         )
