@@ -35,7 +35,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         spans[1].own["mlflow.spanOutputs"] = json.dumps([{"page_content": "x"}] * (number % 2 + 1))
         spans[2].own |= {"mlflow.chat.tokenUsage": usage, "mlflow.llm.cost": cost}
         spans[2].own["mlflow.llm.model"] = json.dumps(MODELS[number % 2])
-        spans[2].attributes |= {"gen_ai.prompt.name": '"greeting"', "gen_ai.prompt.version": f'"{number % 5}"'}
+        spans[2].own |= {"gen_ai.prompt.name": '"greeting"', "gen_ai.prompt.version": f'"{number % 5}"'}
         if number == 7:
             spans[0].status = "ERROR"
         batch.spans += spans
