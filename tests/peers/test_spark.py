@@ -46,8 +46,8 @@ def test_spark_reads_the_tables(spark: tuple[Path, str], tmp_path: Path, version
     with config.build(Context(name="delta", state_directory=str(tmp_path / "state"))) as exporter:
         for sequence in range(1, 4):
             spans, row = trace(rng)
-            spans[2].attributes["mlflow.chat.tokenUsage"] = '{"input_tokens": 12, "output_tokens": 3}'
-            spans[2].attributes["mlflow.llm.cost"] = '{"total_cost": 0.25}'
+            spans[2].own["mlflow.chat.tokenUsage"] = '{"input_tokens": 12, "output_tokens": 3}'
+            spans[2].own["mlflow.llm.cost"] = '{"total_cost": 0.25}'
             exporter.export(Batch(first=sequence, last=sequence, spans=spans, traces=[row]))
         exporter.export(Batch(first=3, last=3, spans=spans, traces=[row]))
     names = ["otel_spans", "payload", "otel_logs", "otel_metrics", "otel_annotations"]

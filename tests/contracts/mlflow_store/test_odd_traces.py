@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from spanweir.exporters.api import Exporter, Hydrating, Permanent
+from spanweir.exporters.api import Exporter, Flushing, Hydrating, Permanent
 from spanweir.exporters.mlflow.create_schema import with_driver
 from spanweir.schemas.trace import Cost, TraceRow
 from tests.contracts.mlflow_store.conftest import Pair, execute
@@ -307,6 +307,8 @@ def test_large_texts_stay_as_they_are(exporter: Exporter, store: SqlAlchemyStore
     ]
     row.span_count = len(spans) + len(large)
     exporter.export(make_batch([(row, [*spans, *large])]))
+    if isinstance(exporter, Flushing):
+        exporter.idle()
     found = {span.span_id: span.inputs for span in stored(store, row).data.spans}
     assert [found[span.span_id] for span in large] == [{"a": text}] * 3
     assert len(found) == row.span_count
