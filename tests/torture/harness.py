@@ -25,6 +25,7 @@ from tests.benchmarks.load import TRACE_EXPORT, make_bodies
 _LATER = 12
 IDLE_S = 8.0
 """Traces whose root never came are finalised by then."""
+CALM_S = 1.0
 _ROOTS = "SELECT trace_id, count(*) FROM spans WHERE parent_span_id IS NULL GROUP BY 1"
 CONFIG = """
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:{grpc}}}, http: {{endpoint: 127.0.0.1:{http}}}}}}}}}
@@ -117,17 +118,25 @@ class Collector:
         time.sleep(IDLE_S)
         self.wait_drained(timeout_s=timeout_s)
 
-    def wait_drained(self, exporters: tuple[str, ...] = ("mlflow", "delta"), timeout_s: float = 120) -> None:
-        """Until every exporter is done with every record that is in the queue now."""
+    def wait_drained(self, exporters: tuple[str, ...] = ("mlflow", "delta"), timeout_s: float = 120) -> float:
+        """Until every exporter is done with every record that is in the queue now, and stays so for a second.
+
+        Returns when that was seen first (monotonic): up to 0.7 s late, as the collector tells twice a second.
+        """
         deadline = time.monotonic() + timeout_s
-        calm = 0
-        while calm < 3:
+        since: float | None = None
+        while since is None or time.monotonic() - since < CALM_S:
             values = self.values()
+            now = time.monotonic()
             sizes = [values.get(f'otelcol_exporter_queue_size{{exporter="{name}"}}') for name in exporters]
-            calm = calm + 1 if sizes and all(size == 0 for size in sizes) else 0
-            if time.monotonic() > deadline:
+            if not sizes or any(size != 0 for size in sizes):
+                since = None
+            elif since is None:
+                since = now
+            if now > deadline:
                 raise TimeoutError(f"not drained: {sizes}\n" + (self.directory / "collector.log").read_text()[-4000:])
-            time.sleep(0.5)
+            time.sleep(0.2)
+        return since
 
 
 class Sender:
