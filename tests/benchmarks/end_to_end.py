@@ -1,6 +1,6 @@
 """The whole path beside MLflow's own server, in the same run: acknowledged and stored spans, CPU, memory.
 
-    python -m tests.benchmarks.end_to_end [--traces 1 20 100] [--spans 50000] [--seconds 8] [--without-mlflow]
+    python -m tests.benchmarks.end_to_end [--traces 1 20 100] [--spans 100000] [--seconds 8] [--without-mlflow]
 
 spanweir: `spanweir run` with the disk queue, an MLflow SQLite store and Delta inference tables, over OTLP/gRPC. MLflow:
 `mlflow server` on SQLite with 2 workers, over OTLP/HTTP, the only transport it has. The load comes from a process of
@@ -220,7 +220,7 @@ def show(results: Sequence[Measured]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="spanweir and MLflow's own server, measured in the same run.")
     parser.add_argument("--traces", type=int, nargs="+", default=[1, 20, 100])
-    parser.add_argument("--spans", type=int, default=50_000, help="that each stores")
+    parser.add_argument("--spans", type=int, default=100_000, help="that each stores")
     parser.add_argument("--seconds", type=float, default=8, help="of acknowledgements")
     parser.add_argument("--without-mlflow", action="store_true")
     parser.add_argument("--json", help="write the results here")
