@@ -7,7 +7,7 @@ spanweir: `spanweir run` with the disk queue, an MLflow SQLite store and Delta i
 its own and its CPU is not counted. Stored means: in MLflow's database, and for spanweir in the Delta tables as well.
 
 Both store the same number of spans in a fresh database: a row costs either of them more the more there are. spanweir
-acknowledges these within a second, so its acknowledgements are measured afterwards, under a longer load, which it then
+acknowledges these within seconds, so its acknowledgements are measured afterwards, under a longer load, which it then
 drains; MLflow's are one with storing.
 """
 
