@@ -85,7 +85,8 @@ class Watch:
     def cpu_s(self) -> float:
         """Since the start."""
         self._look()
-        return sum(cpu - self._before.get(pid, 0.0) for pid, cpu in self._cpu.items())
+        seen = dict(self._cpu)  # the thread may find a new process meanwhile
+        return sum(cpu - self._before.get(pid, 0.0) for pid, cpu in seen.items())
 
     def stop(self) -> None:
         self._stop.set()

@@ -129,7 +129,7 @@ class Collector:
             values = self.values()
             now = time.monotonic()
             sizes = [values.get(f'otelcol_exporter_queue_size{{exporter="{name}"}}') for name in exporters]
-            if not sizes or any(size != 0 for size in sizes):
+            if any(size != 0 for size in sizes):
                 since = None
             elif since is None:
                 since = now
