@@ -1,6 +1,7 @@
 """The native twin of a span as JSON writes what Python writes, byte for byte."""
 
 import string
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,8 +31,12 @@ def parts(own: dict[str, str], values: dict[str, Any], **fields: Any) -> list[An
     return [*(plain | fields).values(), own, values, b',"links":[]}']
 
 
-def both(given: list[Any]) -> tuple[bytes | None, bytes]:
-    return _native.span_json(dumps, *given), span_json._span_in_python(*given)
+def left_to_python(*parts: Any) -> bytes:
+    return b"left to Python"
+
+
+def both(given: list[Any], in_python: Callable[..., bytes] = span_json._span_in_python) -> tuple[bytes, bytes]:
+    return _native.span_json(dumps, in_python, *given), span_json._span_in_python(*given)
 
 
 @given(
@@ -83,9 +88,12 @@ def test_texts_of_any_length_with_something_odd_anywhere(length: int, odd: str) 
     ],
 )
 def test_what_only_python_can_write_is_left_to_it(odd: dict[str, Any]) -> None:
-    native, python = both(parts({}, odd.pop("values", {}), **odd))
-    assert native is None
+    given = parts({}, odd.pop("values", {}), **odd)
+    native, python = both(given, left_to_python)
+    assert native == b"left to Python"
     assert b"attributes" in python
+    native, python = both(given)
+    assert native == python
 
 
 def test_what_a_value_raises_is_raised() -> None:
@@ -93,10 +101,10 @@ def test_what_a_value_raises_is_raised() -> None:
         raise RuntimeError(str(value))
 
     with pytest.raises(RuntimeError, match="odd"):
-        _native.span_json(refuse, *parts({}, {"k": ["odd"]}))
+        _native.span_json(refuse, left_to_python, *parts({}, {"k": ["odd"]}))
     with pytest.raises(TypeError):
-        _native.span_json(dumps, *parts([], {}))  # type: ignore[arg-type]
+        _native.span_json(dumps, left_to_python, *parts([], {}))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        _native.span_json(dumps, *parts({"k": 1}, {}))  # type: ignore[dict-item]
+        _native.span_json(dumps, left_to_python, *parts({"k": 1}, {}))  # type: ignore[dict-item]
     with pytest.raises(TypeError):
-        _native.span_json(dumps)
+        _native.span_json(dumps, left_to_python)

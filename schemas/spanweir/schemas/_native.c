@@ -3,14 +3,17 @@
  * A sender's text stands in there as JSON text within JSON text, with a quotation mark as \\\" and a line break as \\n.
  * Here it is escaped twice in one pass; in Python each of the two makes objects that are thrown away.
  *
- * Not here: values that are neither text nor a number of 64 bits (Python writes them). For lone surrogates, ids that are
- * not hexadecimal and times that are no time None is returned: Python then writes the whole.
+ * Not here: values that are neither text nor a number of 64 bits (Python writes them). Where there are lone surrogates,
+ * ids that are not hexadecimal or times that are no time, Python writes the whole.
  */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #ifndef SOURCE_DIGEST
 #define SOURCE_DIGEST ""
@@ -23,6 +26,10 @@ typedef struct {
 } Escape;
 
 static Escape once[256], twice[256];
+
+/* What a hexadecimal digit says. */
+enum { NO_DIGIT = 16 };
+static uint8_t digit_of[256];
 
 typedef struct {
     char *at, *start, *end;
@@ -57,17 +64,43 @@ static inline uint64_t odd(uint64_t word) {
     return ((word - ones * 0x20) | (quote - ones) | (slash - ones)) & ~word & tops;
 }
 
-/* `text` with its odd bytes as `escapes` says: eight at a time where none is odd. */
+#ifdef __SSE2__
+/* One bit for each of sixteen bytes that is odd. */
+static inline unsigned odd_of_sixteen(__m128i bytes) {
+    __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), slash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), low));
+}
+#endif
+
+/* `text` up to its first odd byte, or all but its last few. How many bytes that are; `at` has room for `length`. */
+static inline size_t put_even(char *at, const char *text, size_t length) {
+    size_t done = 0;
+#ifdef __SSE2__
+    for (; length - done >= 16; done += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(text + done));
+        unsigned found = odd_of_sixteen(bytes);
+        _mm_storeu_si128((__m128i *)(at + done), bytes);
+        if (found) return done + (size_t)__builtin_ctz(found);
+    }
+#endif
+    for (uint64_t word; length - done >= 8; done += 8) {
+        memcpy(&word, text + done, 8);
+        if (odd(word)) break;
+        memcpy(at + done, &word, 8);
+    }
+    return done;
+}
+
+/* `text` with its odd bytes as `escapes` says. */
 static int put_escaped(Buffer *buffer, const char *text, size_t length, const Escape *escapes) {
     const char *end = text + length;
     while (text < end) {
         if (room(buffer, (end - text) + 8 * sizeof(Escape)) < 0) return -1;
-        char *at = buffer->at;
-        for (uint64_t word; end - text >= 8; text += 8, at += 8) {
-            memcpy(&word, text, 8);
-            if (odd(word)) break;
-            memcpy(at, &word, 8);
-        }
+        size_t even = put_even(buffer->at, text, end - text);
+        char *at = buffer->at + even;
+        text += even;
+        /* Odd bytes stand close together where one is, as in JSON: the next few are looked at one by one. */
         for (const char *stop = end - text > 8 ? text + 8 : end; text < stop; text++) {
             const Escape *escape = &escapes[(uint8_t)*text];
             memcpy(at, escape->text, 8);
@@ -79,10 +112,9 @@ static int put_escaped(Buffer *buffer, const char *text, size_t length, const Es
 }
 
 /* A str within quotation marks, which are escaped themselves where it is text within text. */
-static int put_text(Buffer *buffer, PyObject *text, const Escape *escapes, const char *mark) {
+static int put_text(Buffer *buffer, PyObject *text, const Escape *escapes, const char *mark, size_t marks) {
     Py_ssize_t length;
     const char *utf8 = PyUnicode_AsUTF8AndSize(text, &length);
-    size_t marks = strlen(mark);
     if (utf8 == NULL || room(buffer, marks) < 0) return -1;
     put(buffer, mark, marks);
     if (put_escaped(buffer, utf8, length, escapes) < 0 || room(buffer, marks) < 0) return -1;
@@ -99,32 +131,41 @@ static int put_plain(Buffer *buffer, PyObject *text) {
     return 0;
 }
 
-static int put_literal(Buffer *buffer, const char *text) {
-    size_t length = strlen(text);
+static inline int put_bytes(Buffer *buffer, const char *text, size_t length) {
     if (room(buffer, length) < 0) return -1;
     put(buffer, text, length);
     return 0;
 }
 
+/* A text whose length the compiler knows. */
+#define PUT(buffer, literal) put_bytes(buffer, literal, sizeof literal - 1)
+
+enum { MOST_DIGITS = 20 };
+
+static void put_digits(Buffer *buffer, uint64_t number) {
+    char digits[MOST_DIGITS], *at = digits + MOST_DIGITS;
+    do *--at = (char)('0' + number % 10);
+    while (number /= 10);
+    put(buffer, at, digits + MOST_DIGITS - at);
+}
+
+/* Within quotation marks: it is an attribute's JSON text. */
 static int put_number(Buffer *buffer, long long number) {
-    char digits[24];
-    PyOS_snprintf(digits, sizeof digits, "\"%lld\"", number);
-    return put_literal(buffer, digits);
+    if (room(buffer, MOST_DIGITS + 3) < 0) return -1;
+    put(buffer, "\"-", number < 0 ? 2 : 1);
+    put_digits(buffer, number < 0 ? 0 - (uint64_t)number : (uint64_t)number);
+    put(buffer, "\"", 1);
+    return 0;
 }
 
 /* Nanoseconds since 1970; null for 0 where that says that there is no such time. */
 static int put_time(Buffer *buffer, PyObject *time, int may_lack) {
-    char digits[24];
     unsigned long long time_ns = PyLong_AsUnsignedLongLong(time);
     if (time_ns == (unsigned long long)-1 && PyErr_Occurred()) return -1;
-    PyOS_snprintf(digits, sizeof digits, "%llu", time_ns);
-    return put_literal(buffer, time_ns || !may_lack ? digits : "null");
-}
-
-static int digit_of(char hex) {
-    if (hex >= '0' && hex <= '9') return hex - '0';
-    hex |= 0x20;
-    return hex >= 'a' && hex <= 'f' ? hex - 'a' + 10 : -1;
+    if (time_ns == 0 && may_lack) return PUT(buffer, "null");
+    if (room(buffer, MOST_DIGITS) < 0) return -1;
+    put_digits(buffer, time_ns);
+    return 0;
 }
 
 /* A hexadecimal id in base64: twelve bits, which are three digits, become two letters. */
@@ -135,18 +176,21 @@ static int put_id(Buffer *buffer, PyObject *id) {
     if (hex == NULL || room(buffer, length + 8) < 0) return -1;
     char *at = buffer->at;
     *at++ = '"';
-    int wrong = length % 2;
-    for (Py_ssize_t i = 0; i < length; i += 3) {
-        unsigned bits = 0;
-        for (Py_ssize_t j = i; j < i + 3; j++) {
-            int digit = j < length ? digit_of(hex[j]) : 0;
-            wrong |= digit < 0;
-            bits = bits << 4 | (digit & 15);
-        }
-        *at++ = letters[bits >> 6];
-        if (i + 1 < length) *at++ = letters[bits & 63];
+    const uint8_t *digit = (const uint8_t *)hex, *end = digit + length;
+    unsigned wrong = (length % 2) << 4;
+    for (; end - digit >= 3; digit += 3) {
+        unsigned first = digit_of[digit[0]], second = digit_of[digit[1]], third = digit_of[digit[2]];
+        wrong |= first | second | third;
+        *at++ = letters[(first << 2 | second >> 2) & 63];
+        *at++ = letters[(second << 4 | third) & 63];
     }
-    if (wrong) {
+    if (digit < end) {
+        unsigned first = digit_of[digit[0]], second = end - digit > 1 ? digit_of[digit[1]] : 0;
+        wrong |= first | second;
+        *at++ = letters[(first << 2 | second >> 2) & 63];
+        if (end - digit > 1) *at++ = letters[second << 4 & 63];
+    }
+    if (wrong & NO_DIGIT) {
         PyErr_SetString(PyExc_ValueError, "an id has an even number of hexadecimal digits");
         return -1;
     }
@@ -159,11 +203,7 @@ static int put_id(Buffer *buffer, PyObject *id) {
 /* A sender's value as JSON text within JSON text. */
 static int put_value(Buffer *buffer, PyObject *value, PyObject *dumps) {
     if (PyUnicode_CheckExact(value)) {
-        if (room(buffer, 2) < 0) return -1;
-        put(buffer, "\"", 1);
-        if (put_text(buffer, value, twice, "\\\"") < 0 || room(buffer, 1) < 0) return -1;
-        put(buffer, "\"", 1);
-        return 0;
+        return PUT(buffer, "\"") < 0 || put_text(buffer, value, twice, "\\\"", 2) < 0 || PUT(buffer, "\"") < 0 ? -1 : 0;
     }
     if (PyLong_CheckExact(value)) {
         int overflow;
@@ -172,7 +212,7 @@ static int put_value(Buffer *buffer, PyObject *value, PyObject *dumps) {
     }
     PyObject *text = PyObject_CallOneArg(dumps, value);
     if (text == NULL) return -1;
-    int done = put_text(buffer, text, once, "\"");
+    int done = put_text(buffer, text, once, "\"", 1);
     Py_DECREF(text);
     return done;
 }
@@ -182,40 +222,45 @@ static int put_pairs(Buffer *buffer, PyObject *pairs, PyObject *dumps, int *any)
     PyObject *key, *value;
     Py_ssize_t position = 0;
     while (PyDict_Next(pairs, &position, &key, &value)) {
-        if (put_literal(buffer, *any ? ",\n  " : "{\n  ") < 0 || put_text(buffer, key, once, "\"") < 0) return -1;
-        if (put_literal(buffer, ": ") < 0) return -1;
-        if (dumps == NULL ? put_text(buffer, value, once, "\"") < 0 : put_value(buffer, value, dumps) < 0) return -1;
+        if ((*any ? PUT(buffer, ",\n  ") : PUT(buffer, "{\n  ")) < 0) return -1;
+        if (put_text(buffer, key, once, "\"", 1) < 0 || PUT(buffer, ": ") < 0) return -1;
+        if ((dumps == NULL ? put_text(buffer, value, once, "\"", 1) : put_value(buffer, value, dumps)) < 0) return -1;
         *any = 1;
     }
     return 0;
 }
 
-enum { DUMPS, TRACE_ID, SPAN_ID, PARENT_ID, NAME, KIND, START, END, EVENTS, CODE, MESSAGE, OWN, GIVEN, TAIL, COUNT };
+enum { DUMPS, IN_PYTHON, TRACE_ID, SPAN_ID, PARENT_ID, NAME, KIND, START, END, EVENTS, CODE, MESSAGE, OWN, GIVEN, TAIL,
+       COUNT };
 
 static int put_span(Buffer *buffer, PyObject *const *args) {
     int any = 0;
-    return put_literal(buffer, "{\"trace_id\":") < 0 || put_id(buffer, args[TRACE_ID]) < 0
-        || put_literal(buffer, ",\"span_id\":") < 0 || put_id(buffer, args[SPAN_ID]) < 0
-        || put_literal(buffer, ",\"parent_span_id\":") < 0
-        || (PyUnicode_GET_LENGTH(args[PARENT_ID]) ? put_id(buffer, args[PARENT_ID]) : put_literal(buffer, "null")) < 0
-        || put_literal(buffer, ",\"name\":") < 0 || put_text(buffer, args[NAME], once, "\"") < 0
+    return PUT(buffer, "{\"trace_id\":") < 0 || put_id(buffer, args[TRACE_ID]) < 0
+        || PUT(buffer, ",\"span_id\":") < 0 || put_id(buffer, args[SPAN_ID]) < 0
+        || PUT(buffer, ",\"parent_span_id\":") < 0
+        || (PyUnicode_GET_LENGTH(args[PARENT_ID]) ? put_id(buffer, args[PARENT_ID]) : PUT(buffer, "null")) < 0
+        || PUT(buffer, ",\"name\":") < 0 || put_text(buffer, args[NAME], once, "\"", 1) < 0
         || put_plain(buffer, args[KIND]) < 0 || put_time(buffer, args[START], 0) < 0
-        || put_literal(buffer, ",\"end_time_unix_nano\":") < 0 || put_time(buffer, args[END], 1) < 0
-        || put_literal(buffer, ",\"events\":") < 0 || put_plain(buffer, args[EVENTS]) < 0
-        || put_plain(buffer, args[CODE]) < 0 || put_text(buffer, args[MESSAGE], once, "\"") < 0
-        || put_literal(buffer, "},\"attributes\":") < 0 || put_pairs(buffer, args[OWN], NULL, &any) < 0
-        || put_pairs(buffer, args[GIVEN], args[DUMPS], &any) < 0 || put_literal(buffer, any ? "\n}" : "{}") < 0
-        || put_literal(buffer, PyBytes_AS_STRING(args[TAIL])) < 0;
+        || PUT(buffer, ",\"end_time_unix_nano\":") < 0 || put_time(buffer, args[END], 1) < 0
+        || PUT(buffer, ",\"events\":") < 0 || put_plain(buffer, args[EVENTS]) < 0
+        || put_plain(buffer, args[CODE]) < 0 || put_text(buffer, args[MESSAGE], once, "\"", 1) < 0
+        || PUT(buffer, "},\"attributes\":") < 0 || put_pairs(buffer, args[OWN], NULL, &any) < 0
+        || put_pairs(buffer, args[GIVEN], args[DUMPS], &any) < 0 || (any ? PUT(buffer, "\n}") : PUT(buffer, "{}")) < 0
+        || put_bytes(buffer, PyBytes_AS_STRING(args[TAIL]), PyBytes_GET_SIZE(args[TAIL])) < 0;
 }
 
 static int are_of_their_types(PyObject *const *args) {
-    for (int i = 0; i < COUNT; i++) {
+    for (int i = TRACE_ID; i < COUNT; i++) {
         PyTypeObject *type = i == START || i == END ? &PyLong_Type : i == OWN || i == GIVEN ? &PyDict_Type : i == TAIL
-            ? &PyBytes_Type : i == DUMPS ? Py_TYPE(args[i]) : &PyUnicode_Type;
-        if (!PyObject_TypeCheck(args[i], type)) return 0;
+            ? &PyBytes_Type : &PyUnicode_Type;
+        if (!Py_IS_TYPE(args[i], type) && !PyType_IsSubtype(Py_TYPE(args[i]), type)) return 0;
     }
     return 1;
 }
+
+/* The memory of the last span, for the next one. Who writes one has it alone: `dumps` may write another meanwhile. */
+static Buffer spare;
+enum { SPARE_BYTES = 1 << 16 };
 
 static PyObject *span_json(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     (void)module;
@@ -223,15 +268,18 @@ static PyObject *span_json(PyObject *module, PyObject *const *args, Py_ssize_t c
         PyErr_SetString(PyExc_TypeError, "span_json takes what _native.pyi says");
         return NULL;
     }
-    Buffer buffer = {NULL, NULL, NULL};
+    Buffer buffer = spare;
     PyObject *made = NULL;
-    if (grow(&buffer, 4096) == 0 && !put_span(&buffer, args)) {
+    spare = (Buffer){NULL, NULL, NULL};
+    buffer.at = buffer.start;
+    if (room(&buffer, 4096) == 0 && !put_span(&buffer, args)) {
         made = PyBytes_FromStringAndSize(buffer.start, buffer.at - buffer.start);
     }
-    PyMem_Free(buffer.start);
+    if (buffer.end - buffer.start > SPARE_BYTES || spare.start != NULL) PyMem_Free(buffer.start);
+    else spare = buffer;
     if (made == NULL && (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_OverflowError))) {
         PyErr_Clear(); /* a UnicodeEncodeError is a ValueError */
-        Py_RETURN_NONE;
+        return PyObject_Vectorcall(args[IN_PYTHON], args + TRACE_ID, COUNT - TRACE_ID, NULL);
     }
     return made;
 }
@@ -253,6 +301,10 @@ static void fill_tables(void) {
             *more++ = text[i];
         }
         twice[byte].length = more - twice[byte].text;
+        digit_of[byte] = NO_DIGIT;
+    }
+    for (int digit = 0; digit < 16; digit++) {
+        digit_of[(uint8_t)"0123456789abcdef"[digit]] = digit_of[(uint8_t)"0123456789ABCDEF"[digit]] = digit;
     }
 }
 

@@ -6,6 +6,7 @@ SOURCE: str
 
 def span_json(
     dumps: Callable[[Any], str],
+    in_python: Callable[..., bytes],
     trace_id: str,
     span_id: str,
     parent_id: str,
@@ -20,10 +21,11 @@ def span_json(
     given: dict[str, Any],
     tail: bytes,
     /,
-) -> bytes | None:
+) -> bytes:
     """A span in MLflow's form, see `spanweir.schemas.span_json`. `kind`, `events`, `code` and `tail` are pieces of
     JSON, `own` are JSON texts and `given` a sender's values.
 
     `dumps` is called for values that are neither text nor an integer of 64 bits; what it raises is raised, but for
-    ValueError. None: something is there that only Python can write, e.g. lone surrogates.
+    ValueError. Where something is there that only Python can write, e.g. lone surrogates, `in_python` is called with
+    all that follows it.
     """

@@ -96,8 +96,13 @@ class Renderer:
             if "mlflow" in span.conventions:
                 _keep_encoded(raw.attributes, span, own, hidden)
                 mapped.given = {}
-        if hidden or not raw.attributes.keys().isdisjoint(own):
-            mapped.given = {k: v for k, v in mapped.given.items() if k not in own and k not in hidden}
+        if hidden:
+            # A copy is quick, and most of what it has stays.
+            mapped.given = mapped.given.copy()
+            for key in hidden:
+                mapped.given.pop(key, None)
+        if not mapped.given.keys().isdisjoint(own):
+            mapped.given = {key: value for key, value in mapped.given.items() if key not in own}
         events = _events(raw, span, status) if raw.events or status == 2 else []
         mapped.content = self._write(raw, mapped.name, status, message, events, own, mapped.given)
         return mapped

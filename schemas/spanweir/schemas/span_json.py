@@ -7,7 +7,7 @@ Not here: what stands in the attributes, and which error a span tells of (`mlflo
 
 import binascii
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -143,16 +143,12 @@ def _span_in_python(
     return b"".join((head.encode(), told, tail))
 
 
-def _span_natively(*parts: Any) -> bytes:
-    return span_json(dumps, *parts) or _span_in_python(*parts)
-
-
 try:
     from spanweir.schemas._native import span_json
 except ImportError:  # installed where no C compiler was
     _span: Callable[..., bytes] = _span_in_python
 else:
-    _span = _span_natively
+    _span = partial(span_json, dumps, _span_in_python)
 
 
 def encode_content(content: dict[str, Any]) -> bytes:
