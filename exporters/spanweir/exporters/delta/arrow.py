@@ -4,7 +4,7 @@ arro3 rather than pyarrow: it comes with deltalake, builds arrays as fast, and l
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import accumulate, chain
 from typing import Any, Final, TypeAlias
@@ -21,6 +21,10 @@ _DELTA_NAMES: Final = {
     "STRING": "string", "INT": "integer", "LONG": "long", "BIGINT": "long", "DOUBLE": "double", "BOOLEAN": "boolean",
     "DATE": "date", "TIMESTAMP": "timestamp", "BINARY": "binary", "VARIANT": "variant",
 }  # fmt: skip
+_FORMATS: Final = {
+    "STRING": "u", "INT": "i", "LONG": "l", "BIGINT": "l", "DOUBLE": "g", "DATE": "tdD", "TIMESTAMP": "tsu:UTC",
+    "MAP": "+m", "ARRAY": "+l", "STRUCT": "+s",
+}  # fmt: skip
 _BINARY: Final = DataType.binary()
 _STRING: Final = DataType.string()
 _OFFSET: Final = DataType.int32()
@@ -34,9 +38,6 @@ class Type(msgspec.Struct, frozen=True):
 
     kind: str
     fields: tuple[tuple[str, "Type"], ...] = ()
-
-
-_TEXT: Final = Type("STRING")
 
 
 def parse(sql: str) -> Type:
@@ -122,17 +123,32 @@ class Layout:
         self.types = dict(self.columns)
         self.names = [name for name, _ in self.columns]
         self.schema = Schema([Field(name, _arrow_type(kind)) for name, kind in self.columns])
+        self._kinds = tuple(_native_kind(kind) for _, kind in self.columns)
+        self._capsule = self.schema.__arrow_c_schema__()
 
     def batch(self, columns: Sequence[Column | Array]) -> RecordBatch:
         """One record batch. A column is a list of Python values, or an Array that has the column's type already."""
+        if native_batch is not None:
+            given = [self._prepared(number, column) for number, column in enumerate(columns)]
+            made = native_batch(self._kinds, given, len(columns[0]))
+            if made is not None:
+                return RecordBatch.from_arrow_pycapsule(self._capsule, made)
         arrays = [
             column if isinstance(column, Array) else build(kind, column)
             for (_, kind), column in zip(self.columns, columns, strict=True)
         ]
         return RecordBatch.from_arrays(arrays, schema=self.schema)
 
+    def _prepared(self, number: int, column: Column | Array) -> Any:
+        """What `native_batch` takes: values that it knows, and arrays of all others."""
+        if isinstance(column, Array):
+            return column.__arrow_c_array__()[1] if column.type == _arrow_type(self.columns[number][1]) else None
+        if self._kinds[number] is None:
+            return build(self.columns[number][1], column).__arrow_c_array__()[1]
+        return column
 
-def build(kind: Type, values: Column) -> Array:
+
+def _build_in_python(kind: Type, values: Column) -> Array:
     """Values as an Arrow array; None is null.
 
     Python forms: STRING str, or UTF-8 bytes for the whole column; DATE days, TIMESTAMP microseconds since 1970;
@@ -161,6 +177,30 @@ def build(kind: Type, values: Column) -> Array:
     return Array(values, _arrow_type(kind))
 
 
+def _build_natively(kind: Type, values: Column) -> Array:
+    format_ = _native_kind(kind)
+    made = None if format_ is None else native_build(format_, values)
+    return _build_in_python(kind, values) if made is None else imported(kind, made)
+
+
+@cache
+def _native_kind(kind: Type) -> tuple[str, tuple[Any, ...]] | None:
+    """The format of Arrow's C data interface and the kinds of what is in it; None of what `_native` does not know."""
+    children = tuple(_native_kind(child) for _, child in kind.fields)
+    known = _FORMATS.get(kind.kind)
+    return None if known is None or None in children else (known, children)
+
+
+native_batch: Callable[[Sequence[Any], list[Any], int], object | None] | None
+try:
+    from spanweir.exporters.delta._native import batch as native_batch
+    from spanweir.exporters.delta._native import build as native_build
+except ImportError:  # installed where no C compiler was
+    native_batch, build = None, _build_in_python
+else:
+    build = _build_natively
+
+
 def _integers(values: Column, kind: DataType, most: int) -> Array:
     try:
         return Array(values, kind)
@@ -168,30 +208,18 @@ def _integers(values: Column, kind: DataType, most: int) -> Array:
         return Array([None if v is None else max(min(v, most), -most) for v in values], kind)
 
 
-def _strings_in_python(values: Column) -> Array:
+def _strings(values: Column) -> Array:
     if not any(values):
         # The Parquet writer compares texts of a column that has not one byte at an address that is none: the processor
-        # takes 150 ns for each. With a byte behind them it takes 10.
-        return Array([*values, "."], _STRING).slice(0, len(values))
+        # takes 150 ns for each. With a byte before them it takes 10.
+        empty = [v.decode() if isinstance(v, bytes) else v for v in values]
+        return Array([".", *empty], _STRING).slice(1) if empty else Array(empty, _STRING)
     try:
         return Array(values, _STRING)
     except UnicodeEncodeError:
         return Array([v if v is None else v.encode("utf-8", "replace").decode() for v in values], _STRING)
     except TypeError:
         return Array(values, _BINARY).cast(_STRING)
-
-
-def _strings_natively(values: Column) -> Array:
-    made = native_strings(values)
-    return _strings_in_python(values) if made is None else imported(_TEXT, made)
-
-
-try:
-    from spanweir.exporters.delta._native import strings as native_strings
-except ImportError:  # installed where no C compiler was
-    _strings = _strings_in_python
-else:
-    _strings = _strings_natively
 
 
 def imported(kind: Type, capsule: object) -> Array:
@@ -241,14 +269,10 @@ def flat_maps(kind: Type, keys: Column, items: Column, lengths: Sequence[int], n
 
 
 def _arrays(kind: Type, values: Column) -> Array:
-    return flat_arrays(kind, [value or () for value in values], _nulls(values))
-
-
-def flat_arrays(kind: Type, values: Sequence[Sequence[Any]], nulls: Array | None = None) -> Array:
-    """Arrays of sequences, none of which is None."""
     element = kind.fields[0][1]
-    items = list(chain.from_iterable(values))
-    return _lists(kind, build(element, items) if items else _nothing(element), list(map(len, values)), nulls)
+    items = list(chain.from_iterable(value for value in values if value))
+    lengths = [len(value) if value else 0 for value in values]
+    return _lists(kind, build(element, items) if items else _nothing(element), lengths, _nulls(values))
 
 
 @cache
@@ -265,14 +289,9 @@ def _structs(kind: Type, values: Column) -> Array:
     width = len(kind.fields)
     rows = [_NO_ROW[:width] if v is None else v if isinstance(v, tuple) else _ordered(v, kind) for v in values]
     columns: Sequence[Column] = list(zip(*rows, strict=True)) if rows else [()] * width
-    return flat_structs(kind, columns, _nulls(values))
-
-
-def flat_structs(kind: Type, columns: Sequence[Column], nulls: Array | None = None) -> Array:
-    """Structs whose fields are given as columns."""
     arrays = [build(child, column) for (_, child), column in zip(kind.fields, columns, strict=True)]
     fields = [Field(name, _arrow_type(child)) for name, child in kind.fields]
-    return struct_array(arrays, fields=fields, mask=nulls)
+    return struct_array(arrays, fields=fields, mask=_nulls(values))
 
 
 _NO_ROW: Final = (None,) * 32

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from arro3.core import RecordBatch
 
-from spanweir.exporters.delta.arrow import Layout, flat_arrays, flat_structs
+from spanweir.exporters.delta.arrow import Layout
 from spanweir.exporters.delta.cells import (
     DAY_NS,
     KINDS,
@@ -79,7 +79,6 @@ class SpanRows:
             traces, ids, parents, names, starts, ends, statuses, owns, givens, messages, states, flags, kinds, events,
             links, dropped_attributes, dropped_events, dropped_links, resources, scopes,
         ) = columns  # fmt: skip
-        types = self._layout.types
         resource, resource_url, scope, scope_url, services = self._origins.columns(resources, scopes)
         codes = [_STATUSES.get(status) or f"STATUS_CODE_{status}" for status in statuses]
         return self._layout.batch(
@@ -97,13 +96,13 @@ class SpanRows:
                 [KINDS[kind if 0 <= kind < 6 else 0] for kind in kinds],
                 starts,
                 ends,
-                self._attributes(types["attributes"], owns, givens),
+                self._attributes(self._layout.types["attributes"], owns, givens),
                 dropped_attributes,
-                flat_arrays(types["events"], [each and self._events(each) for each in events]),
+                [each and self._events(each) for each in events],
                 dropped_events,
-                flat_arrays(types["links"], [each and self._links(each) for each in links]),
+                [each and self._links(each) for each in links],
                 dropped_links,
-                flat_structs(types["status"], (messages, codes)),
+                list(zip(messages, codes, strict=True)),
                 resource,
                 resource_url,
                 scope,
