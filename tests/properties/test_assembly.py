@@ -110,7 +110,7 @@ def test_a_trace_that_comes_at_once_is_what_its_spans_make(spans: list[RawSpan],
         return
     told = whole.told(TRACE, shown, parents, int(options.content_max))
     callers = {raw.parent_id for raw in order}
-    usage = [summary for _, _, summary in shown if summary.usage or summary.rollup or summary.cost]
+    usage = [one.summary for one in shown if one.summary.usage or one.summary.rollup or one.summary.cost]
     plain = all(one.kind in ("llm", "embedding") and one.usage and one.span_id not in callers for one in usage)
     assert (told is not None) == plain
     if told is None:

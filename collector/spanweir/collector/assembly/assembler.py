@@ -131,7 +131,7 @@ class Assembler:
             told = whole.told(trace_id, shown, parents, int(self._options.content_max))
             if told is not None:
                 row, kept = told
-                emission.spans += [mapped for _, mapped, _ in shown]
+                emission.spans += [one.mapped for one in shown]
                 emission.traces.append(row)
                 self._keep(trace_id, kept)
                 return

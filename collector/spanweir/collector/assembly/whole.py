@@ -4,9 +4,12 @@ Nothing of it has to be found out step by step, so its row is made without the s
 what is kept of it is what its spans said. A span that comes late all the same makes that state of it (`thaw`).
 Whatever is less simple goes the general way: content that is lifted, counts of tokens that may repeat one another,
 evaluations.
+
+The loops over spans have a twin in `_native.c`, which leaves what is rare to Python; the Python ones are the
+specification.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from spanweir.collector.assembly import rows, state, totals
 from spanweir.collector.assembly.fold import rewait, route, take_content, take_root, tell
@@ -15,8 +18,34 @@ from spanweir.collector.assembly.work import Rendered
 from spanweir.collector.processors.api import Item
 from spanweir.schemas.trace import TraceRow
 
+Sums = tuple[Rendered, int, int, Sequence[int] | None, Sequence[int] | None]
+"""The root, the first start and the last end in nanoseconds, and the sums of tokens and of dollars."""
 
-def parents_of(group: Mapping[str, Item]) -> set[str] | None:
+
+def told(trace_id: str, shown: list[Rendered], parents: set[str], limit: int) -> tuple[TraceRow, Kept] | None:
+    """The row of a whole trace, and what is kept of it; None where it has to go the general way."""
+    whole = Whole(trace_id)
+    sums = _sums(whole, shown, parents)
+    if sums is None:
+        return None
+    root, first, last, tokens, dollars = sums
+    take_content(whole, root.item.span, root.mapped)
+    if not (whole.own_request and whole.own_response):
+        return None
+    row = rows.told(whole)
+    row.start_ns, row.end_ns = first, max(first, last)
+    row.state = "ERROR" if root.summary.error else "OK"
+    if tokens is not None:
+        row.usage = totals.usage_of(tokens)
+    if dollars is not None:
+        row.cost = totals.cost_of(dollars)
+    row.span_count = len(shown)
+    row.complete = True
+    whole.forget(limit)
+    return row, state.keep(whole)
+
+
+def _parents_in_python(group: Mapping[str, Item]) -> set[str] | None:
     """The spans that have children; None where the spans are no whole trace."""
     parents, roots = set(), 0
     for span_id, item in group.items():
@@ -33,14 +62,15 @@ def parents_of(group: Mapping[str, Item]) -> set[str] | None:
     return parents if roots == 1 else None
 
 
-def told(trace_id: str, rendered: Sequence[Rendered], parents: set[str], limit: int) -> tuple[TraceRow, Kept] | None:
-    """The row of a whole trace, and what is kept of it; None where it has to go the general way."""
-    whole, spans, size_bytes = Whole(trace_id), [], 0
-    first, last, failed = rendered[0][2].start_ns, 0, False
+def _sums_in_python(whole: Whole, shown: Sequence[Rendered], parents: set[str]) -> Sums | None:
+    """Tell `whole` what the spans say; None where the trace has to go the general way."""
+    root, spans, size_bytes = shown[0], [], 0
+    first, last = root.item.raw.start_ns, 0
     tokens, dollars, responses = [0] * 9, [0] * 5, set()
     calls = 0
-    for item, mapped, summary in rendered:
-        span_id, start, end, size = summary.span_id, summary.start_ns, summary.end_ns, len(mapped.content)
+    for one in shown:
+        item, summary = one.item, one.summary
+        span_id, start, end, size = summary.span_id, summary.start_ns, summary.end_ns, len(one.mapped.content)
         usage = cost = None
         if summary.usage is not None:
             if summary.kind not in CALLS or span_id in parents or summary.running or summary.response_id in responses:
@@ -59,11 +89,8 @@ def told(trace_id: str, rendered: Sequence[Rendered], parents: set[str], limit: 
             return None
         tell(whole, span_id, summary)
         if not summary.parent_id:
+            root = one
             take_root(whole, item.raw, summary)
-            take_content(whole, item.span, mapped)
-            if not (whole.own_request and whole.own_response):
-                return None
-            failed = summary.error
         if item.experiment or item.tenant or item.run_id:
             route(whole, item)
         spans.append((
@@ -76,17 +103,29 @@ def told(trace_id: str, rendered: Sequence[Rendered], parents: set[str], limit: 
         if end > last:
             last = end
     whole.spans, whole.size_bytes = spans, size_bytes
-    row = rows.told(whole)
-    row.start_ns, row.end_ns = first, max(first, last)
-    row.state = "ERROR" if failed else "OK"
-    if calls:
-        row.usage = totals.usage_of(tokens)
-        if dollars[4]:
-            row.cost = totals.cost_of(dollars)
-    row.span_count = len(spans)
-    row.complete = True
-    whole.forget(limit)
-    return row, state.keep(whole)
+    return root, first, last, tokens if calls else None, dollars if dollars[4] else None
+
+
+def _sums_natively(whole: Whole, shown: list[Rendered], parents: set[str]) -> Sums | None:
+    found = _native.sums(shown, parents, CALLS, dollars_of, totals.pay_into)
+    if found is None:
+        return _sums_in_python(whole, shown, parents)
+    root, whole.spans, whole.size_bytes, first, last, tokens, dollars, name, title, session, user = found
+    whole.first_name, whole.title, whole.session, whole.user = name, title, session, user
+    item = root.item
+    take_root(whole, item.raw, root.summary)
+    if item.experiment or item.tenant:
+        route(whole, item)
+    return root, first, last, tokens, dollars
+
+
+try:
+    from spanweir.collector.assembly import _native
+except ImportError:  # installed where no C compiler was
+    parents_of: Callable[[Mapping[str, Item]], set[str] | None] = _parents_in_python
+    _sums: Callable[[Whole, list[Rendered], set[str]], Sums | None] = _sums_in_python
+else:
+    parents_of, _sums = _native.parents_of, _sums_natively
 
 
 def thaw(kept: Kept) -> Trace:

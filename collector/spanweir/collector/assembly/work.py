@@ -21,15 +21,27 @@ _KEPT_OVERHEAD = 512
 _replace = msgspec.structs.replace
 
 
-Rendered = tuple[Item, MappedSpan, Summary]
+class Rendered(msgspec.Struct, gc=False):
+    """A span in MLflow's form."""
+
+    item: Item
+    mapped: MappedSpan
+    told: Summary | None = None
+
+    @property
+    def summary(self) -> Summary:
+        """Made when it is asked for first."""
+        summary = self.told
+        if summary is None:
+            summary = self.told = summarise(self.item.raw, self.item.span, self.mapped)
+        return summary
 
 
 def rendered(item: Item, renderer: Renderer, canonical: bool) -> Rendered:
-    raw, span = item.raw, item.span
-    mapped = renderer.render(raw, span)
+    mapped = renderer.render(item.raw, item.span)
     if not canonical:
         mapped.canonical = None
-    return item, mapped, summarise(raw, span, mapped)
+    return Rendered(item, mapped)
 
 
 class Work:
@@ -58,16 +70,18 @@ class Work:
         trace, changed = self.trace, False
         if rendered is None:
             rendered = [self._render(item) for item in self.group.values()]
-        for item, mapped, summary in rendered:
+        for one in rendered:
+            item, mapped, summary = one.item, one.mapped, one.summary
             self.mapped[mapped.span_id] = mapped
             changed = fold(trace, item.raw, summary, mapped) or changed
             route(trace, item)
             if trace.root == mapped.span_id:
                 take_content(trace, item.span, mapped)
         if not (trace.own_request and trace.own_response):
-            for item, mapped, summary in rendered:
-                if summary.span_id != trace.root:
-                    self._lifted = lifting.offer(trace, item.span, mapped, summary, self._limit) or self._lifted
+            for one in rendered:
+                if one.mapped.span_id != trace.root:
+                    lifted = lifting.offer(trace, one.item.span, one.mapped, one.summary, self._limit)
+                    self._lifted = lifted or self._lifted
         elif trace.question is not None or trace.answer is not None:
             trace.question = trace.answer = None
         return changed
