@@ -16,6 +16,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from spanweir.collector.decode import otlp_proto
+from spanweir.collector.receivers._check import _count_logs, _count_spans
 from spanweir.schemas.raw import RawLog, RawSpan
 from tests.benchmarks.load import make_requests
 
@@ -35,6 +36,8 @@ class Twins(NamedTuple):
     native: Callable[..., Any]
     flag: Callable[..., None]
     python: Callable[[Any, tuple[str, ...]], Any]
+    count: Callable[[bytes], int | None]
+    count_in_python: Callable[[Any], tuple[int, bool]]
 
     def natively(self, body: bytes) -> list[RawSpan] | list[RawLog] | None:
         found: list[RawSpan] | None = self.native(body, otlp_proto._resource_of, otlp_proto._scope_of, self.flag)
@@ -50,16 +53,34 @@ class Twins(NamedTuple):
         assert repr(found) == repr(self.in_python(body))
 
     def same_or_left(self, body: bytes) -> bool:
-        """Whether it was neither refused by protobuf nor left to Python."""
+        """Whether it was neither refused by protobuf, and then by both, nor left to Python."""
+        self.assert_counted(body)
         try:
             self.request.FromString(body)
         except DecodeError:
+            assert self.natively(body) is None
             return False
         return self.natively(body) is not None and self.assert_same(body) is None
 
+    def assert_counted(self, body: bytes) -> bool:
+        """Whether it was counted, and then as in Python; never what protobuf refuses or has a span without ids."""
+        counted = self.count(body)
+        if counted is None:
+            return False
+        try:
+            items, bad = self.count_in_python(self.request.FromString(body))
+        except DecodeError:
+            raise AssertionError("protobuf refuses it") from None
+        assert (counted, bad) == (items, False)
+        return True
 
-TRACES = Twins(ExportTraceServiceRequest, _native.spans, otlp_proto._flag, otlp_proto._spans)
-LOGS = Twins(ExportLogsServiceRequest, _native.logs, otlp_proto._flag_log, otlp_proto._logs)
+
+TRACES = Twins(
+    ExportTraceServiceRequest, _native.spans, otlp_proto._flag, otlp_proto._spans, _native.count_spans, _count_spans
+)
+LOGS = Twins(
+    ExportLogsServiceRequest, _native.logs, otlp_proto._flag_log, otlp_proto._logs, _native.count_logs, _count_logs
+)
 
 
 # Messages as senders make them.
@@ -192,7 +213,19 @@ def content_of(rng: random.Random, wire: int) -> bytes:
     return rng.randbytes(8 if wire == I64 else 4)
 
 
-def any_message(rng: random.Random, descriptor: Any, depth: int = 0) -> bytes:
+INVALID_UTF8 = [
+    b"\xff",
+    b"ab\xc3",
+    b"\xc0\xaf",
+    b"\xe0\x9f\xbf",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"a" * 40 + b"\x80",
+]
+
+
+def any_message(rng: random.Random, descriptor: Any, depth: int = 0, invalid: float = 0.0) -> bytes:
+    """`invalid` is how often a field of the wire type LEN has bytes that are no text: some of them are texts."""
     parts, seen = [], set()
     one = descriptor.name == "AnyValue" and rng.random() < 0.97
     for known in rng.choices(descriptor.fields, k=1 if one else rng.randint(0, 8 if depth < 6 else 2)):
@@ -205,14 +238,14 @@ def any_message(rng: random.Random, descriptor: Any, depth: int = 0) -> bytes:
         elif rng.random() < 0.06:
             number = rng.choice([9, 17, 18, 19, 20, 21, 22, 1000, 2**29 - 1])
         elif known.message_type is not None and depth < 12:
-            parts.append(field(number, LEN, any_message(rng, known.message_type, depth + 1)))
+            parts.append(field(number, LEN, any_message(rng, known.message_type, depth + 1, invalid)))
             continue
-        parts.append(field(number, wire, content_of(rng, wire), rng.random() < 0.05))
+        content = rng.choice(INVALID_UTF8) if wire == LEN and rng.random() < invalid else content_of(rng, wire)
+        parts.append(field(number, wire, content, rng.random() < 0.05))
     return b"".join(parts)
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize(
+SIGNALS = pytest.mark.parametrize(
     ("twins", "messages", "attributes"),
     [
         (TRACES, [ExportTraceServiceRequest, ScopeSpans, Span, KeyValue], 9),
@@ -220,16 +253,54 @@ def any_message(rng: random.Random, descriptor: Any, depth: int = 0) -> bytes:
     ],
     ids=["traces", "logs"],
 )
+
+
+@SIGNALS
+@pytest.mark.parametrize("seed", range(8))
 def test_fields_in_any_order_and_number(twins: Twins, messages: list[Any], attributes: int, seed: int) -> None:
     rng = random.Random(seed)
     read = 0
     for turn in range(1000):
-        start = turn % 4  # of which message the content is random: a whole request seldom gets as far as a value
-        body = any_message(rng, messages[start].DESCRIPTOR)
-        for number in ([], [2, 1], [2, 2, 1], [attributes, 2, 2, 1])[start]:
-            body = field(number, LEN, body)
-        read += twins.same_or_left(body)
+        read += twins.same_or_left(within(rng, messages, attributes, turn))
     assert read > 400
+
+
+def within(rng: random.Random, messages: list[Any], attributes: int, turn: int, invalid: float = 0.0) -> bytes:
+    """A request whose content is random from one of `messages` on: a whole one seldom gets as far as a value."""
+    start = turn % 4
+    body = any_message(rng, messages[start].DESCRIPTOR, invalid=invalid)
+    for number in ([], [2, 1], [2, 2, 1], [attributes, 2, 2, 1])[start]:
+        body = field(number, LEN, body)
+    return body
+
+
+@SIGNALS
+@pytest.mark.parametrize("seed", range(8))
+def test_texts_that_are_none_are_read_by_nobody(twins: Twins, messages: list[Any], attributes: int, seed: int) -> None:
+    rng = random.Random(seed)
+    bodies = [within(rng, messages, attributes, turn, invalid=0.1) for turn in range(1000)]
+    refused = 0
+    for body in bodies:
+        read = twins.same_or_left(body)
+        refused += not read and twins.natively(body) is None
+    assert 50 < refused < 950
+
+
+UTF8 = ["", "a", "é", "ß" * 20, "€", "\ud7ff\ue000", "\U00010000", "\U0010ffff", "a" * 31 + "é", "x" * 100 + "€"]
+
+
+@pytest.mark.parametrize("around", [0, 1, 7, 8, 31, 32, 33])
+@pytest.mark.parametrize("text", [*[text.encode() for text in UTF8], *INVALID_UTF8])
+def test_texts_are_judged_as_protobuf_does(text: bytes, around: int) -> None:
+    for content in (b"a" * around + text, text + b"a" * around, text * 9):
+        for body in (
+            wrapped(field(5, LEN, content)),
+            valued(field(2, LEN, field(1, LEN, content))),
+            valued(b"") + wrapped(field(5, LEN, content) + field(5, LEN, b"the last one counts")),
+            field(1, LEN, field(1, LEN, field(1, LEN, field(1, LEN, content)))),
+            field(1, LEN, field(2, LEN, field(1, LEN, field(1, LEN, content)) + field(3, LEN, content))),
+        ):
+            assert TRACES.same_or_left(body) == TRACES.assert_counted(body) == accepts(TRACES, body)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -275,8 +346,8 @@ def test_what_is_rare_is_left_to_python(body: bytes) -> None:
 
 
 def test_what_is_cut_short_is_not_read_beyond() -> None:
-    """Protobuf refuses it, so that in service it never comes as far."""
-    assert [cut for cut in range(1, len(BODIES[0])) if TRACES.natively(BODIES[0][:cut]) is not None] == []
+    parts = [BODIES[0][:cut] for cut in range(1, len(BODIES[0]))]
+    assert [len(part) for part in parts if TRACES.natively(part) is not None or TRACES.count(part) is not None] == []
 
 
 @pytest.mark.parametrize(
@@ -284,7 +355,50 @@ def test_what_is_cut_short_is_not_read_beyond() -> None:
     [b"\x39\1\2\3\4\5\6\7", b"\x85\1\1\2\3", b"\x30\xff", b"\x30" + b"\xff" * 10 + b"\1", b"\x2a\2a", b"\x2a", b"\xff"],
 )
 def test_a_field_does_not_reach_beyond_its_message(end: bytes) -> None:
-    assert TRACES.natively(wrapped(end) + wrapped(b"")) is None
+    body = wrapped(end) + wrapped(b"")
+    assert TRACES.natively(body) is None
+    assert TRACES.count(body) is None
+
+
+@pytest.mark.parametrize("kind", [5, 6], ids=["arrays", "lists of pairs"])
+@pytest.mark.parametrize("place", ["span", "event", "link", "resource", "scope", "body", "record"])
+def test_nesting_is_as_deep_as_protobuf_accepts(place: str, kind: int) -> None:
+    """One more message than it accepts is not read, wherever it stands; nor is one of another kind inside."""
+    twins = LOGS if place in ("body", "record") else TRACES
+    outcomes = set()
+    for depth in range(25, 60):
+        for inside in (b"", field(1, LEN, b"text"), field(5, LEN, b""), field(6, LEN, field(1, LEN, b""))):
+            value = inside
+            for _ in range(depth):
+                pair = field(1, LEN, b"key") + field(2, LEN, value)
+                value = field(kind, LEN, field(1, LEN, value if kind == 5 else pair))
+            body = placed(place, value)
+            read = twins.same_or_left(body)
+            assert read == accepts(twins, body)
+            outcomes.add(read)
+    assert outcomes == {True, False}
+
+
+def placed(place: str, value: bytes) -> bytes:
+    """A request with the value there."""
+    pair = field(1, LEN, b"key") + field(2, LEN, value)
+    if place in ("body", "record"):
+        record = field(5, LEN, value) if place == "body" else field(6, LEN, pair)
+        return field(1, LEN, field(2, LEN, field(2, LEN, record)))
+    if place == "resource":
+        return field(1, LEN, field(1, LEN, field(1, LEN, pair)))
+    if place == "scope":
+        return field(1, LEN, field(2, LEN, field(1, LEN, field(3, LEN, pair))))
+    span = {"span": field(9, LEN, pair), "event": field(11, LEN, field(3, LEN, pair))}
+    return wrapped(span.get(place) or field(13, LEN, field(4, LEN, pair)))
+
+
+def accepts(twins: Twins, body: bytes) -> bool:
+    try:
+        twins.request.FromString(body)
+    except DecodeError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("depth", [1, 40, 47])

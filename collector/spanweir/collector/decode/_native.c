@@ -1,12 +1,13 @@
 /* The native twin of `otlp_proto`: the wire format of a request of traces or logs as `RawSpan` or `RawLog` values.
  *
- * It walks a body that protobuf itself has accepted, so structure, nesting and UTF-8 are known to be right; every bound
- * is checked all the same. What is rare is not repeated here: a group, a submessage that stands twice and would have to
- * be merged, an AnyValue with more than one field, and whatever is unexpected end the walk without an exception set,
- * and None is answered. The Python twin then does the whole request; it is the specification.
+ * Nobody has looked at the body before: what protobuf refuses is not read here either. What is rare is not repeated: a
+ * group, a submessage that stands twice and would have to be merged, an AnyValue with more than one field, and whatever
+ * is unexpected end the walk without an exception set, and None is answered. The Python twin then does the whole request,
+ * with protobuf; it is the specification.
  *
  * As in protobuf, a known field of another wire type than declared is an unknown one and is passed over, and of a field
- * that stands twice the last one counts. A function that answers NULL or -1 has set an exception, or ends the walk.
+ * that stands twice the last one counts. A message's depth is how many it is in. A function that answers NULL or -1 has
+ * set an exception, or ends the walk.
  *
  * Not here: resources, scopes and what is wrong with a span's ids or a record's keys (Python's, by callback), repairs.
  */
@@ -125,11 +126,41 @@ enum {
     STRING_VALUE_STRINDEX = 8 << 3 | VARINT,
 };
 
+/* What protobuf looks at in each message: texts, and further messages. Whatever else is sent with a length may be any
+ * bytes, also in fields that this version does not know. */
+enum {
+    ANY_BYTES, A_TEXT, A_TRACE_ID, A_SPAN_ID, A_VALUE, AN_ARRAY, A_KVLIST, A_PAIR, AN_ENTITY, A_RESOURCE, A_SCOPE,
+    AN_EVENT, A_LINK, A_STATUS, A_SPAN, SCOPE_SPANS, RESOURCE_SPANS, SOME_TRACES, A_RECORD, SCOPE_LOGS, RESOURCE_LOGS,
+    SOME_LOGS, PARTS_KNOWN
+};
+static const uint8_t INSIDE[PARTS_KNOWN][16] = {
+    [A_VALUE] = {[1] = A_TEXT, [5] = AN_ARRAY, [6] = A_KVLIST},
+    [AN_ARRAY] = {[1] = A_VALUE},
+    [A_KVLIST] = {[1] = A_PAIR},
+    [A_PAIR] = {[1] = A_TEXT, [2] = A_VALUE},
+    [AN_ENTITY] = {[1] = A_TEXT, [2] = A_TEXT, [3] = A_TEXT, [4] = A_TEXT},
+    [A_RESOURCE] = {[1] = A_PAIR, [3] = AN_ENTITY},
+    [A_SCOPE] = {[1] = A_TEXT, [2] = A_TEXT, [3] = A_PAIR},
+    [AN_EVENT] = {[2] = A_TEXT, [3] = A_PAIR},
+    [A_LINK] = {[3] = A_TEXT, [4] = A_PAIR},
+    [A_STATUS] = {[2] = A_TEXT},
+    [A_SPAN] = {[1] = A_TRACE_ID, [2] = A_SPAN_ID, [3] = A_TEXT, [5] = A_TEXT, [9] = A_PAIR, [11] = AN_EVENT,
+                [13] = A_LINK, [15] = A_STATUS},
+    [SCOPE_SPANS] = {[1] = A_SCOPE, [2] = A_SPAN, [3] = A_TEXT},
+    [RESOURCE_SPANS] = {[1] = A_RESOURCE, [2] = SCOPE_SPANS, [3] = A_TEXT},
+    [SOME_TRACES] = {[1] = RESOURCE_SPANS},
+    [A_RECORD] = {[3] = A_TEXT, [5] = A_VALUE, [6] = A_PAIR, [12] = A_TEXT},
+    [SCOPE_LOGS] = {[1] = A_SCOPE, [2] = A_RECORD, [3] = A_TEXT},
+    [RESOURCE_LOGS] = {[1] = A_RESOURCE, [2] = SCOPE_LOGS, [3] = A_TEXT},
+    [SOME_LOGS] = {[1] = RESOURCE_LOGS},
+};
+
 enum { DEEPEST = 100 };                    /* protobuf's own limit of nesting */
 enum { KNOWN = 1024, LONGEST_KNOWN = 64 }; /* texts remembered, and their bytes at most */
 
 typedef struct {
     const Row *rows;
+    int depth;
     PyObject *type, *names; /* the struct, and the names of its arguments */
 } Shape;
 
@@ -150,13 +181,15 @@ typedef struct {
 /* A message as it was read: the last field of each number, and what the repeated ones became. */
 typedef struct {
     Field fields[MOST];
+    int depth;
     Py_ssize_t pairs;
     PyObject *attributes, *events, *links;
 } Message;
 
-static int read_varint(Slice *rest, uint64_t *value) {
+/* A number of at most 64 bits, or of the 32 that tags and lengths have: protobuf takes no more bytes than they need. */
+static int read_varint(Slice *rest, int bits, uint64_t *value) {
     *value = 0;
-    for (int shift = 0; shift < 64 && rest->at < rest->end; shift += 7) {
+    for (int shift = 0; shift < bits && rest->at < rest->end; shift += 7) {
         uint8_t byte = *rest->at++;
         *value |= (uint64_t)(byte & 0x7F) << shift;
         if (byte < 0x80) return 1;
@@ -164,9 +197,9 @@ static int read_varint(Slice *rest, uint64_t *value) {
     return -1;
 }
 
-static inline int read_short_varint(Slice *rest, uint64_t *value) {
+static inline int read_short_varint(Slice *rest, int bits, uint64_t *value) {
     if (rest->at >= rest->end || *rest->at >= 0x80) /* most have one byte */
-        return read_varint(rest, value);
+        return read_varint(rest, bits, value);
     *value = *rest->at++;
     return 1;
 }
@@ -183,16 +216,16 @@ static inline int read_fixed(Slice *rest, size_t size, uint64_t *value) {
 static inline int next_field(Slice *rest, Field *field) {
     uint64_t tag, length;
     if (rest->at >= rest->end) return 0;
-    if (read_short_varint(rest, &tag) < 0 || tag > UINT32_MAX) return -1;
+    if (read_short_varint(rest, 32, &tag) < 0 || tag > UINT32_MAX || tag < 1 << 3) return -1;
     field->tag = (uint32_t)tag;
     switch (tag & 7) {
     case LEN:
-        if (read_short_varint(rest, &length) < 0 || length > (uint64_t)(rest->end - rest->at)) return -1;
+        if (read_short_varint(rest, 32, &length) < 0 || length > (uint64_t)(rest->end - rest->at)) return -1;
         field->bytes = (Slice){rest->at, rest->at + length};
         rest->at += length;
         return 1;
     case VARINT:
-        return read_short_varint(rest, &field->number);
+        return read_short_varint(rest, 64, &field->number);
     case I64:
         return read_fixed(rest, 8, &field->number);
     case I32:
@@ -200,6 +233,85 @@ static inline int next_field(Slice *rest, Field *field) {
     default:
         return -1;
     }
+}
+
+static int is_id(Slice id, int length) {
+    int set = 0;
+    for (const uint8_t *at = id.at; at < id.end; at++) set |= *at;
+    return set && id.end - id.at == length;
+}
+
+/* One character of more than one byte: how many, or 0 where there is none (Unicode, table 3-7). */
+static int character_bytes(const uint8_t *at, const uint8_t *end) {
+    int first = *at, most = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+    if (first < 0xC2 || first > 0xF4 || end - at < most) return 0;
+    int low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+    int high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+    if (at[1] < low || at[1] > high) return 0;
+    for (int i = 2; i < most; i++)
+        if ((at[i] & 0xC0) != 0x80) return 0;
+    return most;
+}
+
+static int is_ascii(Slice text) {
+    const uint64_t NOT_ASCII = 0x8080808080808080u;
+    uint64_t words[4], all = 0;
+    Py_ssize_t length = text.end - text.at;
+    if (length < 8) {
+        while (text.at < text.end) all |= *text.at++;
+        return (all & 0x80) == 0;
+    }
+    memcpy(words, text.end - 8, 8);
+    all = words[0];
+    for (; text.end - text.at >= (Py_ssize_t)sizeof words; text.at += sizeof words) {
+        memcpy(words, text.at, sizeof words);
+        all |= words[0] | words[1] | words[2] | words[3];
+    }
+    for (; text.end - text.at >= 8; text.at += 8) {
+        memcpy(words, text.at, 8);
+        all |= words[0];
+    }
+    return (all & NOT_ASCII) == 0;
+}
+
+static int is_utf8(Slice text) {
+    if (is_ascii(text)) return 1;
+    while (text.at < text.end) {
+        int length = *text.at < 0x80 ? 1 : character_bytes(text.at, text.end);
+        if (length == 0) return 0;
+        text.at += length;
+    }
+    return 1;
+}
+
+typedef struct {
+    Py_ssize_t items; /* spans or log records */
+    int bad_ids;      /* a span without a trace id or a span id */
+} Seen;
+
+/* Whether protobuf accepts the message: not always where it does, never where it does not. */
+static int is_readable(Seen *seen, int part, Slice message, int depth) {
+    Field field;
+    Slice trace = {0}, span = {0};
+    int more;
+    if (depth > DEEPEST) return 0;
+    while ((more = next_field(&message, &field)) > 0) {
+        uint32_t number = field.tag >> 3;
+        if ((field.tag & 7) != LEN || number >= 16) continue;
+        switch (INSIDE[part][number]) {
+        case ANY_BYTES: break;
+        case A_TEXT:
+            if (!is_utf8(field.bytes)) return 0;
+            break;
+        case A_TRACE_ID: trace = field.bytes; break;
+        case A_SPAN_ID: span = field.bytes; break;
+        default:
+            if (!is_readable(seen, INSIDE[part][number], field.bytes, depth + 1)) return 0;
+        }
+    }
+    if (part == A_SPAN && !(is_id(trace, 16) && is_id(span, 8))) seen->bad_ids = 1;
+    if (part == A_SPAN || part == A_RECORD) seen->items++;
+    return more == 0;
 }
 
 static PyObject *text_of(Slice utf8) {
@@ -270,21 +382,23 @@ static int add_pair(Walk *walk, PyObject *attributes, Slice pair, int depth);
 static PyObject *value_of(Walk *walk, Slice value, int depth);
 
 static PyObject *array_of(Walk *walk, Slice array, int depth) {
-    PyObject *items = PyList_New(0);
     Field field;
     int more;
+    if (depth > DEEPEST) return NULL;
+    PyObject *items = PyList_New(0);
     while (items != NULL && (more = next_field(&array, &field)) != 0)
-        if (more < 0 || (field.tag == VALUES && add_item(&items, value_of(walk, field.bytes, depth)) < 0))
+        if (more < 0 || (field.tag == VALUES && add_item(&items, value_of(walk, field.bytes, depth + 1)) < 0))
             Py_CLEAR(items);
     return items;
 }
 
 static PyObject *kvlist_of(Walk *walk, Slice pairs, int depth) {
-    PyObject *items = PyDict_New();
     Field field;
     int more;
+    if (depth > DEEPEST) return NULL;
+    PyObject *items = PyDict_New();
     while (items != NULL && (more = next_field(&pairs, &field)) != 0)
-        if (more < 0 || (field.tag == VALUES && add_pair(walk, items, field.bytes, depth) < 0)) Py_CLEAR(items);
+        if (more < 0 || (field.tag == VALUES && add_pair(walk, items, field.bytes, depth + 1) < 0)) Py_CLEAR(items);
     return items;
 }
 
@@ -328,8 +442,10 @@ static int add_pair(Walk *walk, PyObject *attributes, Slice pair, int depth) {
     Field field;
     Slice key = {0}, value = {0};
     int more;
+    if (depth > DEEPEST) return -1;
     while ((more = next_field(&pair, &field)) > 0)
         if (field.tag == PAIR_KEY) {
+            if (!is_utf8(key)) return -1;
             key = field.bytes;
         } else if (field.tag == PAIR_VALUE) {
             if (value.at != NULL) return -1;
@@ -338,7 +454,7 @@ static int add_pair(Walk *walk, PyObject *attributes, Slice pair, int depth) {
     if (more < 0) return -1;
     PyObject *name = known_text(walk->state, key);
     if (name == NULL) return -1;
-    PyObject *read = value.at == NULL ? Py_NewRef(Py_None) : value_of(walk, value, depth);
+    PyObject *read = value.at == NULL ? Py_NewRef(Py_None) : value_of(walk, value, depth + 1);
     int added = read == NULL ? -1 : PyDict_SetItem(attributes, name, read);
     Py_DECREF(name);
     Py_XDECREF(read);
@@ -356,7 +472,7 @@ static int read_message(Walk *walk, const Row *rows, Slice bytes, Field *fields,
         switch (rows[number].kind) {
         case PAIRS:
             message->pairs++;
-            read = add_pair(walk, message->attributes, field.bytes, 0);
+            read = add_pair(walk, message->attributes, field.bytes, message->depth + 1);
             break;
         case EVENTS:
             read = add_item(&message->events, struct_of(walk, &walk->state->event, field.bytes));
@@ -370,18 +486,15 @@ static int read_message(Walk *walk, const Row *rows, Slice bytes, Field *fields,
         case VALUE:
             read = fields[number].tag ? -1 : 0;
             break;
+        case TEXT: case NAME:
+            read = is_utf8(fields[number].bytes) ? 0 : -1; /* the one before, which nobody else looks at */
+            break;
         default:
             break;
         }
         fields[number] = field;
     }
     return read < 0 ? -1 : more;
-}
-
-static int is_id(Slice id, int length) {
-    int set = 0;
-    for (const uint8_t *at = id.at; at < id.end; at++) set |= *at;
-    return set && id.end - id.at == length;
 }
 
 static PyObject *attribute_of(Walk *walk, Kind kind, const Field *field, const Message *message) {
@@ -395,7 +508,7 @@ static PyObject *attribute_of(Walk *walk, Kind kind, const Field *field, const M
     case INT32: return PyLong_FromLong((int32_t)field->number);
     case UINT32: return PyLong_FromUnsignedLong((uint32_t)field->number);
     case UINT64: return PyLong_FromUnsignedLongLong(field->number);
-    case VALUE: return field->tag ? value_of(walk, field->bytes, 0) : Py_NewRef(Py_None);
+    case VALUE: return field->tag ? value_of(walk, field->bytes, message->depth + 1) : Py_NewRef(Py_None);
     case PAIRS: return Py_NewRef(message->attributes);
     case EVENTS: return message->events != NULL ? Py_NewRef(message->events) : PyList_New(0);
     case LINKS: return message->links != NULL ? Py_NewRef(message->links) : PyList_New(0);
@@ -435,7 +548,7 @@ static int flag(Walk *walk, PyObject *made, const Message *message) {
 }
 
 static PyObject *struct_of(Walk *walk, const Shape *shape, Slice bytes) {
-    Message message = {.attributes = PyDict_New()};
+    Message message = {.attributes = PyDict_New(), .depth = shape->depth};
     PyObject *made = NULL;
     if (message.attributes != NULL && read_message(walk, shape->rows, bytes, message.fields, &message) >= 0)
         made = made_of(walk, shape, &message);
@@ -448,18 +561,20 @@ static PyObject *struct_of(Walk *walk, const Shape *shape, Slice bytes) {
 
 /* The resource or scope that the rest of `message` shares, from Python, which knows those of earlier requests: of its
  * bytes, or None, and the schema's URL. Both stand anywhere in the message, so it is gone through for them first. */
-static PyObject *shared_of(PyObject *python, Slice message) {
+static PyObject *shared_of(PyObject *python, int part, int depth, Slice message) {
     Field field = {0};
     Slice shared = {0}, url = {0};
+    Seen seen = {0};
     int more;
     while ((more = next_field(&message, &field)) > 0)
         if (field.tag == SCHEMA_URL) {
+            if (!is_utf8(url)) return NULL;
             url = field.bytes;
         } else if (field.tag == SHARED) {
             if (shared.at != NULL) return NULL;
             shared = field.bytes;
         }
-    if (more < 0) return NULL;
+    if (more < 0 || !is_readable(&seen, part, shared, depth)) return NULL;
     return PyObject_CallFunction(python, "y#s#", shared.at, (Py_ssize_t)(shared.end - shared.at),
                                  url.at == NULL ? "" : (const char *)url.at, (Py_ssize_t)(url.end - url.at));
 }
@@ -467,7 +582,7 @@ static PyObject *shared_of(PyObject *python, Slice message) {
 static int add_scope(Walk *walk, Slice message) {
     Field field;
     int more;
-    Py_XSETREF(walk->scope, shared_of(walk->scope_of, message));
+    Py_XSETREF(walk->scope, shared_of(walk->scope_of, A_SCOPE, 3, message));
     if (walk->scope == NULL) return -1;
     while ((more = next_field(&message, &field)) > 0)
         if (field.tag == PARTS && add_item(&walk->found, struct_of(walk, walk->shape, field.bytes)) < 0) return -1;
@@ -477,7 +592,7 @@ static int add_scope(Walk *walk, Slice message) {
 static int add_resource(Walk *walk, Slice message) {
     Field field;
     int more;
-    Py_XSETREF(walk->resource, shared_of(walk->resource_of, message));
+    Py_XSETREF(walk->resource, shared_of(walk->resource_of, A_RESOURCE, 2, message));
     if (walk->resource == NULL) return -1;
     while ((more = next_field(&message, &field)) > 0)
         if (field.tag == PARTS && add_scope(walk, field.bytes) < 0) return -1;
@@ -522,10 +637,31 @@ static PyObject *logs(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return found_in(state, &state->log, args, count);
 }
 
+static PyObject *count_of(int part, PyObject *request) {
+    char *body;
+    Py_ssize_t size;
+    Seen seen = {0};
+    if (PyBytes_AsStringAndSize(request, &body, &size) < 0) return NULL;
+    if (!is_readable(&seen, part, (Slice){(uint8_t *)body, (uint8_t *)body + size}, 0) || seen.bad_ids)
+        return Py_NewRef(Py_None);
+    return PyLong_FromSsize_t(seen.items);
+}
+
+static PyObject *count_spans(PyObject *module, PyObject *request) {
+    (void)module;
+    return count_of(SOME_TRACES, request);
+}
+
+static PyObject *count_logs(PyObject *module, PyObject *request) {
+    (void)module;
+    return count_of(SOME_LOGS, request);
+}
+
 /* The names of the arguments interned, as those of a struct are: msgspec then compares pointers. */
-static int start_shape(Shape *shape, const Row *rows, PyObject *raw, const char *type) {
+static int start_shape(Shape *shape, const Row *rows, int depth, PyObject *raw, const char *type) {
     PyObject *names = NULL;
     shape->rows = rows;
+    shape->depth = depth;
     shape->type = PyObject_GetAttrString(raw, type);
     for (int number = 1; number < MOST && !PyErr_Occurred(); number++)
         if (rows[number].name != NULL) add_item(&names, PyUnicode_InternFromString(rows[number].name));
@@ -538,10 +674,10 @@ static int start(PyObject *module) {
     State *state = PyModule_GetState(module);
     PyObject *raw = PyImport_ImportModule("spanweir.schemas.raw");
     if (raw == NULL) return -1;
-    int failed = start_shape(&state->span, SPAN, raw, "RawSpan") < 0
-        || start_shape(&state->event, EVENT, raw, "Event") < 0
-        || start_shape(&state->link, LINK, raw, "Link") < 0
-        || start_shape(&state->log, LOG, raw, "RawLog") < 0;
+    int failed = start_shape(&state->span, SPAN, 3, raw, "RawSpan") < 0
+        || start_shape(&state->event, EVENT, 4, raw, "Event") < 0
+        || start_shape(&state->link, LINK, 4, raw, "Link") < 0
+        || start_shape(&state->log, LOG, 3, raw, "RawLog") < 0;
     Py_DECREF(raw);
     return failed ? -1 : PyModule_AddStringConstant(module, "SOURCE", SOURCE_DIGEST);
 }
@@ -573,6 +709,8 @@ static void release(void *module) {
 static PyMethodDef METHODS[] = {
     {"spans", (PyCFunction)(void (*)(void))spans, METH_FASTCALL, NULL},
     {"logs", (PyCFunction)(void (*)(void))logs, METH_FASTCALL, NULL},
+    {"count_spans", count_spans, METH_O, NULL},
+    {"count_logs", count_logs, METH_O, NULL},
     {0},
 };
 static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, start}, {0}};

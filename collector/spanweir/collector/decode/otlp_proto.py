@@ -33,20 +33,18 @@ def decode_traces(body: bytes) -> list[RawSpan]:
 
     Raises `Undecodable`. Spans with invalid ids are kept, with `invalid_trace_id` or `invalid_span_id` in `issues`.
     """
-    request, issues = _parse(ExportTraceServiceRequest, body)
-    found = None if issues else _native_spans(body, _resource_of, _scope_of, _flag)
-    return _spans(request, issues) if found is None else found
+    found = _native_spans(body, _resource_of, _scope_of, _flag)
+    return _spans(*_parse(ExportTraceServiceRequest, body)) if found is None else found
 
 
 def decode_logs(body: bytes) -> list[RawLog]:
     """All log records of an ExportLogsServiceRequest, in order. Raises `Undecodable`."""
-    request, issues = _parse(ExportLogsServiceRequest, body)
-    found = None if issues else _native_logs(body, _resource_of, _scope_of, _flag_log)
-    return _logs(request, issues) if found is None else found
+    found = _native_logs(body, _resource_of, _scope_of, _flag_log)
+    return _logs(*_parse(ExportLogsServiceRequest, body)) if found is None else found
 
 
 def _left_to_python(*_: Any) -> None:
-    """What the native twin answers of a request that has something rare in it."""
+    """What the native twin answers of a request that has something rare in it, or that protobuf refuses."""
 
 
 try:

@@ -2,7 +2,8 @@
 
 A span needs a trace id of 16 bytes and a span id of 8, neither all zero (OTLP, trace.proto). Spans without are taken
 out and told to the sender; the rest of the request stays byte for byte as it was received unless something is taken
-out. Cost: one upb parse and a look at each span, 0.8 us a span of the standard load.
+out. Cost: the native twin of decode goes once through the bytes, 0.3 us a span of the standard load; without it, and
+where it finds something amiss, one parse by protobuf and a look at each span.
 
 A body that protobuf refuses is looked at more closely: what decode can repair (invalid UTF-8, nesting over 100) is
 accepted as it is, an item that is broken inside is taken out, and only a body without readable framing is refused.
@@ -16,6 +17,13 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from spanweir.collector.decode import Undecodable
+
+try:
+    from spanweir.collector.decode._native import count_logs, count_spans
+except ImportError:  # installed where no C compiler was
+    _NATIVE: dict[str, Callable[[bytes], int | None]] = {}
+else:
+    _NATIVE = {"traces": count_spans, "logs": count_logs}
 
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 
@@ -35,6 +43,9 @@ def check(signal: str, body: bytes) -> Checked:
     """`body` is a serialized Export*ServiceRequest of `signal`. Raises `Undecodable`."""
     if not body:
         return Checked(body, 0)
+    native = _NATIVE.get(signal)
+    if native is not None and (good := native(body)) is not None:
+        return Checked(body, good)
     message, count = _kind(signal)
     try:
         request = message.FromString(body)
