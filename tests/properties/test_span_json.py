@@ -4,11 +4,14 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanweir.schemas import span_json
+from spanweir.schemas import span_json, values
+from spanweir.schemas.message import Text
 from spanweir.schemas.values import dumps
 
 _native = pytest.importorskip("spanweir.schemas._native", reason="no C compiler where this was installed")
@@ -108,3 +111,52 @@ def test_what_a_value_raises_is_raised() -> None:
         _native.span_json(dumps, left_to_python, *parts({"k": 1}, {}))  # type: ignore[dict-item]
     with pytest.raises(TypeError):
         _native.span_json(dumps, left_to_python)
+
+
+DEEP: Any = []
+for _ in range(2000):
+    DEEP = [DEEP]
+ANY = (
+    VALUE
+    | st.dictionaries(st.integers() | st.none() | st.floats(allow_nan=False), VALUE, max_size=3)
+    | st.sampled_from(
+        [
+            "\ud800",
+            {"a": "\udfff"},
+            1 << 70,
+            [1 << 70, "é"],
+            DEEP,
+            {"a": DEEP},
+            object,
+            {1: {2: b"b"}},
+            Text("é"),
+            [Text("t")],
+        ]
+    )
+)
+JSON_TEXT = st.sampled_from(["{}", "[1, 2]", '"é"', '{"a": "' + "b" * 100 + '"}', "", '"' + "é" * 9 + '"'])
+
+
+@given(ANY | JSON_TEXT.map(msgspec.Raw) | st.lists(JSON_TEXT.filter(bool).map(msgspec.Raw), max_size=2))
+@settings(max_examples=400)
+def test_both_make_the_same_text_of_a_value(value: Any) -> None:
+    assert values.dumps(value) == values._dumps_in_python(value)
+
+
+@pytest.mark.parametrize("length", [*range(20), 1000])
+def test_texts_that_are_ascii_up_to_any_place(length: int) -> None:
+    for place in range(length + 1):
+        value = "a" * place + "é" * (place < length) + "b" * max(0, length - place - 1)
+        assert values.dumps([value]) == f'["{value}"]'
+
+
+def test_what_no_encoder_may_raise_is_raised() -> None:
+    def refuse(value: Any, default: Any = None) -> bytes:
+        raise RuntimeError("odd")
+
+    with pytest.raises(RuntimeError, match="odd"):
+        _native.dumps(refuse, str, msgspec.Raw, str, 1)
+    with pytest.raises(TypeError):
+        _native.dumps(orjson.dumps, str)
+    with pytest.raises(TypeError):
+        _native.dumps(orjson.dumps, str, int, str, 1)

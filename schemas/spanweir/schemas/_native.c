@@ -64,48 +64,57 @@ static inline uint64_t odd(uint64_t word) {
     return ((word - ones * 0x20) | (quote - ones) | (slash - ones)) & ~word & tops;
 }
 
+/* Copies STEP bytes; how many of them stand before the first odd one, or fewer. */
 #ifdef __SSE2__
-/* One bit for each of sixteen bytes that is odd. */
-static inline unsigned odd_of_sixteen(__m128i bytes) {
+enum { STEP = 16 };
+
+static inline unsigned copy_step(char *at, const char *text) {
+    __m128i bytes = _mm_loadu_si128((const __m128i *)text);
     __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), slash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
     __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
-    return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), low));
+    unsigned found = (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), low));
+    _mm_storeu_si128((__m128i *)at, bytes);
+    return (unsigned)__builtin_ctz(found | 1u << STEP);
+}
+#else
+enum { STEP = 8 };
+
+static inline unsigned copy_step(char *at, const char *text) {
+    uint64_t word;
+    memcpy(&word, text, STEP);
+    memcpy(at, &word, STEP);
+    return odd(word) ? 0 : STEP;
 }
 #endif
 
-/* `text` up to its first odd byte, or all but its last few. How many bytes that are; `at` has room for `length`. */
-static inline size_t put_even(char *at, const char *text, size_t length) {
-    size_t done = 0;
-#ifdef __SSE2__
-    for (; length - done >= 16; done += 16) {
-        __m128i bytes = _mm_loadu_si128((const __m128i *)(text + done));
-        unsigned found = odd_of_sixteen(bytes);
-        _mm_storeu_si128((__m128i *)(at + done), bytes);
-        if (found) return done + (size_t)__builtin_ctz(found);
-    }
-#endif
-    for (uint64_t word; length - done >= 8; done += 8) {
-        memcpy(&word, text + done, 8);
-        if (odd(word)) break;
-        memcpy(at + done, &word, 8);
-    }
-    return done;
+/* Puts what stands for a byte, of any kind, and returns where the next one goes. */
+static inline char *put_escape(char *at, const Escape *escape) {
+    memcpy(at, escape->text, sizeof escape->text);
+    return at + escape->length;
 }
 
 /* `text` with its odd bytes as `escapes` says. */
 static int put_escaped(Buffer *buffer, const char *text, size_t length, const Escape *escapes) {
     const char *end = text + length;
     while (text < end) {
-        if (room(buffer, (end - text) + 8 * sizeof(Escape)) < 0) return -1;
-        size_t even = put_even(buffer->at, text, end - text);
-        char *at = buffer->at + even;
-        text += even;
-        /* Odd bytes stand close together where one is, as in JSON: the next few are looked at one by one. */
-        for (const char *stop = end - text > 8 ? text + 8 : end; text < stop; text++) {
-            const Escape *escape = &escapes[(uint8_t)*text];
-            memcpy(at, escape->text, 8);
-            at += escape->length;
+        if (room(buffer, (end - text) + 2 * STEP * sizeof(Escape)) < 0) return -1;
+        char *at = buffer->at;
+        for (int left = STEP; left > 0 && end - text >= STEP;) {
+            unsigned even = copy_step(at, text);
+            at += even;
+            text += even;
+            if (even == STEP) continue;
+            at = put_escape(at, &escapes[(uint8_t)*text++]);
+            left--;
         }
+        uint64_t word;
+        if (end - text >= 8 && end - text < STEP && (memcpy(&word, text, 8), !odd(word))) {
+            memcpy(at, &word, 8);
+            at += 8;
+            text += 8;
+        }
+        if (end - text < STEP)
+            while (text < end) at = put_escape(at, &escapes[(uint8_t)*text++]);
         buffer->at = at;
     }
     return 0;
@@ -284,6 +293,53 @@ static PyObject *span_json(PyObject *module, PyObject *const *args, Py_ssize_t c
     return made;
 }
 
+/* ------------------------------------------------------------------------------------------------ JSON texts */
+
+static int is_ascii(const char *text, size_t length) {
+    uint64_t word, all = 0;
+    unsigned char rest = 0;
+    for (; length >= 8; text += 8, length -= 8) {
+        memcpy(&word, text, 8);
+        all |= word;
+    }
+    for (; length > 0; length--) rest |= (unsigned char)*text++;
+    return !((all & 0x8080808080808080ULL) | (rest & 0x80));
+}
+
+/* A str of UTF-8. ASCII, which most of it is, is copied as it is. */
+static PyObject *text_of(const char *utf8, Py_ssize_t length) {
+    if (!is_ascii(utf8, length)) return PyUnicode_DecodeUTF8(utf8, length, NULL);
+    PyObject *text = PyUnicode_New(length, 127);
+    if (text != NULL) memcpy(PyUnicode_DATA(text), utf8, length);
+    return text;
+}
+
+enum { ENCODE, DEFAULT, RAW, REFUSED, VALUE, DUMPS_COUNT };
+static PyObject *DEFAULT_NAME;
+
+static PyObject *dumps(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    if (count != DUMPS_COUNT) return PyErr_Format(PyExc_TypeError, "dumps takes what _native.pyi says");
+    if ((PyObject *)Py_TYPE(args[VALUE]) == args[RAW]) {
+        Py_buffer view;
+        if (PyObject_GetBuffer(args[VALUE], &view, PyBUF_SIMPLE) < 0) return NULL;
+        PyObject *text = text_of(view.buf, view.len);
+        PyBuffer_Release(&view);
+        return text;
+    }
+    PyObject *given[] = {args[VALUE], args[DEFAULT]};
+    PyObject *encoded = PyObject_Vectorcall(args[ENCODE], given, 1, DEFAULT_NAME), *text = NULL;
+    if (encoded != NULL && PyBytes_CheckExact(encoded))
+        text = text_of(PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded));
+    Py_XDECREF(encoded);
+    if (text != NULL) return text;
+    if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError)
+        && !PyErr_ExceptionMatches(PyExc_RecursionError))
+        return NULL;
+    PyErr_Clear();
+    return PyObject_CallOneArg(args[REFUSED], args[VALUE]);
+}
+
 static void fill_tables(void) {
     static const char shorts[] = "\"\"\\\\\bb\tt\nn\ff\rr";
     for (int byte = 0; byte < 256; byte++) {
@@ -309,6 +365,7 @@ static void fill_tables(void) {
 }
 
 static PyMethodDef methods[] = {
+    {"dumps", (PyCFunction)(void (*)(void))dumps, METH_FASTCALL, NULL},
     {"span_json", (PyCFunction)(void (*)(void))span_json, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -317,6 +374,8 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_nativ
 
 PyMODINIT_FUNC PyInit__native(void) {
     fill_tables();
+    DEFAULT_NAME = Py_BuildValue("(N)", PyUnicode_InternFromString("default"));
+    if (DEFAULT_NAME == NULL) return NULL;
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && PyModule_AddStringConstant(module, "SOURCE", SOURCE_DIGEST) < 0) Py_CLEAR(module);
     return module;

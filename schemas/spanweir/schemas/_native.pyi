@@ -29,3 +29,14 @@ def span_json(
     ValueError. Where something is there that only Python can write, e.g. lone surrogates, `in_python` is called with
     all that follows it.
     """
+
+def dumps(
+    encode: Callable[..., bytes],
+    default: Callable[[Any], Any],
+    raw: type,
+    refused: Callable[[Any], str],
+    value: Any,
+    /,
+) -> str:
+    """`value` as JSON text: what `encode(value, default=default)` gives, or what a `raw` holds. Where `encode` raises
+    TypeError, ValueError or RecursionError, `refused` is asked."""

@@ -10,7 +10,9 @@ import binascii
 import json
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -285,32 +287,23 @@ def json_or_text(value: Any) -> Any:
     return found.value if isinstance(found, Broken) else found
 
 
-def dumps(value: Any) -> str:
-    """JSON text, non-ASCII unescaped. Never raises: NaN becomes null, bytes base64, what has no JSON form its `str`."""
+def _dumps_in_python(value: Any) -> str:
     if value.__class__ is msgspec.Raw:
         return bytes(value).decode()
-    try:
-        return orjson.dumps(value, default=encodable).decode()
-    except (TypeError, ValueError, RecursionError):
-        pass
-    try:
-        return orjson.dumps(value, default=encodable, option=orjson.OPT_NON_STR_KEYS).decode()
-    except (TypeError, ValueError, RecursionError):
-        pass
+    for option in (None, orjson.OPT_NON_STR_KEYS):
+        try:
+            return orjson.dumps(value, default=encodable, option=option).decode()
+        except (TypeError, ValueError, RecursionError):
+            continue
     try:
         # Lone surrogates and integers of more than 64 bits, which orjson refuses.
         text = json.dumps(value, default=_lenient, ensure_ascii=False, separators=(",", ":"))
-        return text if text.isascii() or _encodes(text) else json.dumps(value, default=_lenient)
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return json.dumps(value, default=_lenient)
     except (TypeError, ValueError, RecursionError):
         return '"(nested too deep)"'
-
-
-def _encodes(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _lenient(value: Any) -> Any:
@@ -333,6 +326,15 @@ def encodable(value: Any) -> Any:
 
 def _base64(value: bytes) -> str:
     return binascii.b2a_base64(value, newline=False).decode()
+
+
+try:
+    from spanweir.schemas import _native
+except ImportError:  # installed where no C compiler was
+    dumps: Callable[[Any], str] = _dumps_in_python
+else:
+    dumps = partial(_native.dumps, orjson.dumps, encodable, msgspec.Raw, _dumps_in_python)
+"""JSON text, non-ASCII unescaped. Never raises: NaN becomes null, bytes base64, what has no JSON form its `str`."""
 
 
 # ------------------------------------------------------------------------------------------------ content states
