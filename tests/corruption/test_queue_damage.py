@@ -208,13 +208,46 @@ def test_damage_while_the_queue_runs_costs_that_record(config: Config) -> None:
     reader.close()
 
 
+@pytest.mark.parametrize("first", [9, 10, 99, 100])
+def test_a_cursor_of_which_one_place_is_damaged_is_at_the_other(config: Config, first: int) -> None:
+    path = Path(config.directory) / "cursors" / "a"
+    for sequence in range(first, first + 4):
+        cursors = Cursors(Path(config.directory))
+        cursors.activate(["a"])
+        cursors.store("a", sequence - 1)
+        cursors.store("a", sequence)
+        whole = path.read_bytes()
+        places = {cursors.load()["a"]}
+        for offset in (0, 4096):
+            patch(path, offset, b"0")
+            places.add(cursors.load()["a"])
+            path.write_bytes(whole)
+        assert places == {sequence - 1, sequence}
+
+
+def test_a_torn_place_of_a_cursor_is_written_over_next(config: Config) -> None:
+    path = Path(config.directory) / "cursors" / "a"
+    cursors = Cursors(Path(config.directory))
+    cursors.activate(["a"])
+    for sequence in (8, 9):
+        cursors.store("a", sequence)
+    torn = 4096 if path.read_bytes().startswith(b"9 ") else 0
+    patch(path, torn, b"10 0000")
+    again = Cursors(Path(config.directory))
+    assert again.activate(["a"]) == {"a": 9}
+    again.store("a", 10)
+    patch(path, 4096 - torn, b"?")
+    assert again.load() == {"a": 10}
+
+
 def test_a_damaged_cursor_starts_over_and_a_later_advance_repairs_it(config: Config) -> None:
     filled(config)
     reader = DiskReader(config, ["a", "b"])
     reader.advance("a", 5)
     reader.advance("b", 6)
     reader.close()
-    patch(Path(config.directory) / "cursors" / "a", 0, b"9")
+    for offset in (0, 4096):
+        patch(Path(config.directory) / "cursors" / "a", offset, b"9")
     reader = DiskReader(config, ["a", "b"])
     assert (reader.cursor("a"), reader.cursor("b")) == (0, 6)
     reader.advance("a", 7)

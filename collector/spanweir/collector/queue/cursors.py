@@ -1,10 +1,17 @@
-"""Cursor files: how far each exporter has come, one small file each, replaced by an atomic rename.
+"""Cursor files: how far each exporter has come, one small file each.
+
+    file = place, zeros up to 4096, place
+    place = sequence number, space, CRC-32 of its digits in hexadecimal, line feed
+
+The higher one counts, and the next is written over the other: a power cut costs no more than the place that was being
+written. A new file has the first only. Writing a file anew and renaming it costs three times the CPU.
 
 `cursors/` holds those that keep records from being deleted; `cursors/.retired/` those of exporters that are configured
-no longer, in case they come back. A file that does not verify counts as a new cursor: delivery starts over with what
-is still there, and exporters leave the same rows.
+no longer, in case they come back. A file of which nothing verifies counts as a new cursor: delivery starts over with
+what is still there, and exporters leave the same rows.
 """
 
+import errno
 import logging
 import os
 from collections.abc import Collection
@@ -12,9 +19,12 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from zlib import crc32
 
-from spanweir.collector.durable import replace_file
+from spanweir.collector.durable import fdatasync, replace_file
 
 _log = logging.getLogger(__name__)
+_SECOND = 4096
+"""Offset of the second place: in another block of the disk."""
+_PLACE_BYTES = 40
 
 
 class Cursors:
@@ -24,6 +34,8 @@ class Cursors:
         self._directory = directory / "cursors"
         self._retired = self._directory / ".retired"
         self._fsync = fsync
+        self._next: dict[str, int] = {}
+        """Offset of the place that is written over next."""
 
     def activate(self, names: Collection[str]) -> dict[str, int]:
         """Keep exactly `names` as those that hold records back; return where each stands."""
@@ -38,7 +50,7 @@ class Cursors:
         positions = self.load()
         for name in names:
             if name not in positions:
-                self.store(name, 0)
+                self.put(name, 0)
                 positions[name] = 0
         return positions
 
@@ -49,10 +61,30 @@ class Cursors:
     def retired(self) -> dict[str, int]:
         return self._load(self._retired)
 
+    def put(self, name: str, sequence: int) -> None:
+        """Wherever it was before, also back. Durable on return. Raises OSError."""
+        replace_file(self._path(name), _place(sequence), sync=self._fsync)
+        self._next[name] = _SECOND
+
     def store(self, name: str, sequence: int) -> None:
-        """Durable on return. Raises OSError."""
-        text = b"%d" % sequence
-        replace_file(self._path(name), b"%b %08x\n" % (text, crc32(text)), sync=self._fsync)
+        """Move it forward. Durable on return. Raises OSError."""
+        path, place = self._path(name), _place(sequence)
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return self.put(name, sequence)
+        try:
+            offset = self._next.get(name)
+            if offset is None:
+                first, second = _places(descriptor)
+                offset = 0 if first < second else _SECOND
+            if os.pwrite(descriptor, place, offset) < len(place):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self._fsync:
+                fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._next[name] = _SECOND - offset
 
     def _path(self, name: str) -> Path:
         return self._directory / quote(name, safe="")
@@ -66,8 +98,26 @@ class Cursors:
 
 
 def _read(path: Path) -> int:
-    text, _, checksum = path.read_bytes().strip().partition(b" ")
-    if text.isdigit() and checksum == b"%08x" % crc32(text):
-        return int(text)
-    _log.warning("cursor %s does not verify; its exporter starts over with the oldest record", path)
-    return 0
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        place = max(_places(descriptor))
+    finally:
+        os.close(descriptor)
+    if place < 0:
+        _log.warning("cursor %s does not verify; its exporter starts over with the oldest record", path)
+    return max(place, 0)
+
+
+def _places(descriptor: int) -> tuple[int, int]:
+    """The sequence numbers of both places; -1 for one that does not verify."""
+    return _number(os.pread(descriptor, _PLACE_BYTES, 0)), _number(os.pread(descriptor, _PLACE_BYTES, _SECOND))
+
+
+def _place(sequence: int) -> bytes:
+    text = b"%d" % sequence
+    return b"%b %08x\n" % (text, crc32(text))
+
+
+def _number(place: bytes) -> int:
+    text, _, checksum = place.partition(b"\n")[0].partition(b" ")
+    return int(text) if text.isdigit() and checksum == b"%08x" % crc32(text) else -1

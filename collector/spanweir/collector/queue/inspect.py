@@ -170,7 +170,7 @@ def replay(config: disk.Config, cursor: str, *, to: int = 0) -> int:
         raise ValueError(f"there is no position {to}; the newest record is {last}")
     cursors = Cursors(files.directory)
     old = cursors.load()[cursor]
-    cursors.store(cursor, to)
+    cursors.put(cursor, to)
     return old
 
 
