@@ -20,10 +20,12 @@ _native = pytest.importorskip("spanweir.exporters.delta._native", reason="no C c
 MAPS = parse("MAP<STRING, STRING>")
 ANY_TEXT = st.text(st.characters() | st.sampled_from('"\\ #{[\ud800\udfff\u00e9\u20ac\U0001f600\n'), max_size=12)
 UTF8 = st.one_of(st.binary(max_size=20), st.text(max_size=12).map(str.encode))
+PARTS = st.lists(st.text(max_size=5).map(str.encode), max_size=4)
 TEXT = Type("STRING")
 TEXTS = st.one_of(
     st.lists(st.none() | ANY_TEXT, max_size=20),
     st.lists(st.none() | UTF8, max_size=20),
+    st.lists(st.one_of(st.none(), PARTS, UTF8), max_size=9),
     st.lists(st.none() | st.just(""), max_size=20),
     st.lists(st.one_of(st.none(), ANY_TEXT, UTF8, st.integers()), max_size=4),
 )

@@ -92,10 +92,11 @@ static PyObject *handed_over(struct ArrowArray *array, int outcome) {
 typedef struct {
     PyObject *text;
     Py_ssize_t start, stop;
+    int goes_on; /* the next piece belongs to the same text */
 } Piece;
 
 static inline Piece whole(PyObject *text) {
-    return (Piece){text, 0, PyUnicode_Check(text) ? PyUnicode_GET_LENGTH(text) : PyBytes_GET_SIZE(text)};
+    return (Piece){text, 0, PyUnicode_Check(text) ? PyUnicode_GET_LENGTH(text) : PyBytes_GET_SIZE(text), 0};
 }
 
 static int is_utf8(PyObject *bytes) {
@@ -160,7 +161,7 @@ static char *put(char *at, Piece piece) {
     return at + (piece.stop - piece.start);
 }
 
-/* An array of type STRING.
+/* An array of type STRING, of `count` texts.
  *
  * Its first byte is no text's. Without a byte, the Parquet writer would compare texts at an address that is none, for
  * each of which the processor takes 150 ns.
@@ -168,7 +169,7 @@ static char *put(char *at, Piece piece) {
 static int make_texts(struct ArrowArray *array, const Piece *pieces, Py_ssize_t count) {
     uint64_t most = 1;
     int64_t nulls = 0;
-    for (Py_ssize_t i = 0; i < count; i++) {
+    for (Py_ssize_t i = 0, text = 0; text < count; text += !pieces[i++].goes_on) {
         if (pieces[i].text == NULL) nulls++;
         else most += most_bytes(pieces[i]);
     }
@@ -184,11 +185,12 @@ static int make_texts(struct ArrowArray *array, const Piece *pieces, Py_ssize_t 
     parts->buffers[2] = start;
     if (offsets == NULL || start == NULL || (nulls && there == NULL)) return no_memory();
     if (count) *at++ = '.'; /* arro3 0.9 panics over an array without texts that does not begin with its first byte */
-    for (Py_ssize_t i = 0; i < count; i++) {
-        offsets[i] = (int32_t)(at - start);
-        if (pieces[i].text == NULL) continue;
-        if (there != NULL) there[i / 8] |= 1 << i % 8;
-        at = put(at, pieces[i]);
+    for (Py_ssize_t text = 0; text < count; text++, pieces++) {
+        offsets[text] = (int32_t)(at - start);
+        if (pieces->text == NULL) continue;
+        if (there != NULL) there[text / 8] |= 1 << text % 8;
+        at = put(at, *pieces);
+        while (pieces->goes_on) at = put(at, *++pieces);
     }
     offsets[count] = (int32_t)(at - start);
     if ((uint64_t)(at - start) < most / 2) {
@@ -217,16 +219,39 @@ static int make_bitmap(struct ArrowArray *array, Parts *parts, Values values, Py
     return MADE;
 }
 
-static int make_strings(struct ArrowArray *array, Values values, Py_ssize_t count) {
-    Piece *pieces = calloc(count + 1, sizeof(Piece));
-    int outcome = pieces == NULL ? no_memory() : MADE, of_bytes = 0, of_str = 0;
-    for (Py_ssize_t i = 0; i < count && outcome == MADE; i++) {
-        if (is_null(values[i])) continue;
-        if (PyUnicode_Check(values[i])) of_str = 1;
-        else if (PyBytes_Check(values[i]) && is_utf8(values[i])) of_bytes = 1;
-        else outcome = FOR_PYTHON;
-        if (outcome == MADE) pieces[i] = whole(values[i]);
+/* The pieces of a text: a str, bytes that are UTF-8, or a list of such. */
+static int add_text(Piece **at, PyObject *value, int *of_bytes, int *of_str) {
+    PyObject *one[] = {value}, **parts = one;
+    Py_ssize_t count = 1;
+    if (is_null(value)) {
+        ++*at;
+        return MADE;
     }
+    if (PyList_CheckExact(value) && PyList_GET_SIZE(value)) {
+        parts = PySequence_Fast_ITEMS(value);
+        count = PyList_GET_SIZE(value);
+    } else if (PyUnicode_Check(value)) {
+        *of_str = 1;
+        *(*at)++ = whole(value);
+        return MADE;
+    }
+    *of_bytes = 1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!PyBytes_Check(parts[i]) || !is_utf8(parts[i])) return FOR_PYTHON;
+        **at = whole(parts[i]);
+        (*at)++->goes_on = i + 1 < count;
+    }
+    return MADE;
+}
+
+static int make_strings(struct ArrowArray *array, Values values, Py_ssize_t count) {
+    Py_ssize_t most = 1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        most += !is_null(values[i]) && PyList_CheckExact(values[i]) ? PyList_GET_SIZE(values[i]) + 1 : 1;
+    }
+    Piece *pieces = calloc(most, sizeof(Piece)), *at = pieces;
+    int outcome = pieces == NULL ? no_memory() : MADE, of_bytes = 0, of_str = 0;
+    for (Py_ssize_t i = 0; i < count && outcome == MADE; i++) outcome = add_text(&at, values[i], &of_bytes, &of_str);
     if (of_bytes && of_str) outcome = FOR_PYTHON;
     if (outcome == MADE) outcome = make_texts(array, pieces, count);
     free(pieces);

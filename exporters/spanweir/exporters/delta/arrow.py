@@ -151,9 +151,9 @@ class Layout:
 def _build_in_python(kind: Type, values: Column) -> Array:
     """Values as an Arrow array; None is null.
 
-    Python forms: STRING str, or UTF-8 bytes for the whole column; DATE days, TIMESTAMP microseconds since 1970;
-    STRUCT dict or tuple in field order; MAP dict; ARRAY list; VARIANT any JSON-like value. Numbers out of range are
-    clamped and lone surrogates replaced: an odd value must not cost its neighbours.
+    Python forms: STRING str, or for the whole column UTF-8 bytes or lists of parts that are such; DATE days, TIMESTAMP
+    microseconds since 1970; STRUCT dict or tuple in field order; MAP dict; ARRAY list; VARIANT any JSON-like value.
+    Numbers out of range are clamped and lone surrogates replaced: an odd value must not cost its neighbours.
     """
     match kind.kind:
         case "STRING":
@@ -219,7 +219,7 @@ def _strings(values: Column) -> Array:
     except UnicodeEncodeError:
         return Array([v if v is None else v.encode("utf-8", "replace").decode() for v in values], _STRING)
     except TypeError:
-        return Array(values, _BINARY).cast(_STRING)
+        return Array([b"".join(v) if isinstance(v, list) else v for v in values], _BINARY).cast(_STRING)
 
 
 def imported(kind: Type, capsule: object) -> Array:

@@ -34,7 +34,7 @@ class Blobs:
         if self.local is None:
             import obstore
 
-            obstore.put(self._opened(), path, content)
+            obstore.put(self._opened(), path, bytes(content))  # which may outlive this call, and a view may not
             return
         target = self.local / path
         new_folder = not target.parent.exists()

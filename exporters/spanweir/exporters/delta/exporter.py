@@ -200,7 +200,7 @@ class DeltaExporter(Committing):
         request_ids = [made.request_id for made in every]
         for rows, group, keys in pending.split(every, request_ids, [TRACE_PREFIX + trace_id for trace_id in times]):
             days = {made.day for made in group}
-            rows.add(payload.columns(group), keys, days, sum([made.bytes for made in group]))
+            rows.add(payload.columns(group), keys, days, sum([made.size_bytes for made in group]))
             if rows is pending.merges:
                 rows.reach(times.values())
                 rows.reach((trace.start_ns, trace.start_ns) for trace, _, _ in described)

@@ -4,12 +4,13 @@ Parquet is written by arro3 and the commit made by delta-rs: `write_deltalake` r
 which on the standard load doubles its CPU time and holds 90 MB (deltalake 1.6).
 """
 
+import io
 import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import IO, Any, Final, cast
+from typing import Any, Final
 
 from arro3.core import Array, DataType, RecordBatch, RecordBatchReader
 from arro3.core import Table as ArrowTable
@@ -24,6 +25,8 @@ _GROUP_ROWS: Final = 65_536
 _PAGE_BYTES: Final = 256 << 10
 _PAGE_CHECK_ROWS: Final = 16
 """The writer looks after so many rows whether a page is full: rows of the payload table are large."""
+_KEPT_BYTES: Final = 4 << 20
+"""Memory that held a larger file is not kept for the next."""
 _COMPACTED: Final = "zstd(3)"
 _EPOCH: Final = date(1970, 1, 1)
 _EXTENSIONS: Final = {"zstd": "zstd.parquet", "snappy": "snappy.parquet", "lz4_raw": "lz4_raw.parquet"}
@@ -36,6 +39,8 @@ class Files:
         self._spec = spec
         self._blobs = Blobs(uri, storage_options)
         self._compression = compression
+        self._memory = io.BytesIO()
+        """Written over by the next file: growing moves all that is there, into memory never touched."""
 
     def write(self, batches: Sequence[RecordBatch], days: Sequence[int]) -> list[AddAction]:
         """One file for each day. `days` are those that occur in the partition column (since 1970)."""
@@ -72,7 +77,9 @@ class Files:
         tally = _Tally(self._spec.time)
         for batch in batches:
             tally.add(batch)
-        rows = ArrowTable.from_batches(batches).drop_columns(list(partition))
+        rows = ArrowTable.from_batches(batches)
+        if partition:
+            rows = rows.drop_columns(list(partition))
         return self._add(rows, folder, partition, tally, compacted=False)
 
     def _add(
@@ -88,10 +95,11 @@ class Files:
         extension = _EXTENSIONS.get(compression.partition("(")[0], "parquet")
         path = f"{folder}part-00000-{uuid.uuid4()}-c000.{extension}"
         # Into memory first: arro3 0.9 panics when a file cannot be written, on a full disk for example.
-        memory = _Memory()
+        memory = self._memory
+        memory.seek(0)
         write_parquet(
             rows,
-            cast(IO[bytes], memory),
+            memory,
             compression=compression,
             # Costs a tenth, and texts of new files are hardly ever the same. Compaction is where space is saved.
             dictionary_enabled=compacted,
@@ -99,41 +107,19 @@ class Files:
             write_batch_size=_PAGE_CHECK_ROWS,
             max_row_group_size=_GROUP_ROWS,
         )
-        content = memory.content()
-        self._blobs.put(path, content)
+        size = memory.tell()
+        with memory.getbuffer() as buffer, buffer[:size] as content:
+            self._blobs.put(path, content)
+        if size > _KEPT_BYTES:
+            self._memory = io.BytesIO()
         return AddAction(
             path=path,
-            size=len(content),
+            size=size,
             partition_values=partition,
             modification_time=int(time.time() * 1000),
             data_change=not compacted,
             stats=json.dumps(tally.statistics()),
         )
-
-
-class _Memory:
-    """A file for `write_parquet`. `io.BytesIO` moves all that it has whenever it grows, into memory never touched."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def write(self, part: bytes) -> int:
-        self._parts.append(part)
-        self._size += len(part)
-        return len(part)
-
-    def tell(self) -> int:
-        return self._size
-
-    def seek(self, _offset: int, _whence: int = 0) -> int:
-        """The writer only asks where it is."""
-        return self._size
-
-    def flush(self) -> None: ...
-
-    def content(self) -> bytes:
-        return b"".join(self._parts)
 
 
 class _Tally:

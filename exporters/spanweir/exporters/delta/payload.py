@@ -59,7 +59,6 @@ class Stored(msgspec.Struct):
 
 
 _NO_FACTS: Final = Facts()
-_REQUEST, _RESPONSE = (list(dict(PAYLOAD.columns)).index(name) for name in ("request", "response"))
 
 
 class Payload(msgspec.Struct):
@@ -67,12 +66,9 @@ class Payload(msgspec.Struct):
 
     request_id: str
     row: tuple[Any, ...]
+    size_bytes: int
+    """Of its texts."""
     overflow: dict[str, bytes] = {}
-
-    @property
-    def bytes(self) -> int:
-        """Of its texts."""
-        return len(self.row[_REQUEST] or b"") + len(self.row[_RESPONSE] or b"")
 
     @property
     def day(self) -> int:
@@ -196,8 +192,8 @@ def assessed(content: Mapping[str, Any]) -> Any:
     return orjson.loads(serialized["value"]) if serialized else content.get("value")
 
 
-def response_json(response: bytes | None, request_id: str, trace_info: dict[str, Any], spans: Spans) -> bytes:
-    """The response with `Trace.to_dict()` spliced in, spans in the order of their start.
+def response_parts(response: bytes | None, request_id: str, trace_info: dict[str, Any], spans: Spans) -> list[bytes]:
+    """The response with `Trace.to_dict()` spliced in, spans in the order of their start; in parts, none of them moved.
 
     A response that is no JSON object stands under `predictions`, as MLflow's scoring server has it.
     """
@@ -212,7 +208,7 @@ def response_json(response: bytes | None, request_id: str, trace_info: dict[str,
     contents[::2] = [span.content for span in sorted(spans.values(), key=_start)]
     parts += contents
     parts += (b']}},"databricks_request_id":"', request_id.encode(), b'"}}')
-    return b"".join(parts)
+    return parts
 
 
 _start: Final = attrgetter("start_ns")
@@ -229,7 +225,8 @@ def payload(
     request_id = TRACE_PREFIX + trace.trace_id
     facts = next(filter(None, map(_facts, spans.values())), _NO_FACTS)
     body = before.response if trace.response is None and trace.response_preview else trace.response
-    response = response_json(body, request_id, info(trace, metadata, tags), spans)
+    response = response_parts(body, request_id, info(trace, metadata, tags), spans)
+    response_bytes = sum(map(len, response))
     request = before.request if trace.request is None and trace.request_preview else trace.request
     codes: list[str] = []
     overflow: dict[str, bytes] = {}
@@ -237,10 +234,10 @@ def payload(
         codes.append(REQUEST_TOO_LARGE)
         overflow[f"{request_id}.request.json"] = request
         request = None
-    too_large = bool(limit) and len(response) > limit
+    too_large = bool(limit) and response_bytes > limit
     if too_large:
         codes.append(RESPONSE_TOO_LARGE)
-        overflow[f"{request_id}.response.json"] = response
+        overflow[f"{request_id}.response.json"] = b"".join(response)
     status = facts.status_code or (_STATUS_ERROR if trace.state == "ERROR" else _STATUS_OK)
     row = (
         request_id,
@@ -256,7 +253,7 @@ def payload(
         trace.model_id or facts.service_name,
         trace.user_id,
     )
-    return Payload(request_id, row, overflow)
+    return Payload(request_id, row, len(request or b"") + (0 if too_large else response_bytes), overflow)
 
 
 def rewritten(row: Mapping[str, Any], response: bytes, *, limit: int) -> Payload:
@@ -271,7 +268,8 @@ def rewritten(row: Mapping[str, Any], response: bytes, *, limit: int) -> Payload
         "response": None if too_large else response.decode(),
         "logging_error_codes": [*codes, RESPONSE_TOO_LARGE] if too_large else codes,
     }
-    return Payload(request_id, tuple(changed.get(name, row[name]) for name, _ in PAYLOAD.columns), overflow)
+    values = tuple(changed.get(name, row[name]) for name, _ in PAYLOAD.columns)
+    return Payload(request_id, values, len(row["request"] or "") + (0 if too_large else len(response)), overflow)
 
 
 def columns(payloads: Sequence[Payload]) -> list[tuple[Any, ...]]:

@@ -86,14 +86,15 @@ class Spool:
             for trace, contents in incomplete.items()
             for span, c in contents.items()
         ]
-        if not (rows or complete or forget):
+        if not (rows or complete or (forget and not self._empty)):
             return
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.executemany(
-                    "DELETE FROM pending WHERE trace_id=?", [(bytes.fromhex(trace),) for trace in forget]
-                )
+                if not self._empty:
+                    self._db.executemany(
+                        "DELETE FROM pending WHERE trace_id=?", [(bytes.fromhex(trace),) for trace in forget]
+                    )
                 self._db.executemany("INSERT OR REPLACE INTO pending VALUES (?,?,?,?,?,?)", rows)
                 self._db.executemany(
                     "INSERT INTO written VALUES (?,?,?,?) ON CONFLICT (trace_id) DO UPDATE SET noted=excluded.noted,"

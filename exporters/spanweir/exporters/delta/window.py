@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spanweir.exporters.delta.table import Target
 
 _LOG: Final = logging.getLogger(__name__)
-_BUILD_ROWS: Final = 256
+_BUILD_ROWS: Final = 1024
 _BUILD_BYTES: Final = 1 << 20
 Item = TypeVar("Item")
 Columns: TypeAlias = Sequence[Sequence[Any]]
