@@ -8,6 +8,7 @@ caches stand before the work: exact keys -> `Plan` (a dictionary look-up for mos
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from sys import intern
 from typing import Any, NamedTuple
 
 import msgspec
@@ -249,7 +250,7 @@ class _Draft:
         for field in self.scalars:
             if field in ("kind", "kind!", "provider"):
                 continue
-            head, _, tail = field.partition(".")
+            head, tail = _parts(field)
             group, name = (head, tail) if tail else ("", head)
             (key, read), *others = self._pairs(field)
             groups.setdefault(group, []).append((name, key, _KNOWN.get(read, OTHER), read, tuple(others)))
@@ -258,7 +259,7 @@ class _Draft:
     def _content(self) -> tuple[Field, ...]:
         fields: list[Field] = []
         for field, found in self.content.items():
-            head, _, tail = field.partition(".")
+            head, tail = _parts(field)
             how = SEVERAL if field == "*" else JOIN if field in JOINED else ONE
             # Plain tuples: Python takes those apart several times as fast as named ones.
             ordered = [entry[2] for entry in sorted(found, key=lambda entry: entry[:2])]
@@ -266,3 +267,9 @@ class _Draft:
             fields.append((field, head, tail, how, sources))
         # Functions that give several fields come last: what single fields say is then known.
         return tuple(sorted(fields, key=lambda each: each[3] == SEVERAL))
+
+
+def _parts(field: str) -> tuple[str, str]:
+    """A field of the span, or a group and its field. Interned, so that C knows them again without reading them."""
+    head, _, tail = field.partition(".")
+    return intern(head), intern(tail)

@@ -10,6 +10,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <structmember.h>
 
 #ifndef SOURCE_DIGEST
 #define SOURCE_DIGEST ""
@@ -21,9 +24,49 @@ enum { MERGE_ONE, PLACES, GROUPS, MERGING };
 enum { ONE, JOIN, SEVERAL }; /* what becomes of the values of a field, see `plan` */
 
 static PyObject *FLAGS, *LOSSY, *TRUNCATED, *TAKEN, *NO_KEYS;
+static setattrofunc SETS_PLAINLY; /* of structs that are not frozen */
 
 static inline PyObject *part(PyObject *tuple, Py_ssize_t place) {
     return PyTuple_GET_ITEM(tuple, place);
+}
+
+/* Where a field lies in a struct, as it was found when it was set first. Classes and names are kept for good: they are
+ * those of the canonical span and of plans. */
+typedef struct {
+    PyTypeObject *type;
+    PyObject *name;
+    Py_ssize_t place;
+} Place;
+
+enum { PLACES_KNOWN = 1024 };
+static Place places[PLACES_KNOWN];
+
+/* Of a field that holds any object and whose setting tells nobody: a struct that is frozen or that the garbage collector
+ * follows has to know. 0 where there is none. */
+static Py_ssize_t place_of(PyObject *holder, PyObject *name) {
+    PyTypeObject *type = Py_TYPE(holder);
+    Place *known = &places[(((uintptr_t)type >> 4) ^ ((uintptr_t)name >> 4)) % PLACES_KNOWN];
+    if (known->type == type && known->name == name) return known->place;
+    if (known->type != NULL) return 0; /* two of one place are rare, and then slower */
+    if (type->tp_setattro != SETS_PLAINLY || PyType_IS_GC(type)) return 0;
+    PyObject *member = PyObject_GetAttr((PyObject *)type, name);
+    Py_ssize_t place = 0;
+    if (member == NULL) PyErr_Clear();
+    else if (Py_IS_TYPE(member, &PyMemberDescr_Type)) {
+        PyMemberDef *found = ((PyMemberDescrObject *)member)->d_member;
+        if (found->type == T_OBJECT_EX && !(found->flags & READONLY)) place = found->offset;
+    }
+    Py_XDECREF(member);
+    if (place > 0) *known = (Place){(PyTypeObject *)Py_NewRef(type), Py_NewRef(name), place};
+    return place;
+}
+
+static int set_field(PyObject *holder, PyObject *name, PyObject *value) {
+    Py_ssize_t place = place_of(holder, name);
+    if (place == 0) return PyObject_SetAttr(holder, name, value);
+    PyObject **field = (PyObject **)((char *)holder + place);
+    Py_XSETREF(*field, Py_NewRef(value));
+    return 0;
 }
 
 /* A borrowed reference; NULL with an exception where there is none, which a plan rules out. */
@@ -100,9 +143,9 @@ static int fill_group(PyObject *group, PyObject *attributes, PyObject *span, PyO
         else if (value != Py_None) {
             if (target == NULL) {
                 target = PyObject_CallNoArgs(factory);
-                done = target == NULL ? -1 : PyObject_SetAttr(span, part(group, GROUP_NAME), target);
+                done = target == NULL ? -1 : set_field(span, part(group, GROUP_NAME), target);
             }
-            if (done == 0) done = PyObject_SetAttr(target, part(item, ITEM_FIELD), value);
+            if (done == 0) done = set_field(target, part(item, ITEM_FIELD), value);
         }
         Py_XDECREF(value);
     }
@@ -163,7 +206,7 @@ static PyObject *holder_of(PyObject *span, PyObject *head, PyObject *tail, PyObj
     *made = 1;
     PyObject *factory = PyDict_GetItemWithError(groups, head);
     Py_SETREF(group, factory == NULL ? NULL : PyObject_CallNoArgs(factory));
-    if (group != NULL && PyObject_SetAttr(span, head, group) < 0) Py_CLEAR(group);
+    if (group != NULL && set_field(span, head, group) < 0) Py_CLEAR(group);
     return group;
 }
 
@@ -177,7 +220,7 @@ static int merge_one(PyObject *const *args, PyObject *path, PyObject *value, PyO
         int made;
         PyObject *holder = holder_of(span, head, tail, part(merging, GROUPS), &made);
         known = holder == NULL ? NULL : PyObject_GetAttr(holder, name);
-        int put = known == NULL ? -1 : made || is_empty(known) ? PyObject_SetAttr(holder, name, value) : 1;
+        int put = known == NULL ? -1 : made || is_empty(known) ? set_field(holder, name, value) : 1;
         Py_XDECREF(holder);
         Py_XDECREF(known);
         if (put <= 0) return put < 0 ? -1 : PyObject_SetItem(ranks, path, rank);
@@ -343,7 +386,7 @@ static int use(Run *run, PyObject *source, PyObject *field, PyObject *keys, PyOb
 
 static int read_source(Run *run, PyObject *source, PyObject *field) {
     PyObject *key = part(source, SOURCE_KEY), *keys = part(source, SOURCE_KEYS), *value;
-    if (PyObject_SetAttr(run->notes, LOSSY, Py_False) < 0 || PyObject_SetAttr(run->notes, TRUNCATED, Py_False) < 0)
+    if (set_field(run->notes, LOSSY, Py_False) < 0 || set_field(run->notes, TRUNCATED, Py_False) < 0)
         return -1;
     if (PyUnicode_GET_LENGTH(key) > 0) {
         if (PyTuple_GET_SIZE(run->taken) > 0 && PyLong_AsLong(part(source, SOURCE_RANK)) > run->best_rank) {
@@ -373,7 +416,7 @@ static int keep_best(Run *run, PyObject *field) {
     PyObject *name = part(field, FIELD_NAME), *head = part(field, FIELD_HEAD), *tail = part(field, FIELD_TAIL);
     int made;
     PyObject *holder = holder_of(run->span, head, tail, part(run->merging, GROUPS), &made);
-    int put = holder == NULL ? -1 : PyObject_SetAttr(holder, PyUnicode_GET_LENGTH(tail) > 0 ? tail : head, run->best);
+    int put = holder == NULL ? -1 : set_field(holder, PyUnicode_GET_LENGTH(tail) > 0 ? tail : head, run->best);
     Py_XDECREF(holder);
     if (put < 0) return -1;
     if (run->cut) {
@@ -439,6 +482,12 @@ PyMODINIT_FUNC PyInit__native(void) {
     TAKEN = PyUnicode_InternFromString("taken");
     NO_KEYS = PyTuple_New(0);
     if (FLAGS == NULL || LOSSY == NULL || TRUNCATED == NULL || TAKEN == NULL || NO_KEYS == NULL) return NULL;
+    PyObject *genai = PyImport_ImportModule("spanweir.schemas.genai");
+    PyObject *span = genai == NULL ? NULL : PyObject_GetAttrString(genai, "GenAISpan");
+    Py_XDECREF(genai);
+    if (span == NULL) return NULL;
+    SETS_PLAINLY = ((PyTypeObject *)span)->tp_setattro;
+    Py_DECREF(span);
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && PyModule_AddStringConstant(module, "SOURCE", SOURCE_DIGEST) < 0) Py_CLEAR(module);
     return module;
