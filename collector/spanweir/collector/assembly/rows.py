@@ -78,7 +78,7 @@ def told(facts: Facts) -> TraceRow:
     """What the row has from `facts` as it stands there."""
     tags = _values(facts.tags) if facts.tags else {}
     tags.update(facts.root_tags)
-    return TraceRow(
+    made = TraceRow(
         trace_id=facts.trace_id,
         experiment=facts.experiment,
         name=told_name(facts),
@@ -89,14 +89,18 @@ def told(facts: Facts) -> TraceRow:
         response_preview=facts.response_preview,
         session_id=facts.session[2] if facts.session else None,
         user_id=facts.user[2] if facts.user else None,
-        client_request_id=facts.client_request_id,
         run_id=facts.run_id,
         tenant=facts.tenant,
-        model_id=facts.model_id,
         tags=tags,
         metadata=_values(facts.metadata) if facts.metadata else {},
         size_bytes=facts.size_bytes,
     )
+    # Few traces have these; and of more than 15 arguments by name Python makes a dictionary first.
+    if facts.client_request_id is not None:
+        made.client_request_id = facts.client_request_id
+    if facts.model_id is not None:
+        made.model_id = facts.model_id
+    return made
 
 
 def _values(firsts: dict[str, First]) -> dict[str, str]:
