@@ -25,8 +25,7 @@ _GROUP_ROWS: Final = 65_536
 _PAGE_BYTES: Final = 256 << 10
 _PAGE_CHECK_ROWS: Final = 16
 """The writer looks after so many rows whether a page is full: rows of the payload table are large."""
-_KEPT_BYTES: Final = 4 << 20
-"""Memory that held a larger file is not kept for the next."""
+_EXPECTED_MOST_BYTES: Final = 4 << 20
 _COMPACTED: Final = "zstd(3)"
 _EPOCH: Final = date(1970, 1, 1)
 _EXTENSIONS: Final = {"zstd": "zstd.parquet", "snappy": "snappy.parquet", "lz4_raw": "lz4_raw.parquet"}
@@ -39,8 +38,8 @@ class Files:
         self._spec = spec
         self._blobs = Blobs(uri, storage_options)
         self._compression = compression
-        self._memory = io.BytesIO()
-        """Written over by the next file: growing moves all that is there, into memory never touched."""
+        self._expected_bytes = 0
+        """Of the next file: about what the last one had."""
 
     def write(self, batches: Sequence[RecordBatch], days: Sequence[int]) -> list[AddAction]:
         """One file for each day. `days` are those that occur in the partition column (since 1970)."""
@@ -95,8 +94,7 @@ class Files:
         extension = _EXTENSIONS.get(compression.partition("(")[0], "parquet")
         path = f"{folder}part-00000-{uuid.uuid4()}-c000.{extension}"
         # Into memory first: arro3 0.9 panics when a file cannot be written, on a full disk for example.
-        memory = self._memory
-        memory.seek(0)
+        memory = _memory(self._expected_bytes)
         write_parquet(
             rows,
             memory,
@@ -110,8 +108,7 @@ class Files:
         size = memory.tell()
         with memory.getbuffer() as buffer, buffer[:size] as content:
             self._blobs.put(path, content)
-        if size > _KEPT_BYTES:
-            self._memory = io.BytesIO()
+        self._expected_bytes = min(size + size // 8, _EXPECTED_MOST_BYTES)
         return AddAction(
             path=path,
             size=size,
@@ -120,6 +117,15 @@ class Files:
             data_change=not compacted,
             stats=json.dumps(tally.statistics()),
         )
+
+
+def _memory(size_bytes: int) -> io.BytesIO:
+    """A file in memory that is empty, and holds so much before it grows: growing moves all that is there, each time."""
+    memory = io.BytesIO()
+    memory.seek(size_bytes)
+    memory.write(b"\0")
+    memory.seek(0)
+    return memory
 
 
 class _Tally:
