@@ -25,7 +25,6 @@ from spanweir.collector.masking import log_to_stderr, mask
 from spanweir.collector.pipeline import Delivery, build_check, cursors, state_directory
 
 _LOCK_WAIT_S = 30.0
-_REPORT_S = 1.0
 _ORPHAN_GRACE_S = 3.0
 _log = logging.getLogger("spanweir.collector.child")
 
