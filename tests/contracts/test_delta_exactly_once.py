@@ -165,6 +165,18 @@ def test_spans_that_were_taken_back_are_gone(tmp_path: Path) -> None:
         assert_all_there_once(directory, [Batch(first=1, last=1, spans=spans[:-1])])
 
 
+def test_many_rows_are_committed_as_soon_as_nothing_else_comes(tmp_path: Path) -> None:
+    rng = random.Random(13)
+    few, many = [trace(rng)], [trace(rng) for _ in range(300)]
+    with exporter(tmp_path, interval=3600) as one:
+        for position, traces in enumerate((few, many), 1):
+            spans = [span for spans, _ in traces for span in spans]
+            one.export(Batch(first=position, last=position, spans=spans, traces=[row for _, row in traces]))
+            assert one.durable == 0
+            one.idle()
+            assert one.durable == (0 if traces is few else 2)
+
+
 def test_parts_of_a_batch_do_not_count_before_all_are_there(tmp_path: Path) -> None:
     (left, of_left), (right, of_right) = trace(random.Random(11)), trace(random.Random(12))
     with exporter(tmp_path) as one:

@@ -112,10 +112,10 @@ class Collector:
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
 
-    def advanced_s(self) -> float:
-        """When an exporter's cursor was stored last (monotonic): what is before it is durable at its destination."""
-        cursors = (self.directory / "queue" / "cursors").iterdir()
-        return max(path.stat().st_mtime for path in cursors if path.is_file()) - time.time() + time.monotonic()
+    def advanced_s(self, exporters: tuple[str, ...] = ("mlflow", "delta")) -> float:
+        """When the last of their cursors was stored (monotonic): what is before it is durable at its destination."""
+        cursors = (self.directory / "queue" / "cursors" / name for name in exporters)
+        return max(path.stat().st_mtime for path in cursors) - time.time() + time.monotonic()
 
     def wait_settled(self, timeout_s: float = 120) -> None:
         """Until everything is delivered and every trace is final."""

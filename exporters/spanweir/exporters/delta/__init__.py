@@ -42,7 +42,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     commit_rows: int = 20_000
     """Commit when so many rows wait, of all tables together."""
     commit_interval: Duration = Duration(1)
-    """Commit when the oldest row waits for so long and nothing else comes; after five times as long in any case."""
+    """Commit when the oldest row waits for so long and nothing else comes; after five times as long in any case. 1,000
+    rows do not wait for it once nothing else comes."""
     max_payload_bytes: Size = Size(10 * MIB)
     """A longer `request` or `response` goes to a file in `{prefix}_payload_overflow/`; its row stays, with the column
     empty and the reason in `logging_error_codes`. 0 is no limit."""

@@ -26,6 +26,8 @@ _COMMIT_BYTES: Final = 32 << 20
 """Commit when what waits in memory comes to this: rows to merge, contents of traces that are not complete."""
 _BUSY_INTERVALS: Final = 5
 """How many times `commit_interval` rows may wait while others keep coming: a commit costs as much as 1,000 spans."""
+_WORTH_ROWS: Final = 1000
+"""So many are committed as soon as nothing else comes: who waits for the end of a burst need not wait an interval."""
 
 
 class Committing(ABC):
@@ -156,9 +158,10 @@ class Committing(ABC):
         if self._oldest is None:
             return
         pending = self._pending.values()
+        most_rows = min(self._config.commit_rows, _WORTH_ROWS) if idle else self._config.commit_rows
         if (
             self._clock() - self._oldest >= self._config.commit_interval * (1 if idle else _BUSY_INTERVALS)
-            or sum(len(p) for p in pending) + self._waiting_rows() >= self._config.commit_rows
+            or sum(len(p) for p in pending) + self._waiting_rows() >= most_rows
             or sum(p.bytes for p in pending) + self._waiting_bytes() >= _COMMIT_BYTES
         ):
             self.flush()
