@@ -3,14 +3,16 @@
 import math
 import os
 import time
+from typing import cast
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from spanweir.collector.decode.otlp_proto import decode_logs, decode_traces
 from spanweir.collector.queue.api import Gap, QueueUnavailable, Record
 from spanweir.collector.queue.kafka import Config
+from spanweir.collector.queue.kafka_topic import watermarks
 from spanweir.exporters.encode import logs_request, spans_request
 from spanweir.schemas.options import MIB, Duration, Secret, Size
 from spanweir.schemas.raw import RawLog
@@ -32,6 +34,38 @@ def test_options_reach_the_client_and_stay_secret() -> None:
     config = Config(options={"sasl.password": Secret("s3cret")})
     assert config.client()["sasl.password"] == "s3cret"
     assert "s3cret" not in repr(config)
+
+
+class Electing:
+    """A consumer whose partition has no leader at first: how long that takes is no test's to say."""
+
+    def __init__(self, *codes: int) -> None:
+        self._errors = [KafkaException(KafkaError(code)) for code in codes]
+
+    def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
+        assert timeout > 0
+        if self._errors:
+            raise self._errors.pop(0)
+        return 3, 8
+
+
+def test_a_partition_without_a_leader_is_asked_again() -> None:
+    electing = Electing(
+        KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION
+    )
+    assert watermarks(Config(), cast("Consumer", electing)) == (3, 8)
+
+
+def test_a_partition_that_gets_no_leader_in_time_is_named() -> None:
+    electing = Electing(*[KafkaError.NOT_LEADER_FOR_PARTITION] * 100)
+    with pytest.raises(QueueUnavailable, match=r"Kafka at 127.0.0.1:9092: "):
+        watermarks(Config(timeout=Duration(0.3)), cast("Consumer", electing))
+
+
+def test_any_other_error_is_not_asked_again() -> None:
+    electing = Electing(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(QueueUnavailable, match=r"Kafka at 127.0.0.1:9092: "):
+        watermarks(Config(), cast("Consumer", electing))
 
 
 @pytest.mark.external

@@ -1,6 +1,7 @@
 """The topic of the Kafka queue: made if it is not there, its partitions, and where its records begin and end."""
 
 import logging
+import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 HEADER_PREFIX = "header."
 """Of the message headers that are a record's routing headers."""
+_PASSING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+"""A topic that was just made answers so until its brokers have heard of it, any topic while it changes leaders."""
+_AGAIN_S = 0.1
 
 
 def name_others(config: "Config", partitions: Collection[int]) -> None:
@@ -54,11 +58,18 @@ def ensure_topic(config: "Config") -> Collection[int]:
 def watermarks(config: "Config", consumer: Consumer) -> tuple[int, int]:
     """Sequence numbers: that before the oldest record, and that of the newest. Raises `QueueUnavailable`."""
     place = TopicPartition(config.topic, config.partition)
-    try:
-        low, high = consumer.get_watermark_offsets(place, timeout=float(config.timeout))
-    except KafkaException as error:
-        raise QueueUnavailable(f"Kafka at {', '.join(config.brokers)}: {error.args[0].str()}") from error
-    return low, high
+    deadline = time.monotonic() + float(config.timeout)
+    while True:
+        left_s = max(deadline - time.monotonic(), 0.0)
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=left_s)
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.code() not in _PASSING or left_s <= _AGAIN_S:
+                raise QueueUnavailable(f"Kafka at {', '.join(config.brokers)}: {cause.str()}") from error
+            time.sleep(_AGAIN_S)
+        else:
+            return low, high
 
 
 def newest(config: "Config") -> int:
