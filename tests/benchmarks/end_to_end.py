@@ -117,6 +117,8 @@ class Load(msgspec.Struct, frozen=True):
         command += ["--header", self.header] if self.header else []
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         report: dict[str, Any] = json.loads(done.stdout)
+        if report["failed"]:
+            raise RuntimeError(f"{self.endpoint} refused {report['failed']} requests: {report['errors']}")
         return report
 
 
